@@ -1,0 +1,1 @@
+"""Low-light enhancement for image corpora too large for one machine."""

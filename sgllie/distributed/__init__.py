@@ -1,0 +1,1 @@
+"""Everything that imports ray: the jobs as they run on a cluster."""
