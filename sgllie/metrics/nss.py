@@ -1,0 +1,100 @@
+"""Natural-scene statistics: what NIQE and BRISQUE are made of.
+
+An image is normalised by its local mean and contrast (MSCN coefficients); in natural photographs these, and the
+products of neighbours, follow generalised Gaussian laws, whose parameters are the features. Source: Mittal, Moorthy and
+Bovik, "No-Reference Image Quality Assessment in the Spatial Domain", IEEE TIP 2012; the fit is that of Lasmar, Stitou
+and Berthoumieu, "Multiscale skewed heavy tailed model for texture analysis", ICIP 2009.
+"""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from scipy.special import gamma
+
+from sgllie.metrics.colour import FloatArray
+
+# The window of both papers: 7x7 Gaussian with a standard deviation of 7/6 pixels, which sums to one.
+WINDOW = cv2.getGaussianKernel(7, 7 / 6, cv2.CV_64F)
+# Rounding alone makes |I - mean| about 1e-13 where an image is flat; the sign of that noise must not become a feature.
+ROUNDING = 1e-9
+# Shapes that the fit chooses from, and the moment ratio E|x|^2 / E(x^2) of each; the ratio rises with the shape.
+SHAPES = np.arange(200, 10001) / 1000
+SHAPE_RATIOS = gamma(2 / SHAPES) ** 2 / (gamma(1 / SHAPES) * gamma(3 / SHAPES))
+# Right, down, down right, down left: neighbours as (rows, columns).
+NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
+
+
+def mscn(luminance: FloatArray) -> FloatArray:
+    """Mean-subtracted, contrast-normalised coefficients: (I - mean) / (deviation + 1) under `WINDOW`, edges repeated.
+
+    H x W float64 on the scale 0..255 -> the same shape. Exactly zero where the image is flat.
+    """
+    mean = cv2.sepFilter2D(luminance, cv2.CV_64F, WINDOW, WINDOW, borderType=cv2.BORDER_REPLICATE)
+    square = cv2.sepFilter2D(luminance * luminance, cv2.CV_64F, WINDOW, WINDOW, borderType=cv2.BORDER_REPLICATE)
+    difference = luminance - mean
+    difference[np.abs(difference) < ROUNDING] = 0
+    return difference / (np.sqrt(np.abs(square - mean * mean)) + 1)
+
+
+class AsymmetricGaussian(NamedTuple):
+    """Parameters of fitted asymmetric generalised Gaussian laws, one value for each row of samples."""
+
+    shape: FloatArray
+    left_deviation: FloatArray
+    right_deviation: FloatArray
+
+    @property
+    def scale_ratio(self) -> FloatArray:
+        """Scale parameter (beta) over standard deviation."""
+        return np.sqrt(gamma(1 / self.shape) / gamma(3 / self.shape))
+
+    @property
+    def mean(self) -> FloatArray:
+        """(beta_right - beta_left) gamma(2 / shape) / gamma(1 / shape)."""
+        spread = (self.right_deviation - self.left_deviation) * self.scale_ratio
+        return spread * gamma(2 / self.shape) / gamma(1 / self.shape)
+
+
+def fit_asymmetric_gaussian(samples: FloatArray) -> AsymmetricGaussian:
+    """Fit by moment matching along the last axis: N x K float64 -> three arrays of N.
+
+    A row without a negative or without a positive sample gives NaN, as in the published code.
+    """
+    squares = samples * samples
+    negative = samples < 0
+    total = squares.sum(axis=-1)
+    left_total = np.einsum("nk,nk->n", squares, negative)
+    left_count = np.count_nonzero(negative, axis=-1)
+    right_count = np.count_nonzero(samples, axis=-1) - left_count
+    with np.errstate(divide="ignore", invalid="ignore"):
+        left = np.sqrt(left_total / left_count)
+        right = np.sqrt((total - left_total) / right_count)
+        skew = left / right
+        ratio = np.abs(samples).mean(axis=-1) ** 2 / (total / samples.shape[-1])
+        ratio = ratio * (skew**3 + 1) * (skew + 1) / (skew**2 + 1) ** 2
+    after = np.clip(np.searchsorted(SHAPE_RATIOS, ratio), 1, len(SHAPES) - 1)
+    nearest = np.where(ratio - SHAPE_RATIOS[after - 1] <= SHAPE_RATIOS[after] - ratio, after - 1, after)
+    return AsymmetricGaussian(np.where(np.isnan(ratio), np.nan, SHAPES[nearest]), left, right)
+
+
+def neighbour_products(blocks: FloatArray) -> list[FloatArray]:
+    """Each coefficient times its neighbour in each of the four directions, wrapped around within a block.
+
+    N x H x W -> four arrays of N x H*W. The wrap is that of the published code.
+    """
+    return [(blocks * np.roll(blocks, shift, axis=(1, 2))).reshape(len(blocks), -1) for shift in NEIGHBOURS]
+
+
+def halve(image: FloatArray) -> FloatArray:
+    """Half the height and width by antialiased bicubic interpolation, as MATLAB's imresize(image, 0.5).
+
+    H x W float64 -> ceil(H/2) x ceil(W/2). The cubic kernel (a = -0.5) is stretched to eight taps; edges are mirrored.
+    """
+    distance = np.abs(np.arange(-3.5, 4)) / 2
+    near = 1.5 * distance**3 - 2.5 * distance**2 + 1
+    far = -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
+    taps = np.where(distance <= 1, near, far)
+    taps /= taps.sum()
+    smooth = cv2.sepFilter2D(image, cv2.CV_64F, taps, taps, anchor=(3, 3), borderType=cv2.BORDER_REFLECT)
+    return np.ascontiguousarray(smooth[::2, ::2], np.float64)
