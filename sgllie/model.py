@@ -11,16 +11,12 @@ names follow the published checkpoints (`e_conv1` .. `e_conv7`), so those load w
 This is the definition that everything else is compared with. For speed on the CPU see `kernels` and `onnx_graph`.
 """
 
-from typing import Literal, get_args
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-ConvType = Literal["dsc", "tc", "dc"]
-CONV_TYPES: tuple[ConvType, ...] = get_args(ConvType)
-ITERATIONS = 8
-WIDTH = 32
+from sgllie.architecture import ARCHITECTURES, CONV_TYPES, ITERATIONS, ConvType
+from sgllie.weights import Weights
 
 
 class DepthwiseSeparableConv(nn.Module):
@@ -47,23 +43,18 @@ class FactorNetwork(nn.Module):
     """Seven layers of width 32 with symmetric skips: image -> factor map.
 
     Args:
-        conv_type: `dsc` (the published SGZ), `tc` or `dc`.
-        maps: 1 for SGZ (one factor map, used in all eight steps), 8 for Zero-DCE (one for each step).
+        architecture: `sgz` (one factor map, used in all eight steps) or `zero-dce` (one for each step).
+        conv_type: `dsc` (the published SGZ), `tc` (the published Zero-DCE) or `dc`.
     """
 
-    def __init__(self, conv_type: ConvType = "dsc", maps: int = 1) -> None:
+    def __init__(self, architecture: str = "sgz", conv_type: ConvType = "dsc") -> None:
         super().__init__()
+        if architecture not in ARCHITECTURES:
+            raise ValueError(f"architecture is {architecture!r}; choose one of {', '.join(ARCHITECTURES)}")
         if conv_type not in CONV_TYPES:
             raise ValueError(f"conv_type is {conv_type!r}; choose one of {', '.join(CONV_TYPES)}")
-        self.conv_type = conv_type
-        self.maps = maps
-        self.e_conv1 = convolution(conv_type, 3, WIDTH)
-        self.e_conv2 = convolution(conv_type, WIDTH, WIDTH)
-        self.e_conv3 = convolution(conv_type, WIDTH, WIDTH)
-        self.e_conv4 = convolution(conv_type, WIDTH, WIDTH)
-        self.e_conv5 = convolution(conv_type, 2 * WIDTH, WIDTH)
-        self.e_conv6 = convolution(conv_type, 2 * WIDTH, WIDTH)
-        self.e_conv7 = convolution(conv_type, 2 * WIDTH, 3 * maps)
+        for name, (channels_in, channels_out) in ARCHITECTURES[architecture].layers.items():
+            self.add_module(name, convolution(conv_type, channels_in, channels_out))
 
     def forward(self, x: Tensor) -> Tensor:
         """N x 3 x h x w in [0, 1] -> N x 3*maps x h x w in (-1, 1)."""
@@ -95,7 +86,7 @@ def curve(x: Tensor, factor: Tensor) -> Tensor:
 
     a = 0 leaves x as it is, a = -1 gives 1 - (1 - x)^256, a = 1 gives x^256.
     """
-    maps = factor.split(3, dim=1)
+    maps = factor.split(x.shape[1], dim=1)
     for step in range(ITERATIONS):
         x = x + maps[step % len(maps)] * (x * x - x)
     return x
@@ -130,3 +121,10 @@ class EnhancementModel(nn.Module):
         factor = self.network(downscale(pad_to_multiple(x, self.scale_factor), self.scale_factor))
         factor = upscale(factor, self.scale_factor)[..., :height, :width]
         return curve(x, factor), factor
+
+
+def network_from(weights: Weights) -> FactorNetwork:
+    """The network of these weights, in evaluation mode."""
+    network = FactorNetwork(weights.architecture, weights.conv_type)
+    network.load_state_dict({name: torch.from_numpy(tensor.copy()) for name, tensor in weights.tensors.items()})
+    return network.eval()

@@ -6,6 +6,7 @@ Bovik, "No-Reference Image Quality Assessment in the Spatial Domain", IEEE TIP 2
 and Berthoumieu, "Multiscale skewed heavy tailed model for texture analysis", ICIP 2009.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import cv2
@@ -25,16 +26,20 @@ SHAPE_RATIOS = gamma(2 / SHAPES) ** 2 / (gamma(1 / SHAPES) * gamma(3 / SHAPES))
 NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 
 
-def mscn(luminance: FloatArray) -> FloatArray:
-    """Mean-subtracted, contrast-normalised coefficients: (I - mean) / (deviation + 1) under `WINDOW`, edges repeated.
+def gaussian_mean(image: FloatArray) -> FloatArray:
+    """Mean under `WINDOW`, edges repeated; exactly the pixel's own value where the image is flat."""
+    mean = cv2.sepFilter2D(image, cv2.CV_64F, WINDOW, WINDOW, borderType=cv2.BORDER_REPLICATE)
+    return np.where(np.abs(image - mean) < ROUNDING, image, mean)
 
-    H x W float64 on the scale 0..255 -> the same shape. Exactly zero where the image is flat.
+
+def mscn(luminance: FloatArray, local_mean: Callable[[FloatArray], FloatArray] = gaussian_mean) -> FloatArray:
+    """Mean-subtracted, contrast-normalised coefficients: (I - mean) / (deviation + 1), both under `local_mean`.
+
+    H x W float64 on the scale 0..255 -> the same shape.
     """
-    mean = cv2.sepFilter2D(luminance, cv2.CV_64F, WINDOW, WINDOW, borderType=cv2.BORDER_REPLICATE)
-    square = cv2.sepFilter2D(luminance * luminance, cv2.CV_64F, WINDOW, WINDOW, borderType=cv2.BORDER_REPLICATE)
-    difference = luminance - mean
-    difference[np.abs(difference) < ROUNDING] = 0
-    return difference / (np.sqrt(np.abs(square - mean * mean)) + 1)
+    mean = local_mean(luminance)
+    variance = local_mean(luminance * luminance) - mean * mean
+    return (luminance - mean) / (np.sqrt(np.abs(variance)) + 1)
 
 
 class AsymmetricGaussian(NamedTuple):
@@ -76,6 +81,14 @@ def fit_asymmetric_gaussian(samples: FloatArray) -> AsymmetricGaussian:
     after = np.clip(np.searchsorted(SHAPE_RATIOS, ratio), 1, len(SHAPES) - 1)
     nearest = np.where(ratio - SHAPE_RATIOS[after - 1] <= SHAPE_RATIOS[after] - ratio, after - 1, after)
     return AsymmetricGaussian(np.where(np.isnan(ratio), np.nan, SHAPES[nearest]), left, right)
+
+
+def fit_gaussian(samples: FloatArray) -> tuple[float, float]:
+    """Shape and variance of a symmetric generalised Gaussian law, by moment matching: K float64, not all zero."""
+    variance = np.mean(samples * samples)
+    ratio = variance / np.abs(samples).mean() ** 2
+    # The published code looks for the nearest inverse ratio, which is not always the nearest ratio.
+    return float(SHAPES[np.abs(1 / SHAPE_RATIOS - ratio).argmin()]), float(variance)
 
 
 def neighbour_products(blocks: FloatArray) -> list[FloatArray]:

@@ -1,0 +1,52 @@
+"""What the networks are made of, for the torch modules, the ONNX graph and the check of weights files alike."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+ConvType = Literal["dsc", "tc", "dc"]
+CONV_TYPES: tuple[ConvType, ...] = get_args(ConvType)
+"""Depthwise separable (the published SGZ), plain, or dilated by two 3x3 convolutions."""
+
+WIDTH = 32
+ITERATIONS = 8
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One network: seven 3x3 layers with symmetric skips, whose last one puts out `maps` factor maps of 3 channels."""
+
+    maps: int
+
+    @property
+    def layers(self) -> dict[str, tuple[int, int]]:
+        """Layer name -> (channels in, channels out). Layers 5 to 7 see two feature maps."""
+        return {
+            "e_conv1": (3, WIDTH),
+            "e_conv2": (WIDTH, WIDTH),
+            "e_conv3": (WIDTH, WIDTH),
+            "e_conv4": (WIDTH, WIDTH),
+            "e_conv5": (2 * WIDTH, WIDTH),
+            "e_conv6": (2 * WIDTH, WIDTH),
+            "e_conv7": (2 * WIDTH, 3 * self.maps),
+        }
+
+
+ARCHITECTURES = {
+    "sgz": Architecture(maps=1),
+    "zero-dce": Architecture(maps=ITERATIONS),
+}
+
+
+def parameter_shapes(architecture: str, conv_type: str) -> dict[str, tuple[int, ...]]:
+    """Parameter name -> shape, for a key of ARCHITECTURES and a convolution type; KeyError for any other name."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, (channels_in, channels_out) in ARCHITECTURES[architecture].layers.items():
+        if conv_type == "dsc":
+            shapes[f"{name}.depth_conv.weight"] = (channels_in, 1, 3, 3)
+            shapes[f"{name}.depth_conv.bias"] = (channels_in,)
+            shapes[f"{name}.point_conv.weight"] = (channels_out, channels_in, 1, 1)
+            shapes[f"{name}.point_conv.bias"] = (channels_out,)
+        else:
+            shapes[f"{name}.weight"] = (channels_out, channels_in, 3, 3)
+            shapes[f"{name}.bias"] = (channels_out,)
+    return shapes

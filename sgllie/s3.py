@@ -1,0 +1,148 @@
+"""A prefix of an S3 bucket as a `Storage`, through s3fs."""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import aiohttp
+import s3fs
+from botocore.exceptions import BotoCoreError, HTTPClientError, ResponseParserError
+from fsspec.asyn import sync
+
+from sgllie.storage import Entry, S3Options, StorageError, UsageError
+
+Answer = TypeVar("Answer")
+
+ATTEMPTS = 9
+LONGEST_PAUSE = 15.0
+FIRST_PAUSE = 0.4
+"""Seconds, at most, before the second attempt; doubled for each later one up to LONGEST_PAUSE."""
+
+
+class S3Storage:
+    """A PUT is atomic by itself; faults that may pass are tried again, with pauses that grow, and counted."""
+
+    def __init__(self, uri: str, options: S3Options) -> None:
+        self.uri = uri.rstrip("/")
+        self.bucket, _, self.prefix = self.uri.removeprefix("s3://").partition("/")
+        if not self.bucket:
+            raise UsageError(f"{uri}: the name of the bucket is missing (s3://bucket/prefix)")
+        self.options = options
+        self.retries = 0
+        self._connection: s3fs.S3FileSystem | None = None
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return S3Storage, (self.uri, self.options)
+
+    def list(self) -> Iterator[Entry]:
+        prefix = f"{self.prefix}/" if self.prefix else ""
+        page = {"Prefix": prefix}
+        while True:
+            answer = self._call("list_objects_v2", self.uri, **page)
+            for found in answer.get("Contents", []):
+                if not found["Key"].endswith("/"):  # what consoles put to stand for an empty folder
+                    yield Entry(found["Key"][len(prefix) :], found["Size"], found["ETag"].strip('"'))
+            if not answer.get("IsTruncated"):
+                return
+            page["ContinuationToken"] = answer["NextContinuationToken"]
+
+    def read(self, path: str) -> bytes:
+        def request(connection: s3fs.S3FileSystem) -> bytes:
+            answer = connection.call_s3("get_object", Bucket=self.bucket, Key=self._key(path))
+            return sync(connection.loop, answer["Body"].read)
+
+        return self._retrying(request, f"{self.uri}/{path}")
+
+    def write(self, path: str, data: bytes) -> None:
+        self._call("put_object", f"{self.uri}/{path}", Key=self._key(path), Body=data)
+
+    def exists(self, path: str) -> bool:
+        try:
+            self._call("head_object", f"{self.uri}/{path}", Key=self._key(path))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def remove(self, path: str) -> None:
+        self._call("delete_object", f"{self.uri}/{path}", Key=self._key(path))
+        below = S3Storage(f"{self.uri}/{path}", self.options)
+        for entry in below.list():
+            self._call("delete_object", f"{below.uri}/{entry.path}", Key=below._key(entry.path))
+
+    def _key(self, path: str) -> str:
+        return f"{self.prefix}/{path}" if self.prefix else path
+
+    def _call(self, operation: str, what: str, **arguments: Any) -> dict[str, Any]:
+        def request(connection: s3fs.S3FileSystem) -> dict[str, Any]:
+            return connection.call_s3(operation, Bucket=self.bucket, **arguments)
+
+        return self._retrying(request, what)
+
+    def _retrying(self, request: Callable[[s3fs.S3FileSystem], Answer], what: str) -> Answer:
+        attempt = 1
+        while True:
+            try:
+                return request(self._connected())
+            except FileNotFoundError as error:
+                raise FileNotFoundError(f"{what}: {reason(error)}") from error
+            except Exception as error:
+                if attempt == ATTEMPTS or not may_pass(error):
+                    raise StorageError(f"{what}: {reason(error)}") from error
+            self.retries += 1
+            # The pause is drawn at random so that many workers do not come back at the same moment.
+            time.sleep(random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (attempt - 1))))
+            attempt += 1
+
+    def _connected(self) -> s3fs.S3FileSystem:
+        with self._lock:
+            if self._connection is None:
+                self._connection = connect(self.options)
+            return self._connection
+
+
+def connect(options: S3Options) -> s3fs.S3FileSystem:
+    """A connection that tries everything once: repetition is this module's, where it is counted."""
+    connection = s3fs.S3FileSystem(
+        anon=options.anonymous,
+        profile=options.profile,
+        endpoint_url=options.endpoint_url,
+        client_kwargs={"region_name": options.region} if options.region else {},
+        config_kwargs={
+            "retries": {"total_max_attempts": 1},
+            "connect_timeout": 10,
+            "read_timeout": 60,
+            "max_pool_connections": 64,
+        },
+    )
+    connection.retries = 1
+    return connection
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether the same request may succeed later: faults of the network and of the server, not of the request."""
+    status = http_status(error)
+    if status is not None:
+        return status >= 500 or status in (408, 429)
+    passing = (HTTPClientError, ResponseParserError, aiohttp.ClientError, TimeoutError, ConnectionError)
+    if isinstance(error, passing):
+        return True
+    return isinstance(error, OSError) and not isinstance(error, PermissionError | BotoCoreError)
+
+
+def http_status(error: BaseException) -> int | None:
+    """The HTTP status behind an error that s3fs has translated, if a server answered at all."""
+    response = getattr(error, "response", None) or getattr(error.__cause__, "response", None) or {}
+    return response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, in the server's words or ours, without the chain of exceptions."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, PermissionError):
+        return f"{text} (check the credentials and their rights: AWS_ACCESS_KEY_ID, --s3.profile, --s3.anonymous)"
+    if isinstance(error, BotoCoreError) and not isinstance(error, HTTPClientError):
+        return f"{text.rstrip('.')} (see --s3.profile, --s3.region, --s3.endpoint-url)"
+    return text

@@ -1,0 +1,156 @@
+"""Where bytes come from and go to: one small interface over local folders and S3.
+
+A `Storage` is a root (folder or `s3://bucket/prefix`) with the five things that the jobs do below it: list, read, write,
+ask for, remove. Every write is atomic: a reader sees the whole new object or the old one, whatever is killed when.
+"""
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple, Protocol
+
+class UsageError(Exception):
+    """A mistake of the caller's that one sentence explains; the command line prints it and exits with 2."""
+
+
+class StorageError(Exception):
+    """A storage did not do what was asked of it, after all retries; the message names the object and the reason."""
+
+
+@dataclass(frozen=True)
+class S3Options:
+    """How to reach an S3 service; what is left out is taken from the usual AWS variables and files."""
+
+    endpoint_url: str | None = None
+    """Address of an S3 service other than AWS (AWS_ENDPOINT_URL)."""
+    profile: str | None = None
+    """Name of a profile in the AWS credentials file (AWS_PROFILE)."""
+    region: str | None = None
+    """Region of the bucket (AWS_DEFAULT_REGION)."""
+    anonymous: bool = False
+    """Read a public bucket without credentials."""
+
+
+class Entry(NamedTuple):
+    """One listed file: its path below the root, bytes, and what changes when its content does (ETag or mtime).
+
+    Size and version are None where only a list of paths is known: to ask for each would cost a request per file.
+    """
+
+    path: str
+    size: int | None
+    version: str | None
+
+
+class Storage(Protocol):
+    """A root below which objects are listed, read and written; all paths are relative to it, with `/`."""
+
+    uri: str
+    retries: int
+
+    def list(self) -> Iterator[Entry]:
+        """All objects below the root in a fixed order, a page at a time."""
+
+    def read(self, path: str) -> bytes:
+        """All bytes of one object; FileNotFoundError where there is none."""
+
+    def write(self, path: str, data: bytes) -> None:
+        """Create or replace one object, atomically."""
+
+    def exists(self, path: str) -> bool:
+        """Whether there is an object (not a folder) of this path."""
+
+    def remove(self, path: str) -> None:
+        """Remove one object or all objects below a folder; nothing happens where there is none."""
+
+
+def open_storage(uri: str, s3: S3Options | None = None) -> Storage:
+    """The storage of a folder or an `s3://bucket/prefix`. Nothing is read or created by this call."""
+    if uri.startswith("s3://"):
+        from sgllie.s3 import S3Storage  # half a second of imports that local work does not need
+
+        return S3Storage(uri, s3 or S3Options())
+    if "://" in uri:
+        raise UsageError(f"{uri}: only local paths and s3:// are supported")
+    return LocalStorage(uri)
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """`folder/name` -> (folder, name), for local paths and s3:// alike."""
+    if uri.startswith("s3://"):
+        parent, _, name = uri.rpartition("/")
+        return parent, name
+    path = Path(uri).absolute()
+    return str(path.parent), path.name
+
+
+class LocalStorage:
+    """A local or mounted folder, straight through the operating system."""
+
+    SCRATCH = ".partial"
+    """Files being written lie here, on the same file system, until they are renamed into place."""
+
+    def __init__(self, root: str) -> None:
+        self.root = Path(root).absolute()
+        self.uri = str(self.root)
+        self.retries = 0
+        self._made: set[str] = set()
+
+    def list(self) -> Iterator[Entry]:
+        yield from self._walk(str(self.root), "", (os.path.realpath(self.root),))
+
+    def _walk(self, folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[Entry]:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+        for entry in entries:
+            if entry.is_dir():
+                real = os.path.realpath(entry.path)
+                if real not in above:  # a link to a folder above would never end
+                    yield from self._walk(entry.path, f"{prefix}{entry.name}/", (*above, real))
+            elif entry.is_file():
+                status = entry.stat()
+                yield Entry(prefix + entry.name, status.st_size, str(status.st_mtime_ns))
+
+    def read(self, path: str) -> bytes:
+        with (self.root / path).open("rb") as file:
+            return file.read()
+
+    def write(self, path: str, data: bytes) -> None:
+        target = self._inside(path)
+        partial = f"{self.root}/{self.SCRATCH}/{uuid.uuid4().hex}"
+        self._make_folder(os.path.dirname(partial))
+        self._make_folder(os.path.dirname(target))
+        try:
+            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            with open(descriptor, "wb", buffering=0) as file:
+                remaining = memoryview(data)
+                while remaining:
+                    remaining = remaining[file.write(remaining) :]
+            os.replace(partial, target)
+        except BaseException:
+            Path(partial).unlink(missing_ok=True)
+            raise
+
+    def _inside(self, path: str) -> str:
+        if path.startswith("/") or ".." in PurePosixPath(path).parts:
+            raise StorageError(f"{path!r} would be written outside {self.root}")
+        return f"{self.root}/{path}"
+
+    def _make_folder(self, folder: str) -> None:
+        if folder not in self._made:
+            os.makedirs(folder, exist_ok=True)
+            self._made.add(folder)
+
+    def exists(self, path: str) -> bool:
+        return (self.root / path).is_file()
+
+    def remove(self, path: str) -> None:
+        target = self.root / path
+        if target.is_dir():
+            shutil.rmtree(target)
+            self._made = {folder for folder in self._made if not Path(folder).is_relative_to(target)}
+        else:
+            target.unlink(missing_ok=True)
