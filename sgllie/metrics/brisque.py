@@ -28,8 +28,8 @@ def correlate(image: FloatArray, window: FloatArray) -> FloatArray:
     """Seven weighted rows, zeros beyond the edges, summed from the last to the first.
 
     Where an image is flat its MSCN coefficients are mere rounding, about 1e-14, yet their signs are counted by the fit,
-    in the authors' program too. So the order of this sum moves an image with flat areas by up to 10 %. This order agrees
-    with the authors' values; library filters choose theirs (and fused multiply-adds) by processor.
+    in the authors' program too. So the order of this sum moves an image with flat areas by up to 10 %. This order
+    agrees with the authors' values; library filters choose theirs (and fused multiply-adds) by processor.
     """
     padded = np.pad(image, ((3, 3), (0, 0)))
     return sum(window[row] * padded[row : row + len(image)] for row in reversed(range(7)))

@@ -6,12 +6,12 @@ Bovik, "No-Reference Image Quality Assessment in the Spatial Domain", IEEE TIP 2
 and Berthoumieu, "Multiscale skewed heavy tailed model for texture analysis", ICIP 2009.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from scipy.special import gamma
 
 from sgllie.metrics.colour import FloatArray
 
@@ -19,6 +19,7 @@ from sgllie.metrics.colour import FloatArray
 WINDOW = cv2.getGaussianKernel(7, 7 / 6, cv2.CV_64F)
 # Rounding alone makes |I - mean| about 1e-13 where an image is flat; the sign of that noise must not become a feature.
 ROUNDING = 1e-9
+gamma = np.vectorize(math.gamma, otypes=[np.float64])
 # Shapes that the fit chooses from, and the moment ratio E|x|^2 / E(x^2) of each; the ratio rises with the shape.
 SHAPES = np.arange(200, 10001) / 1000
 SHAPE_RATIOS = gamma(2 / SHAPES) ** 2 / (gamma(1 / SHAPES) * gamma(3 / SHAPES))
