@@ -1,0 +1,110 @@
+"""The five terms of the training objective, each a small module without parameters.
+
+Four of them look at images alone (Guo et al., "Zero-Reference Deep Curve Estimation", CVPR 2020, with the changes of
+Zheng and Gupta, WACV 2022 workshops); the fifth looks at what a segmentation network sees (see `guide`). Every one
+gives a scalar that is a mean over the batch, so that the mean over workers with equal batches is that of the whole.
+
+Images are N x 3 x H x W, float RGB in [0, 1]; factor maps N x C x H x W in (-1, 1).
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+AXIAL = {(-1, 0): 1.0, (1, 0): 1.0, (0, -1): 1.0, (0, 1): 1.0}
+DIAGONAL = {(-1, -1): 0.5, (-1, 1): 0.5, (1, -1): 0.5, (1, 1): 0.5}
+
+
+class TotalVariation(nn.Module):
+    """Smoothness of the factor map: 2 (sum dh^2 / count_h + sum dw^2 / count_w) / N.
+
+    dh, dw are differences of vertical and horizontal neighbours, summed over the batch and all channels; count_h =
+    (H - 1) W and count_w = H (W - 1), so three channels count three times, as in the published code.
+    """
+
+    def forward(self, factor: Tensor) -> Tensor:
+        """N x C x H x W -> scalar."""
+        height, width = factor.shape[-2:]
+        vertical = factor.diff(dim=-2).square().sum() / max(1, (height - 1) * width)
+        horizontal = factor.diff(dim=-1).square().sum() / max(1, height * (width - 1))
+        return 2 * (vertical + horizontal) / len(factor)
+
+
+class SpatialConsistency(nn.Module):
+    """How much the differences between neighbouring patches change by the enhancement.
+
+    Patches are `patch_size` squared means of the three channels. For each patch the sum over neighbours of
+    w (d_enhanced - d_original)^2, where d is the patch minus its neighbour (zero outside the image), and w is 1 for the
+    four axial and 0.5 for the four diagonal neighbours (SGZ). `neighbours=4` leaves the diagonal ones out (Zero-DCE).
+    """
+
+    def __init__(self, patch_size: int = 4, neighbours: int = 8) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.weights = AXIAL if neighbours == 4 else AXIAL | DIAGONAL
+
+    def map(self, enhanced: Tensor, original: Tensor) -> Tensor:
+        """Two N x 3 x H x W -> N x 1 x H/patch x W/patch."""
+        # Differences are linear, so those of the two images are subtracted once instead of for each neighbour.
+        change = (enhanced - original).mean(dim=1, keepdim=True)
+        change = functional.avg_pool2d(change, self.patch_size)
+        height, width = change.shape[-2:]
+        padded = functional.pad(change, (1, 1, 1, 1))
+        total = torch.zeros_like(change)
+        for (down, right), weight in self.weights.items():
+            neighbour = padded[..., 1 + down : 1 + down + height, 1 + right : 1 + right + width]
+            total = total + weight * (change - neighbour).square()
+        return total
+
+    def forward(self, enhanced: Tensor, original: Tensor) -> Tensor:
+        """Two N x 3 x H x W -> scalar."""
+        return self.map(enhanced, original).mean()
+
+
+class ColourConstancy(nn.Module):
+    """Distance of the channel means from grey: sqrt((r - g)^4 + (r - b)^4 + (g - b)^4) for each image."""
+
+    def per_image(self, enhanced: Tensor) -> Tensor:
+        """N x 3 x H x W -> N."""
+        red, green, blue = enhanced.mean(dim=(2, 3)).unbind(dim=1)
+        squares = torch.stack([red - green, red - blue, green - blue]).square()
+        # torch defines the gradient of this norm at zero (a grey image) as zero; that of a square root is NaN there.
+        return torch.linalg.vector_norm(squares, dim=0)
+
+    def forward(self, enhanced: Tensor) -> Tensor:
+        """N x 3 x H x W -> scalar."""
+        return self.per_image(enhanced).mean()
+
+
+class ExposureControl(nn.Module):
+    """Mean squared distance of the brightness of 16 x 16 patches (mean of the channels) from one level."""
+
+    def __init__(self, level: float = 0.6, patch_size: int = 16) -> None:
+        super().__init__()
+        self.level = level
+        self.patch_size = patch_size
+
+    def forward(self, enhanced: Tensor) -> Tensor:
+        """N x 3 x H x W -> scalar."""
+        patches = functional.avg_pool2d(enhanced.mean(dim=1, keepdim=True), self.patch_size)
+        return (patches - self.level).square().mean()
+
+
+class FocalLoss(nn.Module):
+    """-(1 - p)^gamma log p, mean over pixels, where p is the probability that a pixel's label has.
+
+    Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, over a softmax. Without labels a pixel's
+    label is its most probable class, as published for SGZ: the loss then asks for confidence, whatever the class.
+    """
+
+    def __init__(self, gamma: float = 2.0) -> None:
+        super().__init__()
+        self.gamma = gamma
+
+    def forward(self, logits: Tensor, labels: Tensor | None = None) -> Tensor:
+        """N x K x H x W and, if given, N x H x W class numbers -> scalar."""
+        if labels is None:
+            labels = logits.argmax(dim=1)
+        cross_entropy = functional.cross_entropy(logits, labels, reduction="none")
+        # expm1 keeps 1 - p exact, and never negative, where p is close to one.
+        return ((-torch.expm1(-cross_entropy)) ** self.gamma * cross_entropy).mean()

