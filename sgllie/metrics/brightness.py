@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sgllie.metrics.colour import check_image, luma, to_255
+from sgllie.metrics.colour import check_image, largest_channel, luma, to_255
 
 
 def brightness(image: NDArray) -> float:
@@ -45,13 +45,13 @@ def colourfulness(image: NDArray) -> float:
 def clipped_share(image: NDArray) -> float:
     """Share of the pixels (0..1) of which at least one channel is at its highest value: highlights that are lost."""
     check_image(image, "clipped share")
-    return at_limit(image.max(axis=2) if image.ndim == 3 else image, np.iinfo(image.dtype).max)
+    return at_limit(largest_channel(image), np.iinfo(image.dtype).max)
 
 
 def black_share(image: NDArray) -> float:
     """Share of the pixels (0..1) of which every channel is zero: shadows that no method can bring back."""
     check_image(image, "black share")
-    return at_limit(image.max(axis=2) if image.ndim == 3 else image, 0)
+    return at_limit(largest_channel(image), 0)
 
 
 def at_limit(values: NDArray, limit: int) -> float:

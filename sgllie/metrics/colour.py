@@ -33,3 +33,10 @@ def luma(image: NDArray, studio_range: bool = False) -> FloatArray:
     weights, black = (STUDIO_LUMA, STUDIO_BLACK) if studio_range else (LUMA, 0.0)
     pixels = to_255(image)
     return black + (pixels @ weights if image.ndim == 3 else pixels * weights.sum())
+
+
+def largest_channel(image: NDArray) -> NDArray:
+    """H x W x 3 or H x W -> H x W of the same dtype: max(R, G, B)."""
+    if image.ndim == 2:
+        return image
+    return np.maximum(np.maximum(image[..., 0], image[..., 1]), image[..., 2])

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from sgllie.metrics.colour import to_255
+from sgllie.metrics.colour import largest_channel, to_255
 from sgllie.metrics.fidelity import check_pair
 
 SHORT_SIDE = 50
@@ -13,8 +13,8 @@ LEVELS = 256
 def lightness(image: NDArray) -> NDArray[np.intp]:
     """Largest channel, in 256 levels, of the pixels that are sampled: H x W (x 3) -> h x w."""
     step = max(1, min(image.shape[:2]) // SHORT_SIDE)
-    sampled = to_255(image[step // 2 :: step, step // 2 :: step])
-    return np.rint(sampled.max(axis=2) if image.ndim == 3 else sampled).astype(np.intp)
+    sampled = largest_channel(image[step // 2 :: step, step // 2 :: step])
+    return np.rint(to_255(sampled)).astype(np.intp)
 
 
 def loe(image: NDArray, reference: NDArray) -> float:
