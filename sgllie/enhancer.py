@@ -4,8 +4,8 @@
 
     bright = Enhancer.load()(image)
 
-On the CPU the network runs in onnxruntime and the curve in a fused kernel, and torch is never imported; on CUDA both run
-in torch. The results are those of `model.EnhancementModel` within one grey level of 255.
+On the CPU the network runs in onnxruntime and the curve in a fused kernel, and torch is never imported; on CUDA both
+run in torch. The results are those of `model.EnhancementModel` within one grey level of 255.
 """
 
 from collections.abc import Sequence

@@ -101,7 +101,9 @@ class Listing:
         shared: list[str] | None = None
         for path in self._listed_paths(folder):
             parts = path.split("/")[:-1]
-            shared = parts if shared is None else [a for a, b in itertools.takewhile(same, zip(shared, parts))]
+            shared = (
+                parts if shared is None else [a for a, b in itertools.takewhile(same, zip(shared, parts, strict=False))]
+            )
         if shared is None:
             raise UsageError(f"the list {self.source} names no file")
         common = "/".join(shared) or "/"
@@ -123,6 +125,7 @@ class Wanted:
         self.excluded = excluded
 
     def __call__(self, entry: Entry) -> bool:
+        """Decide by the path alone."""
         if self.excluded and entry.path.startswith(self.excluded):
             return False
         return self.pattern is None or bool(self.pattern.match(entry.path))

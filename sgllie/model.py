@@ -28,6 +28,7 @@ class DepthwiseSeparableConv(nn.Module):
         self.point_conv = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """N x C_in x H x W -> N x C_out x H x W."""
         return self.point_conv(self.depth_conv(x))
 
 
@@ -58,13 +59,14 @@ class FactorNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N x 3 x h x w in [0, 1] -> N x 3*maps x h x w in (-1, 1)."""
-        f1 = functional.relu(self.e_conv1(x))
-        f2 = functional.relu(self.e_conv2(f1))
-        f3 = functional.relu(self.e_conv3(f2))
-        f4 = functional.relu(self.e_conv4(f3))
-        f5 = functional.relu(self.e_conv5(torch.cat([f3, f4], dim=1)))
-        f6 = functional.relu(self.e_conv6(torch.cat([f2, f5], dim=1)))
-        return torch.tanh(self.e_conv7(torch.cat([f1, f6], dim=1)))
+        layer = dict(self.named_children())
+        f1 = functional.relu(layer["e_conv1"](x))
+        f2 = functional.relu(layer["e_conv2"](f1))
+        f3 = functional.relu(layer["e_conv3"](f2))
+        f4 = functional.relu(layer["e_conv4"](f3))
+        f5 = functional.relu(layer["e_conv5"](torch.cat([f3, f4], dim=1)))
+        f6 = functional.relu(layer["e_conv6"](torch.cat([f2, f5], dim=1)))
+        return torch.tanh(layer["e_conv7"](torch.cat([f1, f6], dim=1)))
 
 
 def downscale(x: Tensor, scale_factor: int) -> Tensor:
@@ -82,8 +84,9 @@ def upscale(factor: Tensor, scale_factor: int) -> Tensor:
 
 
 def curve(x: Tensor, factor: Tensor) -> Tensor:
-    """Eight times x <- x + a (x^2 - x). N x 3 x H x W with a factor of N x 3 x H x W (SGZ) or N x 24 x H x W (Zero-DCE).
+    """Eight times x <- x + a (x^2 - x).
 
+    N x 3 x H x W, with a factor of N x 3 x H x W (SGZ) or N x 24 x H x W (Zero-DCE: one map for each step).
     a = 0 leaves x as it is, a = -1 gives 1 - (1 - x)^256, a = 1 gives x^256.
     """
     maps = factor.split(x.shape[1], dim=1)

@@ -67,7 +67,5 @@ def convolution(layer: str, source: str, weights: Weights) -> list[onnx.NodeProt
     dilation = 2 if weights.conv_type == "dc" else 1
     parameters = [f"{layer}.weight", f"{layer}.bias"]
     return [
-        helper.make_node(
-            "Conv", [source, *parameters], [result], pads=[dilation] * 4, dilations=[dilation, dilation]
-        )
+        helper.make_node("Conv", [source, *parameters], [result], pads=[dilation] * 4, dilations=[dilation, dilation])
     ]

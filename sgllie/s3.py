@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 import aiohttp
 import s3fs
-from botocore.exceptions import BotoCoreError, HTTPClientError, ResponseParserError
+from botocore.exceptions import BotoCoreError, HTTPClientError, ParamValidationError, ResponseParserError
 from fsspec.asyn import sync
 
-from sgllie.storage import Entry, S3Options, StorageError, UsageError
+from sgllie.storage import Entry, NameRefusedError, S3Options, StorageError, UsageError
 
 Answer = TypeVar("Answer")
 
@@ -37,8 +37,9 @@ class S3Storage:
     def __reduce__(self) -> tuple[Any, ...]:
         return S3Storage, (self.uri, self.options)
 
-    def list(self) -> Iterator[Entry]:
-        prefix = f"{self.prefix}/" if self.prefix else ""
+    def list(self, folder: str = "") -> Iterator[Entry]:
+        start = self._key(folder).rstrip("/")
+        prefix = f"{start}/" if start else ""
         page = {"Prefix": prefix}
         while True:
             answer = self._call("list_objects_v2", self.uri, **page)
@@ -57,7 +58,13 @@ class S3Storage:
         return self._retrying(request, f"{self.uri}/{path}")
 
     def write(self, path: str, data: bytes) -> None:
-        self._call("put_object", f"{self.uri}/{path}", Key=self._key(path), Body=data)
+        try:
+            self._call("put_object", f"{self.uri}/{path}", Key=self._key(path), Body=data)
+        except StorageError as error:
+            cause = error.__cause__
+            if isinstance(cause, ParamValidationError) or (cause is not None and http_status(cause) == 400):
+                raise NameRefusedError(str(error)) from error
+            raise
 
     def exists(self, path: str) -> bool:
         try:
@@ -68,9 +75,8 @@ class S3Storage:
 
     def remove(self, path: str) -> None:
         self._call("delete_object", f"{self.uri}/{path}", Key=self._key(path))
-        below = S3Storage(f"{self.uri}/{path}", self.options)
-        for entry in below.list():
-            self._call("delete_object", f"{below.uri}/{entry.path}", Key=below._key(entry.path))
+        for entry in self.list(path):
+            self.remove(f"{path}/{entry.path}")
 
     def _key(self, path: str) -> str:
         return f"{self.prefix}/{path}" if self.prefix else path

@@ -1,9 +1,10 @@
 """Where bytes come from and go to: one small interface over local folders and S3.
 
-A `Storage` is a root (folder or `s3://bucket/prefix`) with the five things that the jobs do below it: list, read, write,
-ask for, remove. Every write is atomic: a reader sees the whole new object or the old one, whatever is killed when.
+A `Storage` is a root (folder or `s3://bucket/prefix`) with the five things that the jobs do below it: list, read,
+write, ask for, remove. Every write is atomic: a reader sees the whole new object or the old one, whatever is killed.
 """
 
+import errno
 import os
 import shutil
 import uuid
@@ -12,12 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol
 
+
 class UsageError(Exception):
     """A mistake of the caller's that one sentence explains; the command line prints it and exits with 2."""
 
 
 class StorageError(Exception):
     """A storage did not do what was asked of it, after all retries; the message names the object and the reason."""
+
+
+class NameRefusedError(StorageError):
+    """One object cannot be written under its name (too long, a folder is in its place); others can."""
+
+
+NAME_ERRORS = {errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EINVAL, errno.EEXIST, errno.EILSEQ}
 
 
 @dataclass(frozen=True)
@@ -51,14 +60,14 @@ class Storage(Protocol):
     uri: str
     retries: int
 
-    def list(self) -> Iterator[Entry]:
-        """All objects below the root in a fixed order, a page at a time."""
+    def list(self, folder: str = "") -> Iterator[Entry]:
+        """All objects below a folder of the root, their paths relative to it, in a fixed order, a page at a time."""
 
     def read(self, path: str) -> bytes:
         """All bytes of one object; FileNotFoundError where there is none."""
 
     def write(self, path: str, data: bytes) -> None:
-        """Create or replace one object, atomically."""
+        """Create or replace one object, atomically; NameRefusedError or StorageError where that cannot be done."""
 
     def exists(self, path: str) -> bool:
         """Whether there is an object (not a folder) of this path."""
@@ -99,8 +108,10 @@ class LocalStorage:
         self.retries = 0
         self._made: set[str] = set()
 
-    def list(self) -> Iterator[Entry]:
-        yield from self._walk(str(self.root), "", (os.path.realpath(self.root),))
+    def list(self, folder: str = "") -> Iterator[Entry]:
+        start = self.root / folder
+        if start.is_dir():
+            yield from self._walk(str(start), "", (os.path.realpath(start),))
 
     def _walk(self, folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[Entry]:
         with os.scandir(folder) as found:
@@ -119,7 +130,14 @@ class LocalStorage:
             return file.read()
 
     def write(self, path: str, data: bytes) -> None:
-        target = self._inside(path)
+        try:
+            self._write(self._inside(path), data)
+        except OSError as error:
+            if error.errno in NAME_ERRORS:
+                raise NameRefusedError(f"{path!r} cannot be a file of {self.root}: {error.strerror}") from error
+            raise StorageError(f"{self.root} cannot be written: {error.strerror}") from error
+
+    def _write(self, target: str, data: bytes) -> None:
         partial = f"{self.root}/{self.SCRATCH}/{uuid.uuid4().hex}"
         self._make_folder(os.path.dirname(partial))
         self._make_folder(os.path.dirname(target))
@@ -136,7 +154,7 @@ class LocalStorage:
 
     def _inside(self, path: str) -> str:
         if path.startswith("/") or ".." in PurePosixPath(path).parts:
-            raise StorageError(f"{path!r} would be written outside {self.root}")
+            raise NameRefusedError(f"{path!r} would be written outside {self.root}")
         return f"{self.root}/{path}"
 
     def _make_folder(self, folder: str) -> None:

@@ -135,7 +135,9 @@ def from_checkpoint(data: bytes, source: str, conv_type: ConvType | None = None)
         separable = "e_conv1.depth_conv.weight" in tensors
         last = tensors["e_conv7.point_conv.weight" if separable else "e_conv7.weight"]
     except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, KeyError, ValueError) as error:
-        raise UsageError(f"{source} is not a checkpoint of SGZ or Zero-DCE (a state dict of e_conv1 .. e_conv7)") from error
+        raise UsageError(
+            f"{source} is not a checkpoint of SGZ or Zero-DCE (a state dict of e_conv1 .. e_conv7)"
+        ) from error
     architecture = "zero-dce" if len(last) == 24 else "sgz"
     found = Weights(architecture, conv_type or ("dsc" if separable else "tc"), flushed(tensors), Path(source).name)
     return checked(found, source)

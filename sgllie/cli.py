@@ -1,0 +1,47 @@
+"""`sgllie <command>`: the command line, made from the settings of each job."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+import tyro
+
+from sgllie.storage import StorageError, UsageError
+
+USAGE = 2
+
+
+def enhance(arguments: Sequence[str]) -> int:
+    """Brighten every image of a folder, bucket or list."""
+    from sgllie.settings import EnhanceSettings
+
+    settings = tyro.cli(EnhanceSettings, args=arguments, prog="sgllie enhance")
+    from sgllie.distributed.enhance import enhance as job
+
+    return job(settings)
+
+
+def weights(arguments: Sequence[str]) -> int:
+    """Import published weights, or show what a weights file holds."""
+    from sgllie.weights_command import run
+
+    return run(arguments)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"enhance": enhance, "weights": weights}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is 0, or 2 for wrong usage, or what the command's job says."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] not in COMMANDS:
+        lines = [f"  {name:10} {command.__doc__}" for name, command in COMMANDS.items()]
+        sys.stdout.write("\n".join(["usage: sgllie COMMAND ... (see sgllie COMMAND --help)", "", *lines]) + "\n")
+        return 0 if arguments[:1] in (["--help"], ["-h"]) else USAGE
+    try:
+        return COMMANDS[arguments[0]](arguments[1:])
+    except UsageError as error:
+        sys.stderr.write(f"sgllie {arguments[0]}: {error}\n")
+        return USAGE
+    except StorageError as error:
+        sys.stderr.write(f"sgllie {arguments[0]}: {error}\n")
+        return 1

@@ -1,0 +1,44 @@
+"""Joining a Ray cluster, or starting one on this machine."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from sgllie.storage import UsageError
+
+OBJECT_STORE_BYTES = 256 * 2**20
+"""For a local cluster: pixels never enter the object store, only a few bytes for each shard."""
+
+
+@contextmanager
+def cluster(address: str | None) -> Iterator[None]:
+    """A connection to the cluster at `address`, to that of the submitted job, or to one started here for this job.
+
+    A cluster that happens to run on this machine is joined only when asked for (`--address auto`).
+    """
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    try:
+        if address == "local":
+            ray.init(
+                "local",
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
+        else:
+            ray.init(address, logging_level=logging.ERROR, log_to_driver=False)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UsageError(f"the Ray cluster at {address} cannot be reached: {error}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def total(resource: str) -> int:
+    """How much of a resource (`CPU`, `GPU`) the cluster has now."""
+    return int(ray.cluster_resources().get(resource, 0))

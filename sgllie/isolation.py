@@ -1,0 +1,80 @@
+"""A treatment in a process of its own, for shards in which an image may kill the process that decodes it."""
+
+import multiprocessing
+import os
+import threading
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+from sgllie.enhancer import Enhancer
+from sgllie.settings import EnhanceSettings
+from sgllie.treatment import Treated, Treatment, failed
+
+_treatment: Treatment
+
+
+class IsolatedTreatment:
+    """The same call as a `Treatment`; an image that kills the process becomes a failed row of type `crash`.
+
+    Images go one at a time, so that it is certain which one did it.
+    """
+
+    def __init__(self, settings: EnhanceSettings) -> None:
+        self._settings = settings
+        self._turn = threading.Lock()
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __call__(self, path: str, data: bytes) -> Treated:
+        """Treat one image, given its path below IN and its bytes."""
+        with self._turn:
+            if self._pool is None:
+                self._pool = start(self._settings)
+            try:
+                return self._pool.submit(treat, path, data).result()
+            except BrokenProcessPool:
+                self._pool.shutdown()
+                self._pool = None
+        return failed(path, {"bytes_in": len(data)}, "crash", "decoding or enhancing this image killed its process")
+
+    def close(self) -> None:
+        """End the process."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+
+
+def start(settings: EnhanceSettings) -> ProcessPoolExecutor:
+    """A pool of one process, begun afresh: a fork of a process with threads can hang."""
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(1, context, initializer=prepare, initargs=(settings,))
+
+
+def prepare(settings: EnhanceSettings) -> None:
+    """Load the model in the new process, which ends when its parent does, however that ends."""
+    global _treatment
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+    _treatment = Treatment(settings, make_enhancer(settings))
+
+
+def treat(path: str, data: bytes) -> Treated:
+    """Treat one image in this process."""
+    return _treatment(path, data)
+
+
+def make_enhancer(settings: EnhanceSettings) -> Enhancer:
+    """The enhancer that the settings describe; their device must be resolved (`cpu` or `cuda`)."""
+    return Enhancer.load(
+        settings.weights,
+        scale_factor=settings.scale_factor,
+        strength=settings.strength,
+        device=settings.device,
+        half=settings.half,
+        s3=settings.s3,
+    )

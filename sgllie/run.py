@@ -1,0 +1,264 @@
+"""A run in its output folder: begun, resumed or refused, and finished. What `OUT/run.json` and `OUT/_SUCCESS` say."""
+
+import dataclasses
+import importlib.metadata
+import itertools
+import json
+import platform
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from sgllie import weights
+from sgllie.corpus import IMAGES, MANIFEST, RUN, STATS, SUCCESS, parts, stats_table
+from sgllie.images import output_name
+from sgllie.listing import Listing
+from sgllie.plan import Plan, make_plan
+from sgllie.settings import EnhanceSettings
+from sgllie.storage import Entry, LocalStorage, Storage, StorageError, UsageError, open_storage
+
+PACKAGES = ("sgllie", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "pyarrow", "ray", "torch")
+
+
+class Images:
+    """The images of a job, found anew by each iteration: its listing up to its limit."""
+
+    def __init__(self, settings: EnhanceSettings) -> None:
+        self.listing = Listing(settings.input, settings.s3, exclude=output_uri(settings.output))
+        self.limit = settings.limit
+
+    def __iter__(self) -> Iterator[Entry]:
+        return itertools.islice(self.listing, self.limit)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One enhancement run, as it lies in its output.
+
+    Attributes:
+        settings: of the present command.
+        output: where it lies.
+        root: folder or prefix that all paths are relative to.
+        plan: what the input came to.
+        ignored: files of the input that are no images by their name: how many, and the first few.
+        shards: those that are not done, and how many images of each are to be enhanced.
+        resumed: whether an earlier command began it.
+    """
+
+    settings: EnhanceSettings
+    output: Storage
+    root: str
+    plan: Plan
+    ignored: tuple[int, list[str]]
+    shards: dict[int, int]
+    resumed: bool
+
+    @property
+    def remaining(self) -> int:
+        """Images that are to be enhanced now."""
+        return sum(self.shards.values())
+
+
+def prepare(settings: EnhanceSettings) -> Run:
+    """List the input, and begin a run or find the one that is to be resumed. Nothing is written for a dry run.
+
+    Raises:
+        UsageError: there is nothing to do, or the output holds something else.
+    """
+    output = open_storage(settings.output, settings.s3)
+    found = weights.load(settings.weights, settings.s3)
+    earlier = read_json(output, RUN)
+    with TemporaryDirectory(prefix="sgllie-") as scratch:
+        images = Images(settings)
+        plan = planned(images, settings, Path(scratch))
+        run_json = describe(settings, images, plan, found)
+        if earlier and not settings.overwrite:
+            refuse_differences(earlier, run_json, settings.output)
+        elif settings.retry_failed:
+            raise UsageError(f"--retry-failed: there is no run in {settings.output}")
+        elif not settings.dry_run:
+            begin(output, settings, earlier is not None, Path(scratch), run_json)
+    shards = (
+        open_shards(output, earlier["shards"], settings)
+        if earlier and not settings.overwrite
+        else dict(enumerate(plan.shards))
+    )
+    ignored = (images.listing.ignored, images.listing.ignored_examples)
+    return Run(settings, output, images.listing.root, plan, ignored, shards, resumed=bool(earlier))
+
+
+def planned(images: Images, settings: EnhanceSettings, scratch: Path) -> Plan:
+    """The plan, its manifest parts written to a scratch folder."""
+
+    def write(name: str, data: bytes) -> None:
+        (scratch / name).write_bytes(data)
+
+    try:
+        plan = make_plan(images, settings.shard_images, lambda path: output_name(path, settings.format), write)
+    except (StorageError, OSError) as error:
+        raise UsageError(f"input {settings.input} cannot be listed: {error}") from error
+    if not plan.images:
+        ignored = images.listing.ignored
+        raise UsageError(f"input {settings.input} holds no images" + (f" ({ignored} other files)" if ignored else ""))
+    return plan
+
+
+def begin(output: Storage, settings: EnhanceSettings, replace: bool, scratch: Path, run_json: dict[str, Any]) -> None:
+    """Make the output a run: the manifest, and run.json last."""
+    try:
+        if replace:
+            # The marks of a finished run go first: what is half removed must not look complete.
+            for name in (SUCCESS, RUN, STATS, MANIFEST, IMAGES, LocalStorage.SCRATCH):
+                output.remove(name)
+        else:
+            refuse_strangers(output)
+            output.remove(MANIFEST)  # of a planning that was killed
+        with ThreadPoolExecutor(16) as pool:
+            for _ in pool.map(
+                lambda file: output.write(f"{MANIFEST}/{file.name}", file.read_bytes()), scratch.iterdir()
+            ):
+                pass
+        output.write(RUN, json.dumps(run_json, indent=2).encode())
+    except (StorageError, OSError) as error:
+        raise UsageError(f"output {settings.output} cannot be written: {error}") from error
+
+
+def refuse_strangers(output: Storage) -> None:
+    """Raise UsageError if the output holds anything that is not a run's; a killed planning may have left a manifest."""
+    for entry in output.list():
+        if entry.path.split("/")[0] not in (MANIFEST, LocalStorage.SCRATCH):
+            raise UsageError(f"output {output.uri} holds other files ({entry.path}); choose an empty OUT")
+
+
+def describe(settings: EnhanceSettings, images: Images, plan: Plan, found: weights.Weights) -> dict[str, Any]:
+    """What run.json says."""
+    return {
+        "input": {
+            "uri": settings.input,
+            "root": images.listing.root,
+            "images": plan.images,
+            "bytes": plan.size,
+            "digest": plan.digest,
+            "ignored": images.listing.ignored,
+            "ignored_examples": images.listing.ignored_examples,
+        },
+        "weights": {
+            "name": settings.weights,
+            "fingerprint": found.fingerprint,
+            "architecture": found.architecture,
+            "conv_type": found.conv_type,
+        },
+        "outcome": settings.outcome,
+        "settings": dataclasses.asdict(settings),
+        "shards": plan.shards,
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "begun": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def version(package: str) -> str | None:
+    """The installed version of a package."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def refuse_differences(earlier: dict[str, Any], now: dict[str, Any], output: str) -> None:
+    """Raise UsageError unless the present command does what the earlier one began."""
+    changes = []
+    if earlier["weights"]["fingerprint"] != now["weights"]["fingerprint"]:
+        changes.append(f"the weights ({earlier['weights']['name']} then, {now['weights']['name']} now)")
+    for name, value in now["outcome"].items():
+        then = earlier["outcome"].get(name)
+        if then != value and name != "weights":
+            changes.append(f"--{name.replace('_', '-')} ({then} then, {value} now)")
+    if earlier["input"]["digest"] != now["input"]["digest"]:
+        then, new = earlier["input"]["images"], now["input"]["images"]
+        changes.append(f"the input ({then} images then, {new} now, or other sizes or dates)")
+    if changes:
+        raise UsageError(
+            f"output {output} belongs to a run with other settings: {'; '.join(changes)}. "
+            "Take the same ones to go on, another OUT, or --overwrite to begin anew"
+        )
+
+
+def open_shards(output: Storage, sizes: list[int], settings: EnhanceSettings) -> dict[int, int]:
+    """The shards of a resumed run that are not done, or with --retry-failed those that hold failed images."""
+    done = parts(output.list(STATS))
+    if not settings.retry_failed:
+        return {shard: size for shard, size in enumerate(sizes) if shard not in done}
+    if len(done) < len(sizes):
+        raise UsageError(f"--retry-failed: {len(sizes) - len(done)} shards are not finished; run without it first")
+    failed = {shard: stats_table(output, shard)["status"].to_pylist().count("failed") for shard in sorted(done)}
+    return {shard: count for shard, count in failed.items() if count}
+
+
+def read_json(output: Storage, name: str) -> dict[str, Any] | None:
+    """A JSON object of the output, if it is there."""
+    try:
+        return json.loads(output.read(name))
+    except FileNotFoundError:
+        return None
+    except (StorageError, OSError) as error:
+        raise UsageError(f"output cannot be read: {error}") from error
+    except ValueError as error:
+        raise UsageError(f"{output.uri}/{name} is no JSON; is this an output of sgllie?") from error
+
+
+def output_uri(output: str) -> str:
+    """The output as an absolute path or uri."""
+    return output.rstrip("/") if "://" in output else str(Path(output).absolute())
+
+
+def finish(run: Run) -> dict[str, Any]:
+    """Count the rows, write _SUCCESS, clear away what was temporary; the content of _SUCCESS is returned.
+
+    Raises:
+        StorageError: the rows are not one for each image, or the output cannot be written.
+    """
+    totals = count(run.output)
+    if totals["images"] != run.plan.images:
+        raise StorageError(f"{run.output.uri}/{STATS} holds {totals['images']} rows for {run.plan.images} images")
+    run.output.write(SUCCESS, json.dumps(totals, indent=2).encode())
+    run.output.remove(LocalStorage.SCRATCH)
+    return totals
+
+
+def count(output: Storage) -> dict[str, Any]:
+    """The totals over all rows of statistics, a file at a time."""
+    status: Counter[str] = Counter()
+    errors: Counter[str] = Counter()
+    bytes_in = bytes_out = 0
+    brightness = np.zeros(2)
+    for shard in sorted(parts(output.list(STATS))):
+        table = stats_table(output, shard)
+        status.update(table["status"].to_pylist())
+        errors.update(table["error_type"].drop_null().to_pylist())
+        bytes_in += pc.sum(table["bytes_in"]).as_py() or 0
+        bytes_out += pc.sum(table["bytes_out"]).as_py() or 0
+        for k, side in enumerate(("in", "out")):
+            brightness[k] += (
+                pc.sum(table[f"luminance_mean_{side}"].filter(pc.not_equal(table["status"], "failed"))).as_py() or 0
+            )
+    bright = brightness / max(status["ok"] + status["copied"], 1)
+    return {
+        "images": status.total(),
+        "ok": status["ok"],
+        "copied": status["copied"],
+        "failed": status["failed"],
+        "errors": dict(errors.most_common()),
+        "bytes_in": bytes_in,
+        "bytes_out": bytes_out,
+        "luminance_mean_in": round(float(bright[0]), 4),
+        "luminance_mean_out": round(float(bright[1]), 4),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,113 @@
+"""The settings of the enhancement job: one frozen dataclass, from which the command line is made."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from sgllie.storage import S3Options, UsageError
+from sgllie.weights import DEFAULT
+
+OutputFormat = Literal["same", "jpeg", "png", "webp"]
+Orientation = Literal["keep", "apply"]
+
+
+@dataclass(frozen=True)
+class EnhanceSettings:
+    """Brighten every image of a folder, bucket or list, and write one row of statistics for each.
+
+    The same command again goes on where it was stopped.
+    """
+
+    input: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="IN")]
+    """Folder, s3://bucket/prefix, glob in quotes, one image, or a list (.txt, or .csv, .jsonl, .parquet with a
+    column `path`)."""
+    output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
+    """Folder or s3://bucket/prefix that becomes images/, stats/, manifest/, run.json and _SUCCESS."""
+
+    weights: str = DEFAULT
+    """Bundled name, .safetensors or published .pth file, or folder of a training run; local or s3://."""
+    scale_factor: int = 12
+    """The network looks at one sample for each block of this many pixels squared."""
+    strength: float = 1.0
+    """0 leaves images as they are, 1 is the full effect."""
+    only_darker_than: float | None = None
+    """Copy images whose mean luminance (0 black, 1 white) is this or more, byte for byte."""
+    format: OutputFormat = "same"
+    """Format of the output images."""
+    quality: int = 95
+    """JPEG and WebP quality, 1 to 100."""
+    exif_orientation: Orientation = "keep"
+    """keep: pixels and orientation tag stay as they are, so that labels still fit; apply: rotate the pixels."""
+    max_pixels: int = 178_000_000
+    """Larger images are recorded as failed instead of decoded."""
+    limit: int | None = None
+    """Take only the first so many images."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes the GPUs of the cluster if it has any."""
+    half: bool = False
+    """Run the network in half precision (CUDA only)."""
+    num_actors: int | None = None
+    """Worker processes; by default one for each CPU, or for each GPU."""
+    threads: int = 2
+    """Images that one worker decodes, enhances and encodes at the same time."""
+    shard_images: int = 1000
+    """Images that are committed together, at most."""
+    max_failures: str | None = None
+    """Stop when more images than this have failed: a count (100) or a share (2%)."""
+    retry_failed: bool = False
+    """Run only the images whose row says failed, and replace their rows."""
+    overwrite: bool = False
+    """Remove an earlier run from OUT first."""
+    dry_run: bool = False
+    """Say what would be done, write nothing."""
+    address: str | None = None
+    """Address of a Ray cluster (auto: the one this machine belongs to); by default a local one is started."""
+    s3: S3Options = field(default_factory=S3Options)
+    """How to reach S3."""
+
+    def __post_init__(self) -> None:
+        check(0 <= self.strength <= 1, "--strength", self.strength, "must lie between 0 and 1")
+        check(1 <= self.quality <= 100, "--quality", self.quality, "must lie between 1 and 100")
+        for name in ("scale_factor", "threads", "shard_images", "max_pixels"):
+            option = "--" + name.replace("_", "-")
+            check(getattr(self, name) >= 1, option, getattr(self, name), "must be 1 or more")
+        for name in ("num_actors", "limit"):
+            option, value = "--" + name.replace("_", "-"), getattr(self, name)
+            check(value is None or value >= 1, option, value, "must be 1 or more")
+        if self.only_darker_than is not None:
+            value = self.only_darker_than
+            check(0 <= value <= 1, "--only-darker-than", value, "must lie between 0 (black) and 1 (white)")
+        failures_allowed(self.max_failures, 1)
+
+    @property
+    def outcome(self) -> dict[str, Any]:
+        """The settings that change what is written; a run can be resumed only with the same ones."""
+        names = "weights scale_factor strength only_darker_than format quality exif_orientation max_pixels limit half"
+        return {name: getattr(self, name) for name in names.split()}
+
+
+def check(fine: bool, option: str, value: object, rule: str) -> None:
+    """Raise the sentence for a bad option."""
+    if not fine:
+        raise UsageError(f"{option} is {value}; it {rule}")
+
+
+def failures_allowed(limit: str | None, images: int) -> float:
+    """How many of `images` may fail: all without a limit, a count such as `100`, or a share such as `2%`."""
+    if limit is None:
+        return float("inf")
+    try:
+        allowed = float(limit[:-1]) / 100 * images if limit.endswith("%") else float(int(limit))
+    except ValueError:
+        allowed = -1
+    check(allowed >= 0, "--max-failures", limit, "must be a count such as 100 or a share such as 2%")
+    return allowed
+
+
+def as_json(settings: EnhanceSettings) -> str:
+    """The settings as an indented JSON object."""
+    return json.dumps(dataclasses.asdict(settings), indent=2)

@@ -1,0 +1,170 @@
+"""The settings of the training job: one frozen dataclass, from which the command line is made, and two presets."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from sgllie.architecture import ConvType
+from sgllie.guide import GuideName
+from sgllie.settings import check
+from sgllie.storage import S3Options
+
+PresetName = Literal["default", "published"]
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """What is trained."""
+
+    architecture: str = "sgz"
+    """Name of the network."""
+    conv_type: ConvType = "dsc"
+    """Depthwise separable, plain (tc) or dilated (dc) convolutions."""
+    scale_factor: int = 1
+    """The network looks at one sample for each block of this many pixels squared."""
+    initial_weights: str | None = None
+    """Start from these weights (a file, a bundled name, or the folder of a run) instead of random ones."""
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Weights of the training terms (0 leaves a term out), and what the terms need to know."""
+
+    total_variation: float = 1600.0
+    spatial: float = 1.0
+    colour: float = 5.0
+    exposure: float = 10.0
+    semantic: float = 0.1
+    patch_size: int = 4
+    """Pixels along the side of a patch of the spatial term."""
+    exposure_level: float = 0.6
+    """Brightness, 0 to 1, that the exposure term asks of each part of the image."""
+
+
+@dataclass(frozen=True)
+class GuideSettings:
+    """The frozen network behind the semantic term."""
+
+    name: GuideName = "fpn-resnet50"
+    """none, or which network looks at the enhanced images."""
+    weights: str | None = None
+    """File with the guide's weights, where they cannot be downloaded."""
+    classes: int = 21
+    """Classes of the random head of fpn-resnet50."""
+
+
+@dataclass(frozen=True)
+class OptimiserSettings:
+    """Adam, its learning rate over time, and what is kept of the weights."""
+
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-3
+    decoupled_decay: bool = False
+    """Decay the weights beside the gradient step (AdamW) and not through it (L2)."""
+    gradient_norm: float = 0.1
+    """Gradients are scaled down to this norm."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """cosine: rise over the warm-up, then fall to zero along half a cosine."""
+    warmup_steps: int = 0
+    average: float = 0.0
+    """Keep an exponential moving average of the weights with this decay (0: keep the weights themselves)."""
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """How photographs become training images."""
+
+    size: int = 512
+    """Photographs are resized (Lanczos) to this many pixels squared."""
+    crop: int | None = None
+    """Train on random parts of the photograph, resized to this many pixels squared; by default on all of it."""
+    smallest_crop: float = 0.6
+    """Smallest side of such a part, as a share of the photograph's."""
+    flip: bool = False
+    """Mirror every second image."""
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Train an enhancement network on photographs, without reference images or labels.
+
+    The same command again goes on from the last finished epoch.
+    """
+
+    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
+    """Folder, s3://bucket/prefix, glob in quotes, or a list of photographs."""
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Folder or s3://bucket/prefix that becomes weights/, checkpoints/, samples/, events/, metrics.csv, curves.png."""
+
+    preset: PresetName = "default"
+    """Where all other defaults come from: published repeats the recipe of the SGZ paper to the letter."""
+    epochs: int = 100
+    batch_size: int = 6
+    """Images of one step, over all workers together."""
+    validation_batch_size: int = 8
+    validation_images: int = 32
+    """Photographs held back for validation; at most a fifth of all."""
+    seed: int = 0
+    dead_layers: Literal["stop", "warn"] = "stop"
+    """What to do when a layer no longer answers to its input."""
+
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    guide: GuideSettings = field(default_factory=GuideSettings)
+    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    images: ImageSettings = field(default_factory=ImageSettings)
+
+    display_every: int = 10
+    """Steps between two reports of progress."""
+    snapshot_every: int = 10
+    """Epochs between two checkpoints that are kept for good; the newest one is always kept."""
+    num_workers: int = 1
+    """Training processes."""
+    use_gpu: bool = False
+    """Give each training process a GPU."""
+    cpus_per_worker: int = 1
+    """Processor cores, and threads, of each training process."""
+    loaders: int = 4
+    """Tasks that load images for one training process at the same time."""
+    cache: Literal["auto", "memory", "none"] = "auto"
+    """memory: decode every photograph once; none: in every epoch; auto: memory where they fit."""
+    max_failures: int = 3
+    """Deaths of workers that a run survives by itself."""
+    address: str | None = None
+    """Address of a Ray cluster (auto: the one this machine belongs to); by default a local one is started."""
+    s3: S3Options = field(default_factory=S3Options)
+    """How to reach S3."""
+
+    def __post_init__(self) -> None:
+        positive = "epochs batch_size validation_batch_size validation_images num_workers cpus_per_worker loaders"
+        for name in (*positive.split(), "display_every", "snapshot_every"):
+            check(getattr(self, name) >= 1, "--" + name.replace("_", "-"), getattr(self, name), "must be 1 or more")
+        check(self.max_failures >= 0, "--max-failures", self.max_failures, "must be 0 or more")
+        divides = self.batch_size % self.num_workers == 0
+        check(divides, "--batch-size", self.batch_size, f"must be a multiple of --num-workers ({self.num_workers})")
+        check(self.images.size >= 32, "--images.size", self.images.size, "must be 32 or more")
+        crop, size = self.images.crop, self.images.size
+        check(
+            crop is None or 32 <= crop <= size, "--images.crop", crop, f"must lie between 32 and --images.size ({size})"
+        )
+        check(
+            0 < self.images.smallest_crop <= 1, "--images.smallest-crop", self.images.smallest_crop, "must be a share"
+        )
+        check(0 <= self.optimiser.average < 1, "--optimiser.average", self.optimiser.average, "must lie in [0, 1)")
+
+    @property
+    def outcome(self) -> dict[str, Any]:
+        """The settings that change the weights; a run can be resumed only with the same ones."""
+        here_or_there = "data run display_every snapshot_every num_workers use_gpu cpus_per_worker loaders cache"
+        left_out = {*here_or_there.split(), "max_failures", "address", "s3", "preset"}
+        return {name: value for name, value in flatten(self).items() if name.split(".")[0] not in left_out}
+
+
+def flatten(settings: TrainSettings) -> dict[str, Any]:
+    """`{"loss.colour": 5.0, ...}`: every setting by the name of its option."""
+    flat: dict[str, Any] = {}
+    for name, value in dataclasses.asdict(settings).items():
+        flat |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
+    return flat

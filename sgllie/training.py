@@ -1,0 +1,209 @@
+"""One training step and the objective that it lowers: plain torch, without Ray.
+
+    learner = Learner(settings, total_steps=1000)
+    terms = learner.step(batch)            # N x 3 x H x W in [0, 1]
+    weights = learner.weights()
+
+`distributed.train` runs the same `Learner` in each training process and wraps it for the exchange of gradients.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sgllie import weights as weights_module
+from sgllie.guide import build_guide
+from sgllie.losses import ColourConstancy, ExposureControl, FocalLoss, SpatialConsistency, TotalVariation
+from sgllie.model import EnhancementModel, FactorNetwork
+from sgllie.train_settings import LossSettings, OptimiserSettings, TrainSettings
+from sgllie.weights import Weights
+
+
+class Collapse(Exception):
+    """The training has failed for good; the message says how."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a step sees.
+
+    Attributes:
+        images: N x 3 x H x W, float RGB in [0, 1].
+        targets: the same photographs well exposed, where they are known.
+    """
+
+    images: Tensor
+    targets: Tensor | None = None
+
+
+class Objective(nn.Module):
+    """The weighted sum of the training terms that have a weight."""
+
+    def __init__(self, settings: LossSettings, guide: nn.Module | None) -> None:
+        super().__init__()
+        self.settings = settings
+        self.total_variation = TotalVariation()
+        self.spatial = SpatialConsistency(settings.patch_size)
+        self.colour = ColourConstancy()
+        self.exposure = ExposureControl(settings.exposure_level)
+        self.focal = FocalLoss()
+        self.guide = guide
+
+    def forward(self, batch: Batch, enhanced: Tensor, factor: Tensor) -> dict[str, Tensor]:
+        """The terms by name, each a scalar times its weight; their sum is what training lowers."""
+        terms: dict[str, Callable[[], Tensor]] = {
+            "total_variation": lambda: self.total_variation(factor),
+            "spatial": lambda: self.spatial(enhanced, batch.images),
+            "colour": lambda: self.colour(enhanced),
+            "exposure": lambda: self.exposure(enhanced),
+        }
+        guide = self.guide
+        if guide is not None:
+            terms["semantic"] = lambda: self.focal(guide(enhanced))
+        weights = {name: getattr(self.settings, name) for name in terms}
+        return {name: weights[name] * term() for name, term in terms.items() if weights[name]}
+
+
+class Learner:
+    """Network, optimiser and moving average: everything that a step changes.
+
+    Args:
+        settings: of the job.
+        total_steps: how many steps there will be, for the schedule of the learning rate.
+        device: where to train.
+        wrap: what makes the model exchange gradients with other processes.
+
+    Attributes:
+        model: the network with its curve.
+        steps: how many steps are done.
+    """
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        total_steps: int,
+        device: torch.device | str = "cpu",
+        wrap: Callable[[nn.Module], nn.Module] = lambda model: model,
+    ) -> None:
+        self.settings = settings
+        self.device = torch.device(device)
+        self.total_steps = total_steps
+        self.steps = 0
+        network = initial_network(settings)
+        # On a CPU the depthwise layers are twice as fast in this order of memory; photographs come in it anyway.
+        self.model = EnhancementModel(network, settings.network.scale_factor).to(
+            self.device, memory_format=torch.channels_last
+        )
+        self.network = network
+        self.parallel = wrap(self.model)
+        guide = settings.guide
+        frozen = (
+            build_guide(guide.name, guide.weights, guide.classes, settings.seed) if settings.loss.semantic else None
+        )
+        self.objective = Objective(settings.loss, frozen).to(self.device)
+        self.optimiser = build_optimiser(network, settings.optimiser)
+        self.average = {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+    def step(self, batch: Batch) -> dict[str, float]:
+        """Lower the objective once.
+
+        Returns:
+            The terms before the step.
+
+        Raises:
+            Collapse: the loss is not finite.
+        """
+        options = self.settings.optimiser
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.steps, self.total_steps, options)
+        self.parallel.train()
+        enhanced, factor = self.parallel(batch.images)
+        terms = self.objective(batch, enhanced, factor)
+        loss = torch.stack(list(terms.values())).sum()
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), options.gradient_norm)
+        values = torch.stack([*terms.values(), norm]).tolist()
+        if not all(map(math.isfinite, values)):
+            raise Collapse(
+                f"the loss or its gradient is not a finite number at step {self.steps + 1}; "
+                "try a smaller --optimiser.learning-rate"
+            )
+        self.optimiser.step()
+        self.steps += 1
+        self._update_average()
+        return dict(zip(terms, values[:-1], strict=True))
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        # Young averages look back over a tenth of their life, so that the random start is soon forgotten.
+        decay = min(self.settings.optimiser.average, self.steps / (self.steps + 9))
+        for name, value in self.network.state_dict().items():
+            self.average[name].lerp_(value, 1 - decay)
+
+    def weights(self, origin: str = "") -> Weights:
+        """What the training has come to: the moving average of the network's weights."""
+        network = self.settings.network
+        return Weights(network.architecture, network.conv_type, to_numpy(self.average), origin)
+
+    def averaged_model(self) -> EnhancementModel:
+        """A model of these weights, in evaluation mode."""
+        network = FactorNetwork(self.settings.network.architecture, self.settings.network.conv_type)
+        network.load_state_dict(self.average)
+        model = EnhancementModel(network, self.settings.network.scale_factor)
+        return model.to(self.device, memory_format=torch.channels_last).eval()
+
+    def state(self) -> dict[str, Tensor]:
+        """All tensors that the next step depends on, by name."""
+        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        tensors |= {f"average.{name}": value for name, value in self.average.items()}
+        names = [name for name, _ in self.network.named_parameters()]
+        for index, moments in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{names[index]}.{key}": value for key, value in moments.items()}
+        return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+
+    def load_state(self, tensors: dict[str, Tensor], steps: int) -> None:
+        """Go back to where `state` was taken, after `steps` steps."""
+        self.steps = steps
+        part = lambda prefix: {  # noqa: E731
+            name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)
+        }
+        self.network.load_state_dict(part("network."))
+        self.average = {name: value.to(self.device) for name, value in part("average.").items()}
+        moments = {index: part(f"optimiser.{name}.") for index, (name, _) in enumerate(self.network.named_parameters())}
+        groups = self.optimiser.state_dict()["param_groups"]
+        self.optimiser.load_state_dict({"state": moments if steps else {}, "param_groups": groups})
+
+
+def initial_network(settings: TrainSettings) -> FactorNetwork:
+    """The network before the first step: random by the seed, or of given weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)
+        network = FactorNetwork(settings.network.architecture, settings.network.conv_type)
+    if settings.network.initial_weights:
+        found = weights_module.load(settings.network.initial_weights, settings.s3)
+        network.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in found.tensors.items()})
+    return network
+
+
+def build_optimiser(network: nn.Module, settings: OptimiserSettings) -> torch.optim.Optimizer:
+    """Adam, or AdamW where weight decay is to be decoupled."""
+    kind = torch.optim.AdamW if settings.decoupled_decay else torch.optim.Adam
+    return kind(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+
+
+def learning_rate(step: int, total_steps: int, settings: OptimiserSettings) -> float:
+    """The learning rate of the step after `step` steps."""
+    warm = min(1.0, (step + 1) / (settings.warmup_steps + 1))
+    fall = (1 + math.cos(math.pi * step / max(1, total_steps))) / 2 if settings.schedule == "cosine" else 1.0
+    return settings.learning_rate * warm * fall
+
+
+def to_numpy(tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """The same tensors as float32 arrays."""
+    return {name: np.ascontiguousarray(value.detach().cpu().numpy(), np.float32) for name, value in tensors.items()}
