@@ -1,5 +1,6 @@
 """Arrays that metrics are computed on: checked, and on the scale 0..255."""
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,7 +23,7 @@ def check_image(image: NDArray, metric: str) -> None:
 
 def to_255(image: NDArray) -> FloatArray:
     """uint8 or uint16 -> float64 of the same shape in 0..255."""
-    return image.astype(np.float64) * (255 / np.iinfo(image.dtype).max)
+    return image.astype(np.float64) / (np.iinfo(image.dtype).max // 255)
 
 
 def luma(image: NDArray, studio_range: bool = False) -> FloatArray:
@@ -31,8 +32,9 @@ def luma(image: NDArray, studio_range: bool = False) -> FloatArray:
     A grey image counts as RGB with three equal channels.
     """
     weights, black = (STUDIO_LUMA, STUDIO_BLACK) if studio_range else (LUMA, 0.0)
-    pixels = to_255(image)
-    return black + (pixels @ weights if image.ndim == 3 else pixels * weights.sum())
+    if image.ndim == 2:
+        return black + to_255(image) * weights.sum()
+    return black + np.asarray(cv2.transform(to_255(image), weights[np.newaxis]))
 
 
 def largest_channel(image: NDArray) -> NDArray:

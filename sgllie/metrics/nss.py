@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from numba import njit
 
 from sgllie.metrics.colour import FloatArray
 
@@ -62,22 +63,35 @@ class AsymmetricGaussian(NamedTuple):
         return spread * gamma(2 / self.shape) / gamma(1 / self.shape)
 
 
+@njit(cache=True, nogil=True, fastmath=True)
+def signed_sums(samples: FloatArray, sums: FloatArray) -> None:
+    """N x K -> N x 5: sum of squares and count of the negative samples, of the positive ones, sum of magnitudes."""
+    for row in range(len(samples)):
+        left_total = left_count = right_total = right_count = magnitude = 0.0
+        for value in samples[row]:
+            square = value * value
+            magnitude += abs(value)
+            left_total += square if value < 0 else 0.0
+            left_count += 1.0 if value < 0 else 0.0
+            right_total += square if value > 0 else 0.0
+            right_count += 1.0 if value > 0 else 0.0
+        sums[row, 0], sums[row, 1], sums[row, 2], sums[row, 3] = left_total, left_count, right_total, right_count
+        sums[row, 4] = magnitude
+
+
 def fit_asymmetric_gaussian(samples: FloatArray) -> AsymmetricGaussian:
     """Fit by moment matching along the last axis: N x K float64 -> three arrays of N.
 
     A row without a negative or without a positive sample gives NaN, as in the published code.
     """
-    squares = samples * samples
-    negative = samples < 0
-    total = squares.sum(axis=-1)
-    left_total = np.einsum("nk,nk->n", squares, negative)
-    left_count = np.count_nonzero(negative, axis=-1)
-    right_count = np.count_nonzero(samples, axis=-1) - left_count
+    sums = np.empty((len(samples), 5))
+    signed_sums(samples, sums)
+    left_total, left_count, right_total, right_count, magnitude = sums.T
     with np.errstate(divide="ignore", invalid="ignore"):
         left = np.sqrt(left_total / left_count)
-        right = np.sqrt((total - left_total) / right_count)
+        right = np.sqrt(right_total / right_count)
         skew = left / right
-        ratio = np.abs(samples).mean(axis=-1) ** 2 / (total / samples.shape[-1])
+        ratio = magnitude**2 / (left_total + right_total) / samples.shape[-1]
         ratio = ratio * (skew**3 + 1) * (skew + 1) / (skew**2 + 1) ** 2
     after = np.clip(np.searchsorted(SHAPE_RATIOS, ratio), 1, len(SHAPES) - 1)
     nearest = np.where(ratio - SHAPE_RATIOS[after - 1] <= SHAPE_RATIOS[after] - ratio, after - 1, after)
