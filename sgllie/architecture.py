@@ -8,14 +8,21 @@ CONV_TYPES: tuple[ConvType, ...] = get_args(ConvType)
 """Depthwise separable (the published SGZ), plain, or dilated by two 3x3 convolutions."""
 
 WIDTH = 32
+GLOBAL_LAYERS = ("global_conv1", "global_conv2")
 ITERATIONS = 8
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """One network: seven 3x3 layers with symmetric skips, whose last one puts out `maps` factor maps of 3 channels."""
+    """One network: seven 3x3 layers with symmetric skips, whose last one puts out `maps` factor maps of 3 channels.
+
+    With `global_term`, a two-layer perceptron on the mean of the fourth feature map is added to that map everywhere: the
+    receptive field of seven 3x3 layers does not reach across an image, and how bright it should become depends on all of
+    it.
+    """
 
     maps: int
+    global_term: bool = False
 
     @property
     def layers(self) -> dict[str, tuple[int, int]]:
@@ -33,6 +40,7 @@ class Architecture:
 
 ARCHITECTURES = {
     "sgz": Architecture(maps=1),
+    "sgz-global": Architecture(maps=1, global_term=True),
     "zero-dce": Architecture(maps=ITERATIONS),
 }
 
@@ -40,6 +48,9 @@ ARCHITECTURES = {
 def parameter_shapes(architecture: str, conv_type: str) -> dict[str, tuple[int, ...]]:
     """Parameter name -> shape, for a key of ARCHITECTURES and a convolution type; KeyError for any other name."""
     shapes: dict[str, tuple[int, ...]] = {}
+    if ARCHITECTURES[architecture].global_term:
+        for name in GLOBAL_LAYERS:
+            shapes |= {f"{name}.weight": (WIDTH, WIDTH, 1, 1), f"{name}.bias": (WIDTH,)}
     for name, (channels_in, channels_out) in ARCHITECTURES[architecture].layers.items():
         if conv_type == "dsc":
             shapes[f"{name}.depth_conv.weight"] = (channels_in, 1, 3, 3)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sgllie.architecture import ARCHITECTURES, CONV_TYPES, ITERATIONS, ConvType
+from sgllie.architecture import ARCHITECTURES, CONV_TYPES, GLOBAL_LAYERS, ITERATIONS, WIDTH, ConvType
 from sgllie.weights import Weights
 
 
@@ -44,7 +44,8 @@ class FactorNetwork(nn.Module):
     """Seven layers of width 32 with symmetric skips: image -> factor map.
 
     Args:
-        architecture: `sgz` (one factor map, used in all eight steps) or `zero-dce` (one for each step).
+        architecture: `sgz` (one factor map, used in all eight steps), `sgz-global` (the same with a term that sees the
+            whole image) or `zero-dce` (one map for each step).
         conv_type: `dsc` (the published SGZ), `tc` (the published Zero-DCE) or `dc`.
     """
 
@@ -56,6 +57,9 @@ class FactorNetwork(nn.Module):
             raise ValueError(f"conv_type is {conv_type!r}; choose one of {', '.join(CONV_TYPES)}")
         for name, (channels_in, channels_out) in ARCHITECTURES[architecture].layers.items():
             self.add_module(name, convolution(conv_type, channels_in, channels_out))
+        if ARCHITECTURES[architecture].global_term:
+            for name in GLOBAL_LAYERS:
+                self.add_module(name, nn.Conv2d(WIDTH, WIDTH, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """N x 3 x h x w in [0, 1] -> N x 3*maps x h x w in (-1, 1)."""
@@ -64,6 +68,9 @@ class FactorNetwork(nn.Module):
         f2 = functional.relu(layer["e_conv2"](f1))
         f3 = functional.relu(layer["e_conv3"](f2))
         f4 = functional.relu(layer["e_conv4"](f3))
+        if GLOBAL_LAYERS[0] in layer:
+            pooled = f4.mean(dim=(2, 3), keepdim=True)
+            f4 = f4 + layer[GLOBAL_LAYERS[1]](functional.relu(layer[GLOBAL_LAYERS[0]](pooled)))
         f5 = functional.relu(layer["e_conv5"](torch.cat([f3, f4], dim=1)))
         f6 = functional.relu(layer["e_conv6"](torch.cat([f2, f5], dim=1)))
         return torch.tanh(layer["e_conv7"](torch.cat([f1, f6], dim=1)))

@@ -8,7 +8,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from sgllie.architecture import ARCHITECTURES
+from sgllie.architecture import ARCHITECTURES, GLOBAL_LAYERS
 from sgllie.weights import Weights
 
 OPSET = 17
@@ -34,14 +34,19 @@ def factor_graph(weights: Weights) -> onnx.ModelProto:
     """The network of these weights as an ONNX model."""
     nodes: list[onnx.NodeProto] = []
     previous = "image"
+    enriched: dict[str, str] = {}
     for layer in ARCHITECTURES[weights.architecture].layers:
         if layer in SKIPS:
-            nodes.append(helper.make_node("Concat", SKIPS[layer], [f"{layer}.input"], axis=1))
+            seen = [enriched.get(name, name) for name in SKIPS[layer]]
+            nodes.append(helper.make_node("Concat", seen, [f"{layer}.input"], axis=1))
             previous = f"{layer}.input"
         nodes += convolution(layer, previous, weights)
         activation = "Tanh" if layer == "e_conv7" else "Relu"
         nodes.append(helper.make_node(activation, [f"{layer}.linear"], [layer]))
         previous = layer
+        if layer == "e_conv4" and ARCHITECTURES[weights.architecture].global_term:
+            nodes += global_term(layer)
+            enriched[layer] = previous = f"{layer}.global"
     # The kernel walks the map row by row, all channels of a pixel together.
     nodes.append(helper.make_node("Transpose", [previous], ["factor"], perm=[0, 2, 3, 1]))
     graph = helper.make_graph(
@@ -52,6 +57,18 @@ def factor_graph(weights: Weights) -> onnx.ModelProto:
         [numpy_helper.from_array(tensor, name) for name, tensor in weights.tensors.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+
+
+def global_term(layer: str) -> list[onnx.NodeProto]:
+    """The nodes that add a perceptron on the mean of a feature map to that map, from `LAYER` to `LAYER.global`."""
+    first, second = GLOBAL_LAYERS
+    return [
+        helper.make_node("GlobalAveragePool", [layer], ["pooled"]),
+        helper.make_node("Conv", ["pooled", f"{first}.weight", f"{first}.bias"], [f"{first}.linear"]),
+        helper.make_node("Relu", [f"{first}.linear"], [first]),
+        helper.make_node("Conv", [first, f"{second}.weight", f"{second}.bias"], [second]),
+        helper.make_node("Add", [layer, second], [f"{layer}.global"]),
+    ]
 
 
 def convolution(layer: str, source: str, weights: Weights) -> list[onnx.NodeProto]:

@@ -69,7 +69,10 @@ def test_any_size_equals_the_torch_path(height, width, scale_factor, dtype, seed
 
 
 @pytest.mark.parametrize("scale_factor", [1, 3, 12])
-@pytest.mark.parametrize(("architecture", "conv_type"), [("sgz", "tc"), ("sgz", "dc"), ("zero-dce", "tc"), ("zero-dce", "dsc")])
+@pytest.mark.parametrize(
+    ("architecture", "conv_type"),
+    [("sgz", "tc"), ("sgz", "dc"), ("zero-dce", "tc"), ("zero-dce", "dsc"), ("sgz-global", "dsc")],
+)
 def test_every_network_equals_the_torch_path(architecture, conv_type, scale_factor):
     found = random_weights(architecture, conv_type, 0.1)
     image = random_image(97, 120)
@@ -98,7 +101,9 @@ def test_factor_zero_is_the_identity(dtype):
     assert np.array_equal(Enhancer(constant_factor(0.0))(image), image)
 
 
-@pytest.mark.parametrize(("value", "expected"), [(-0.999999, lambda x: 1 - (1 - x) ** 256), (0.999999, lambda x: x**256)])
+@pytest.mark.parametrize(
+    ("value", "expected"), [(-0.999999, lambda x: 1 - (1 - x) ** 256), (0.999999, lambda x: x**256)]
+)
 def test_extreme_factors_have_closed_forms(value, expected):
     image = np.arange(256, dtype=np.uint8).reshape(16, 16)
     enhanced = Enhancer(constant_factor(value))(image)

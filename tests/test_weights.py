@@ -63,7 +63,9 @@ def test_published_checkpoint(shared):
 
 
 def test_checkpoint_of_a_data_parallel_model():
-    state = {f"module.{name}": torch.from_numpy(tensor) for name, tensor in some_weights("zero-dce", "tc").tensors.items()}
+    state = {
+        f"module.{name}": torch.from_numpy(tensor) for name, tensor in some_weights("zero-dce", "tc").tensors.items()
+    }
     found = weights.from_checkpoint(checkpoint_bytes(state), "x.pth")
     assert found.fingerprint == some_weights("zero-dce", "tc").fingerprint
 

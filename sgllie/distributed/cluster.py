@@ -17,8 +17,12 @@ OBJECT_STORE_BYTES = 256 * 2**20
 def cluster(address: str | None) -> Iterator[None]:
     """A connection to the cluster at `address`, to that of the submitted job, or to one started here for this job.
 
-    A cluster that happens to run on this machine is joined only when asked for (`--address auto`).
+    A cluster that happens to run on this machine is joined only when asked for (`--address auto`); one that the calling
+    program is connected to already is used, and left as it is.
     """
+    if ray.is_initialized():
+        yield
+        return
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     try:
         if address == "local":

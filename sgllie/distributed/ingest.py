@@ -1,0 +1,215 @@
+"""Photographs into training: one look at each on all processors, then a stream of images for each training process.
+
+Ray Data delivers the stream, one dataset for each training process and all its epochs. The order of images is computed
+from seed and epoch (`photographs.order`) and not left to a shuffle of Ray Data: process r of n reads places r, r + n,
+r + 2n ..., so that together they see the batches that one process would see, and a resumed run those of an undisturbed
+one.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+from numpy.typing import NDArray
+from ray.data import Dataset, Datasource, ReadTask, TaskPoolStrategy
+from ray.data.block import Block, BlockAccessor, BlockMetadata
+from ray.exceptions import OutOfMemoryError, WorkerCrashedError
+
+from sgllie import photographs
+from sgllie.augmentation import random_part
+from sgllie.listing import Listing
+from sgllie.photographs import Seen
+from sgllie.progress import display
+from sgllie.run import output_uri
+from sgllie.storage import Storage, StorageError, UsageError, open_storage
+from sgllie.train_run import RunFolder
+from sgllie.train_settings import TrainSettings
+
+CHUNK = 64
+"""Photographs of one task of the first look, and of one object in the object store."""
+MEMORY_SHARE = 0.5
+"""Of the object store that decoded photographs may fill."""
+IMAGES_OF_TASK = 64
+"""Images that one loading task prepares, at least."""
+TASKS = 10_000
+"""Tasks, at most, of a stream: Ray Data holds a description of every task."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """All photographs of a training, after the first look.
+
+    Attributes:
+        storage: where they lie.
+        rows: one for each, in the order of the listing.
+        chunks: the pixels of CHUNK photographs each, in the object store; None where they are read again in each epoch.
+    """
+
+    storage: Storage
+    rows: list[Seen]
+    chunks: list[Any] | None
+
+    @property
+    def usable(self) -> NDArray[np.int64]:
+        """Numbers of the photographs that could be decoded."""
+        return np.array([number for number, row in enumerate(self.rows) if not row.error], np.int64)
+
+
+def open_corpus(settings: TrainSettings) -> Corpus:
+    """List the photographs of a training and look at each of them once.
+
+    Raises:
+        UsageError: the input cannot be listed, or holds no images.
+    """
+    listing = Listing(settings.data, settings.s3, exclude=output_uri(settings.run))
+    try:
+        paths = [entry.path for entry in listing]
+    except (OSError, StorageError) as error:
+        raise UsageError(f"{settings.data} cannot be listed: {error}") from error
+    if not paths:
+        raise UsageError(f"{settings.data} holds no images")
+    size = settings.images.size
+    keep = settings.cache == "memory" or (settings.cache == "auto" and fits(len(paths), size))
+    storage = open_storage(listing.root, settings.s3)
+    rows, chunks = first_look(storage, paths, size, keep)
+    return Corpus(storage, rows, chunks if keep else None)
+
+
+def fits(count: int, size: int) -> bool:
+    """Whether that many photographs of size x size pixels fit in the cluster's object store, with room to work."""
+    return count * size * size * 3 < MEMORY_SHARE * ray.cluster_resources().get("object_store_memory", 0)
+
+
+@ray.remote(num_returns=2, max_retries=1)
+def look(storage: Storage, paths: list[str], size: int, keep: bool, deadly: frozenset[str]) -> tuple[list[Seen], Any]:
+    """`photographs.look` as a task, whose pixels stay in the object store if they are to be kept."""
+    rows, pixels = photographs.look(storage, paths, size, deadly)
+    return rows, pixels if keep else None
+
+
+def first_look(storage: Storage, paths: list[str], size: int, keep: bool) -> tuple[list[Seen], list[Any]]:
+    """Look at all photographs: their rows, and references to their pixels by chunks."""
+    parts = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
+    tasks = [look.remote(storage, part, size, keep, frozenset()) for part in parts]
+    rows: list[Seen] = []
+    with display(len(paths), "photographs") as shown:
+        for place, part in enumerate(parts):
+            try:
+                found = ray.get(tasks[place][0])
+            except (WorkerCrashedError, OutOfMemoryError):
+                deadly = frozenset(path for path in part if kills(storage, path, size))
+                tasks[place] = look.remote(storage, part, size, keep, deadly)
+                found = ray.get(tasks[place][0])
+            rows += found
+            shown.update(len(rows), sum(bool(row.error) for row in rows))
+    return rows, [pixels for _, pixels in tasks]
+
+
+def kills(storage: Storage, path: str, size: int) -> bool:
+    """Whether looking at this photograph ends the process that does it."""
+    try:
+        ray.get(look.remote(storage, [path], size, False, frozenset())[0])
+    except (WorkerCrashedError, OutOfMemoryError):
+        return True
+    return False
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What a loading task knows; put into the object store once."""
+
+    corpus_storage: Storage
+    paths: pa.Array
+    chunks: list[Any] | None
+    training: NDArray[np.int64]
+    settings: TrainSettings
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps that an epoch takes."""
+        return -(-len(self.training) // self.settings.batch_size)
+
+    def photograph(self, number: int) -> NDArray[np.uint8]:
+        """The decoded photograph of this number, S x S x 3."""
+        if self.chunks is not None:
+            return ray.get(self.chunks[number // CHUNK])[number % CHUNK]
+        data = self.corpus_storage.read(self.paths[number].as_py())
+        return photographs.load(data, self.settings.images.size)
+
+    def batch(self, epoch: int, step: int, rank: int, workers: int) -> dict[str, NDArray[np.uint8]]:
+        """The images that worker `rank` of `workers` sees in one step; steps and epochs count from 0."""
+        size, seed = self.settings.batch_size, self.settings.seed
+        numbers = epoch_order(self, epoch)[step * size + rank : (step + 1) * size : workers].tolist()
+        with ThreadPoolExecutor(photographs.READERS) as pool:
+            loaded = list(pool.map(self.photograph, numbers))
+        random = [np.random.default_rng([seed, epoch, number]) for number in numbers]
+        return {"images": np.stack([random_part(*image) for image in zip(loaded, repeat(self.settings.images), random)])}
+
+
+@lru_cache(2)
+def fetch(source: Any) -> Source:
+    """The source behind a reference, once for each process."""
+    return ray.get(source)
+
+
+@lru_cache(2)
+def epoch_order(source: Source, epoch: int) -> NDArray[np.int64]:
+    """The order of an epoch, computed once for each process."""
+    return photographs.order(source.training, epoch, source.settings.batch_size, source.settings.seed)
+
+
+class TrainingImages(Datasource):
+    """The images of one training process, from epoch `first_epoch` to the end, a block for each step."""
+
+    def __init__(self, source: Any, rank: int, workers: int, first_epoch: int) -> None:
+        super().__init__()
+        self.source, self.rank, self.workers = source, rank, workers
+        known = fetch(source)
+        self.settings = known.settings
+        self.steps_per_epoch = known.steps_per_epoch
+        self.first_step = first_epoch * known.steps_per_epoch
+        self.last_step = known.settings.epochs * known.steps_per_epoch
+
+    @property
+    def batch_size(self) -> int:
+        """Images of one step of this process."""
+        return self.settings.batch_size // self.workers
+
+    def estimate_inmemory_data_size(self) -> int:
+        """Bytes of all images."""
+        size = self.settings.images.crop or self.settings.images.size
+        return (self.last_step - self.first_step) * self.batch_size * size * size * 3
+
+    def get_read_tasks(self, parallelism: int, per_task_row_limit: int | None = None, **_: Any) -> list[ReadTask]:
+        """Cut the stream into tasks of some steps each; `parallelism` is Ray Data's wish and plays no part."""
+        steps = self.last_step - self.first_step
+        steps_of_task = max(-(-IMAGES_OF_TASK // self.batch_size), -(-steps // TASKS))
+        tasks = []
+        for start in range(self.first_step, self.last_step, steps_of_task):
+            stop = min(start + steps_of_task, self.last_step)
+            metadata = BlockMetadata((stop - start) * self.batch_size, None, None, None)
+            read = partial(blocks, self.source, range(start, stop), self.steps_per_epoch, self.rank, self.workers)
+            tasks.append(ReadTask(read, metadata, per_task_row_limit=per_task_row_limit))
+        return tasks
+
+
+def blocks(source: Any, steps: range, steps_per_epoch: int, rank: int, workers: int) -> Iterator[Block]:
+    """The blocks of one loading task."""
+    known = fetch(source)
+    for step in steps:
+        yield BlockAccessor.batch_to_block(known.batch(*divmod(step, steps_per_epoch), rank, workers))
+
+
+def training_stream(source: Any, rank: int, workers: int) -> Dataset:
+    """The dataset of one training process, beginning after the last finished epoch."""
+    settings = fetch(source).settings
+    images = TrainingImages(source, rank, workers, RunFolder(settings).epochs_done())
+    # Loading tasks ask for no processor of their own: on a machine whose processors all train there would never be one.
+    compute = TaskPoolStrategy(size=settings.loaders)
+    return ray.data.read_datasource(images, num_cpus=0, compute=compute, override_num_blocks=1)

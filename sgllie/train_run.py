@@ -1,0 +1,169 @@
+"""A training run in its folder: begun, resumed or refused; its checkpoints; what each epoch leaves behind.
+
+    RUN/run.json                        settings, data, versions
+    RUN/checkpoints/epoch-00012/        the last epoch that is finished: weights, state.safetensors, and state.json last
+    RUN/weights/{best,last}.safetensors
+    RUN/metrics.csv, curves.png, samples/epoch-00012.png, events/ (TensorBoard)
+    RUN/_SUCCESS                        written when all epochs are done
+
+Every file is written whole or not at all, and state.json comes after all else, so that a run which is killed at any
+moment is as it was after its last finished epoch.
+"""
+
+import dataclasses
+import json
+import platform
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from safetensors.torch import load as read_tensors
+from safetensors.torch import save as write_tensors
+from torch import Tensor
+
+from sgllie import weights
+from sgllie.run import output_uri, read_json, version
+from sgllie.storage import LocalStorage, Storage, UsageError, open_storage
+from sgllie.train_settings import TrainSettings
+from sgllie.weights import Weights
+
+RUN, SUCCESS, CHECKPOINTS = "run.json", "_SUCCESS", "checkpoints"
+PACKAGES = ("sgllie", "numpy", "ray", "torch", "torchvision", "timm")
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a training after `epoch` epochs.
+
+    Attributes:
+        epoch: finished epochs.
+        steps: finished steps.
+        history: one row of measurements for each epoch.
+        tensors: what the learner needs to go on.
+    """
+
+    epoch: int
+    steps: int
+    history: list[Row]
+    tensors: dict[str, Tensor]
+
+
+class RunFolder:
+    """Where a run is kept; local or on S3."""
+
+    def __init__(self, settings: TrainSettings) -> None:
+        self.storage: Storage = open_storage(output_uri(settings.run), settings.s3)
+
+    def describe(self) -> Row | None:
+        """What run.json says, if a run was begun here."""
+        return read_json(self.storage, RUN)
+
+    def finished(self) -> Row | None:
+        """What _SUCCESS says, if the run has finished."""
+        return read_json(self.storage, SUCCESS)
+
+    def epochs_done(self) -> int:
+        """How many epochs are finished: the greatest checkpoint that is whole."""
+        names = (entry.path for entry in self.storage.list(CHECKPOINTS))
+        whole = [name.split("/")[0] for name in names if name.endswith("/state.json")]
+        return max((int(name.removeprefix("epoch-")) for name in whole), default=0)
+
+    def load(self) -> Checkpoint | None:
+        """The last checkpoint."""
+        epoch = self.epochs_done()
+        if not epoch:
+            return None
+        state = json.loads(self.storage.read(f"{folder(epoch)}/state.json"))
+        tensors = read_tensors(self.storage.read(f"{folder(epoch)}/state.safetensors"))
+        return Checkpoint(epoch, state["steps"], state["history"], tensors)
+
+    def save(self, checkpoint: Checkpoint, found: Weights) -> None:
+        """Write a checkpoint, weights/last and perhaps weights/best; earlier checkpoints are removed."""
+        name, data = folder(checkpoint.epoch), weights.to_bytes(found)
+        self.storage.write("weights/last.safetensors", data)
+        if best_epoch(checkpoint.history) == checkpoint.epoch:
+            self.storage.write("weights/best.safetensors", data)
+        self.storage.write(f"{name}/weights.safetensors", data)
+        self.storage.write(f"{name}/state.safetensors", write_tensors(checkpoint.tensors))
+        state = {"epoch": checkpoint.epoch, "steps": checkpoint.steps, "history": checkpoint.history}
+        self.storage.write(f"{name}/state.json", json.dumps(state, indent=1).encode())
+        for other in {entry.path.split("/")[0] for entry in self.storage.list(CHECKPOINTS)}:
+            if f"{CHECKPOINTS}/{other}" != name:
+                self.storage.remove(f"{CHECKPOINTS}/{other}")
+
+    def finish(self, history: list[Row]) -> None:
+        """Mark the run as finished."""
+        best = history[best_epoch(history) - 1]
+        summary = {"epochs": len(history), "best": best, "finished": now()}
+        self.storage.remove(LocalStorage.SCRATCH)
+        self.storage.write(SUCCESS, json.dumps(summary, indent=2).encode())
+
+
+def folder(epoch: int) -> str:
+    """The folder of a checkpoint."""
+    return f"{CHECKPOINTS}/epoch-{epoch:05d}"
+
+
+def best_epoch(history: list[Row]) -> int:
+    """The number, from 1, of the first epoch with the lowest loss on the validation images."""
+    return min(range(len(history)), key=lambda index: history[index]["validation_loss"]) + 1
+
+
+def begin_or_resume(run: RunFolder, settings: TrainSettings, data: Row) -> bool:
+    """Write run.json, or check that the present command goes on with what lies there.
+
+    Args:
+        run: the run.
+        settings: of the present command.
+        data: what the photographs came to: `photographs`, `digest` and more.
+
+    Returns:
+        Whether an earlier run is resumed.
+
+    Raises:
+        UsageError: the run has other settings or data, or the folder holds something else.
+    """
+    earlier = run.describe()
+    if earlier is None:
+        refuse_strangers(run.storage)
+        run.storage.write(RUN, json.dumps(description(settings, data), indent=2).encode())
+        return False
+    changes = [
+        f"--{name.replace('_', '-')} ({then} then, {settings.outcome[name]} now)"
+        for name, then in earlier["outcome"].items()
+        if settings.outcome.get(name) != then
+    ]
+    if earlier["data"]["digest"] != data["digest"]:
+        then, here = earlier["data"]["photographs"], data["photographs"]
+        changes.append(f"the photographs ({then} then, {here} now, or other contents)")
+    if changes:
+        raise UsageError(
+            f"{settings.run} is a run with other settings: {'; '.join(changes)}. "
+            "Take the same ones to go on, or another RUN to begin anew"
+        )
+    return True
+
+
+def description(settings: TrainSettings, data: Row) -> Row:
+    """What run.json says."""
+    return {
+        "data": data,
+        "outcome": settings.outcome,
+        "settings": dataclasses.asdict(settings),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "begun": now(),
+    }
+
+
+def refuse_strangers(storage: Storage) -> None:
+    """Raise UsageError if there is anything in the folder of a run that is to begin."""
+    for entry in storage.list():
+        if not entry.path.startswith(LocalStorage.SCRATCH):
+            raise UsageError(f"{storage.uri} holds other files ({entry.path}); choose an empty RUN")
+
+
+def now() -> str:
+    """The time, in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

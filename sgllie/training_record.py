@@ -1,0 +1,81 @@
+"""What an epoch looks like to people: a table, curves, pictures, TensorBoard events; each as the bytes of a file."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Row = dict[str, Any]
+Pixels = NDArray[np.uint8]
+
+THUMBNAIL = 256
+TRAINING, VALIDATION = "training_", "validation_"
+"""How the columns of a history begin, before the name of what was measured."""
+
+
+def table(history: Sequence[Row]) -> bytes:
+    """The rows of all epochs as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(history[0]))
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue().encode()
+
+
+def curves(history: Sequence[Row]) -> bytes:
+    """A PNG with one panel for everything that was measured, over epochs; training and validation in one panel."""
+    from matplotlib.figure import Figure
+
+    measured = [name for name in history[0] if name.startswith((TRAINING, VALIDATION))]
+    panels = list(dict.fromkeys(name.removeprefix(TRAINING).removeprefix(VALIDATION) for name in measured))
+    columns = 3
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(4 * columns, 2.6 * rows), layout="constrained")
+    epochs = [row["epoch"] for row in history]
+    for axes, panel in zip(figure.subplots(rows, columns, squeeze=False).flat, panels, strict=False):
+        for side in (TRAINING, VALIDATION):
+            if side + panel in measured:
+                axes.plot(epochs, [row[side + panel] for row in history], marker=".", label=side.rstrip("_"))
+        axes.set_title(panel.replace("_", " "))
+        axes.set_xlabel("epoch")
+        axes.legend(fontsize="small")
+    for axes in figure.axes[len(panels) :]:
+        axes.remove()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=80)
+    return buffer.getvalue()
+
+
+def pictures(columns: Sequence[Sequence[Pixels]]) -> bytes:
+    """A PNG with one row for each image and one column for each state of it (before, after).
+
+    Args:
+        columns: for each state the same number of H x W x 3 images, RGB, uint8.
+    """
+    size = (THUMBNAIL, THUMBNAIL)
+    small = [[cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images] for images in columns]
+    sheet = np.hstack([np.vstack(images) for images in small])
+    return cv2.imencode(".png", np.ascontiguousarray(sheet[..., ::-1]))[1].tobytes()
+
+
+def events(scalars: Sequence[tuple[int, Row]]) -> bytes:
+    """A TensorBoard event file of some steps and what was measured at each."""
+    from tensorboardX import SummaryWriter
+
+    with TemporaryDirectory(prefix="sgllie-") as scratch:
+        with SummaryWriter(scratch) as writer:
+            for step, row in scalars:
+                for name, value in row.items():
+                    writer.add_scalar(name.replace("_", "/", 1), value, step)
+        return next(Path(scratch).iterdir()).read_bytes()
+
+
+def events_name(epoch: int) -> str:
+    """Name of an epoch's event file: TensorBoard joins the files of a folder in the order of their names."""
+    return f"events.out.tfevents.{epoch:010d}.sgllie"

@@ -1,0 +1,108 @@
+"""The enhancement job is killed, starved and lied to; nothing is lost, nothing is doubled."""
+
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from jobs import assert_complete, command, make_corpus, rows_of, sgllie
+
+HOOKS = str(Path(__file__).parent / "hooks")
+MARKER = b"KILL THE DECODER"
+
+
+def start(*arguments: object) -> subprocess.Popen[bytes]:
+    """Begin a job in a process group of its own."""
+    return subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def wait_for(condition, seconds=60.0):
+    """Wait until something is true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def written(output: Path) -> int:
+    """How many images are there."""
+    return sum(1 for path in output.rglob("images/**/*.jpg") if path.is_file())
+
+
+def workers_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """The Ray Data actors below a driver."""
+    found = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in found if "MapWorker" in " ".join(child.cmdline()[:1])]
+
+
+def test_the_driver_is_killed_three_times(tmp_path):
+    source, output = make_corpus(tmp_path / "in", 3000), tmp_path / "out"
+    chance = random.Random(7)
+    for _ in range(3):
+        before = written(output)
+        job = start("enhance", source, output, "--shard-images", 250)
+        wait_for(lambda before=before: written(output) > before)
+        time.sleep(chance.uniform(0.1, 0.8))
+        job.kill()
+        job.wait()
+        assert not (output / "_SUCCESS").exists()
+    result = sgllie("enhance", source, output, "--shard-images", 250)
+    assert result.returncode == 0, result.stderr
+    rows = assert_complete(source, output)
+    assert max(row["attempt"] for row in rows) > 1
+
+
+def test_a_worker_is_killed(tmp_path):
+    source, output = make_corpus(tmp_path / "in", 3000), tmp_path / "out"
+    job = start("enhance", source, output)
+    wait_for(lambda: written(output) > 50)
+    workers = workers_of(job)
+    assert workers
+    workers[0].send_signal(signal.SIGKILL)
+    assert job.wait(120) == 0
+    assert_complete(source, output)
+
+
+def test_an_image_that_kills_its_process(tmp_path):
+    source, output = make_corpus(tmp_path / "in", 501), tmp_path / "out"
+    killer = source / "002" / "00250.jpg"
+    killer.write_bytes(killer.read_bytes() + MARKER)
+    result = sgllie("enhance", source, output, PYTHONPATH=HOOKS)
+    assert result.returncode == 3, result.stderr
+    assert "500 enhanced, 1 failed (1 crash)" in result.stdout
+    rows = assert_complete(source, output, failed=1)
+    assert [row["path"] for row in rows if row["error_type"] == "crash"] == ["002/00250.jpg"]
+
+    # Without the hook it is an ordinary image: --retry-failed replaces just that row.
+    result = sgllie("enhance", source, output, "--retry-failed")
+    assert result.returncode == 0, result.stderr
+    again = assert_complete(source, output)
+    assert [row for row in again if row["path"] != "002/00250.jpg"] == [
+        row for row in rows if row["path"] != "002/00250.jpg"
+    ]
+
+
+def test_too_many_failures_stop_the_job(tmp_path):
+    source, output = make_corpus(tmp_path / "in", 200), tmp_path / "out"
+    for path in sorted(source.rglob("*.jpg"))[:50]:
+        path.write_bytes(b"no image")
+    result = sgllie("enhance", source, output, "--max-failures", "5%")
+    assert result.returncode == 1
+    assert "--max-failures 5% allows" in result.stdout
+    assert not (output / "_SUCCESS").exists()
+    assert sgllie("enhance", source, output).returncode == 3
+    assert_complete(source, output, failed=50)
+    assert {row["error_type"] for row in rows_of(output)} == {None, "not_an_image"}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_output_that_may_not_be_written(tmp_path):
+    source = make_corpus(tmp_path / "in", 2)
+    (tmp_path / "locked").mkdir(mode=0o500)
+    result = sgllie("enhance", source, tmp_path / "locked/out")
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)

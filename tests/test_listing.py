@@ -1,0 +1,131 @@
+"""What an input names."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sgllie.listing import Listing
+from sgllie.storage import UsageError
+
+FILES = [
+    "a.jpg",
+    "b/c.PNG",
+    "b/d e+ü%2F.webp",
+    "b/deep/f.tiff",
+    "[x].bmp",
+    "readme.txt",
+    "b/.DS_Store",
+    "g.jpg:Zone.Identifier",
+]
+IMAGES = ["[x].bmp", "a.jpg", "b/c.PNG", "b/d e+ü%2F.webp", "b/deep/f.tiff"]
+
+
+@pytest.fixture
+def tree(tmp_path):
+    root = tmp_path / "in"
+    for number, name in enumerate(FILES):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x" * number)
+    return root
+
+
+def paths(listing):
+    return [entry.path for entry in listing]
+
+
+def test_folder(tree):
+    listing = Listing(str(tree))
+    assert paths(listing) == IMAGES
+    assert listing.ignored == 3
+    assert set(listing.ignored_examples) == {"readme.txt", "b/.DS_Store", "g.jpg:Zone.Identifier"}
+    assert {entry.path: entry.size for entry in listing}["b/c.PNG"] == 1
+    assert paths(listing) == IMAGES
+    assert listing.ignored == 3
+
+
+def test_relative_folder(tree, monkeypatch):
+    monkeypatch.chdir(tree.parent)
+    assert paths(Listing("in")) == paths(Listing("./in/")) == IMAGES
+    assert Listing("in").root == str(tree)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("*.jpg", ["a.jpg"]),
+        ("**/*.PNG", ["b/c.PNG"]),
+        ("b/*", ["b/c.PNG", "b/d e+ü%2F.webp"]),
+        ("b/**", ["b/c.PNG", "b/d e+ü%2F.webp", "b/deep/f.tiff"]),
+        ("**/?.tiff", ["b/deep/f.tiff"]),
+        ("[x].bmp", ["[x].bmp"]),
+    ],
+)
+def test_glob(tree, pattern, found, monkeypatch):
+    listing = Listing(f"{tree}/{pattern}")
+    root = str(tree)
+    assert [f"{listing.root}/{path}" for path in paths(listing)] == [f"{root}/{path}" for path in found]
+    monkeypatch.chdir(tree)
+    assert len(paths(Listing(pattern))) == len(found)
+
+
+def test_one_file(tree):
+    listing = Listing(str(tree / "a.jpg"))
+    assert (listing.root, paths(listing)) == (str(tree), ["a.jpg"])
+
+
+def write_list(folder, suffix, names):
+    path = folder / f"list{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(pa.table({"path": names}), path)
+    elif suffix == ".csv":
+        path.write_text("id,path\n" + "".join(f'{number},"{name}"\n' for number, name in enumerate(names)))
+    elif suffix == ".jsonl":
+        path.write_text("".join(json.dumps({"path": name}) + "\n" for name in names))
+    else:
+        path.write_text("".join(name + "\n" for name in names))
+    return str(path)
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".csv", ".jsonl", ".parquet"])
+def test_lists(tree, suffix):
+    relative = Listing(write_list(tree, suffix, ["b/deep/f.tiff", "a.jpg", "notes.md"]))
+    assert (relative.root, paths(relative), relative.ignored) == (str(tree), ["b/deep/f.tiff", "a.jpg"], 1)
+    elsewhere = tree.parent / "lists"
+    elsewhere.mkdir()
+    absolute = Listing(write_list(elsewhere, suffix, [f"{tree}/b/c.PNG", f"{tree}/b/deep/f.tiff"]))
+    assert (absolute.root, paths(absolute)) == (f"{tree}/b", ["c.PNG", "deep/f.tiff"])
+
+
+def test_wrong_inputs_are_refused(tree):
+    with pytest.raises(UsageError, match="does not exist"):
+        Listing(str(tree / "absent"))
+    with pytest.raises(UsageError, match="names no file"):
+        Listing(write_list(tree, ".txt", []))
+    (tree / "bad.csv").write_text("file\na.jpg\n")
+    with pytest.raises(UsageError, match="no readable column `path`"):
+        Listing(str(tree / "bad.csv"))
+    with pytest.raises(UsageError, match="cannot be read"):
+        Listing(str(tree / "absent.txt"))
+
+
+def test_the_output_below_the_input_is_left_out(tree):
+    (tree / "out/images").mkdir(parents=True)
+    (tree / "out/images/a.jpg").write_bytes(b"")
+    assert paths(Listing(str(tree), exclude=str(tree / "out"))) == IMAGES
+
+
+def test_links_are_followed_once(tree):
+    (tree / "b/up").symlink_to(tree)
+    (tree / "linked.jpg").symlink_to(tree / "a.jpg")
+    assert set(paths(Listing(str(tree)))) == {*IMAGES, "linked.jpg"}
+
+
+def test_names_that_are_no_text_are_ignored_by_name(tree):
+    (tree / "x").mkdir()
+    with open(bytes(tree / "x") + b"/\xff.jpg", "wb"):
+        pass
+    listing = Listing(str(tree))
+    assert paths(listing) == IMAGES
+    assert "not UTF-8" in listing.ignored_examples[-1]
