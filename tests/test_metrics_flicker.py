@@ -85,6 +85,8 @@ def test_a_pixel_that_leaves_or_is_covered_does_not_count():
     assert not visible[:, 4:].any()
     assert target[1, 1].tolist() == [3, 1]
     assert not visible_pixels(forward, forward)[0].any()
+    slow = np.where(forward > 0, np.float32(0.5), forward)
+    assert visible_pixels(slow, -slow)[0].all(axis=0).tolist() == [True] * 5 + [False]
 
 
 def test_ratios_of_a_static_original():

@@ -34,7 +34,7 @@ def luma(image: NDArray, studio_range: bool = False) -> FloatArray:
     weights, black = (STUDIO_LUMA, STUDIO_BLACK) if studio_range else (LUMA, 0.0)
     if image.ndim == 2:
         return black + to_255(image) * weights.sum()
-    return black + np.asarray(cv2.transform(to_255(image), weights[np.newaxis]))
+    return np.asarray(cv2.transform(to_255(image), weights[np.newaxis]), np.float64) + black
 
 
 def largest_channel(image: NDArray) -> NDArray:
