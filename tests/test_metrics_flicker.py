@@ -102,3 +102,5 @@ def test_bad_videos_are_refused():
         measure_flicker([frame, frame], [frame])
     with pytest.raises(ValueError, match="same shape and depth"):
         measure_flicker([frame, frame[:16]], [frame, frame[:16]])
+    with pytest.raises(ValueError, match="at least 12 pixels, got 8x9"):
+        measure_flicker([frame[:9, :8]] * 2, [frame[:9, :8]] * 2)

@@ -4,13 +4,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sgllie.metrics.colour import check_image, largest_channel, luma, to_255
+from sgllie.metrics.colour import LUMA, check_image, largest_channel, luma, to_255
 
 
 def brightness(image: NDArray) -> float:
     """Mean BT.601 luma of the gamma-encoded pixels, 0 (black) to 1 (white)."""
     check_image(image, "brightness")
-    return float(luma(image).mean() / 255)
+    # Luma is linear: weighing the means of the channels is many times faster than the mean of the weighted pixels.
+    means = np.array(cv2.mean(image)[: 3 if image.ndim == 3 else 1])
+    return float((means * LUMA).sum() / np.iinfo(image.dtype).max)
 
 
 def contrast(image: NDArray) -> float:

@@ -15,10 +15,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sgllie.metrics.brightness import brightness
 from sgllie.metrics.colour import FloatArray, luma, to_255
 from sgllie.metrics.fidelity import check_pair
 
 Flow = NDArray[np.float32]
+# What OpenCV's DIS flow can work on.
+SMALLEST = 12
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class FlickerMeter:
     """Collects pairs of frames, in the order of time.
 
     Motion is estimated on the original, between square roots of luma (which lifts dark frames, and does not know of the
-    enhancement), by OpenCV's DIS optical flow (preset medium), in both directions. A pixel counts where it stays in the
+    enhancement), by OpenCV's DIS optical flow (preset fast), in both directions. A pixel counts where it stays in the
     frame and the two motions cancel: |f + b|^2 <= 0.01 (|f|^2 + |b|^2) + 0.5, after Sundaram, Brox and Keutzer, "Dense
     point trajectories by GPU-accelerated large displacement optical flow", ECCV 2010. Both videos are compared on the
     same pixels along the same motion. The error itself follows Lai et al., "Learning Blind Video Temporal Consistency",
@@ -79,7 +82,7 @@ class FlickerMeter:
     """
 
     def __init__(self, flow: bool = True) -> None:
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM) if flow else None
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST) if flow else None
         self._brightness: list[tuple[float, float]] = []
         self._errors = np.zeros(2)
         self._values = 0
@@ -91,11 +94,15 @@ class FlickerMeter:
         They are read again at the next call, so the arrays must not be overwritten in between.
         """
         check_pair(frame, original, "flicker")
+        if self._flow is not None and max(frame.shape[:2]) < SMALLEST:
+            raise ValueError(
+                f"the warping error needs frames of at least 12 pixels, got {frame.shape[1]}x{frame.shape[0]}"
+            )
         if self._last is not None:
             check_pair(frame, self._last[0], "flicker")
             if self._flow is not None:
                 self._add_warping_errors(self._flow, self._last, (frame, original))
-        self._brightness.append((float(luma(frame).mean() / 255), float(luma(original).mean() / 255)))
+        self._brightness.append((brightness(frame), brightness(original)))
         self._last = (frame, original)
 
     def _add_warping_errors(
@@ -115,11 +122,11 @@ class FlickerMeter:
         """What was measured; needs two frames."""
         if len(self._brightness) < 2:
             raise ValueError(f"flicker needs at least two frames, got {len(self._brightness)}")
-        brightness: FloatArray = np.array(self._brightness)
-        variances = brightness.var(axis=0)
-        changes = np.abs(np.diff(brightness, axis=0)).mean(axis=0)
+        levels: FloatArray = np.array(self._brightness)
+        variances = levels.var(axis=0)
+        changes = np.abs(np.diff(levels, axis=0)).mean(axis=0)
         errors = self._errors / self._values if self._values else np.full(2, np.nan)
-        return Flicker(len(brightness), *(float(value) for pair in (variances, changes, errors) for value in pair))
+        return Flicker(len(levels), *(float(value) for pair in (variances, changes, errors) for value in pair))
 
 
 def visible_pixels(forward: Flow, backward: Flow) -> tuple[NDArray[np.bool_], Flow]:
