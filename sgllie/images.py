@@ -1,0 +1,388 @@
+"""Images: bytes to arrays and back, with everything around the pixels kept.
+
+    image = decode(data)                        what the file holds
+    data = encode(image, enhanced, format="same")   the same file with other pixels
+
+What is kept: size, bit depth, grey or colour, alpha, ICC profile, EXIF, XMP, resolution; in a file of the same format
+also IPTC, comments and text. What is not: palettes and images of fewer than 8 bits become 8-bit grey or RGB; CMYK
+becomes sRGB; thumbnails inside EXIF are unlinked, since they show the old picture; a JPEG loses gain maps, further
+pictures behind the first (MPO) and signatures of origin. A colour profile that does not fit the output (grey to WebP)
+is left out.
+
+Codecs release the GIL. JPEG goes through simplejpeg (libjpeg-turbo): its strict mode reports damaged data, for which
+cv2 returns a half-grey picture and a line on stderr, and it decodes faster. PNG, WebP and BMP are decoded by cv2.
+"""
+
+import re
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import PurePosixPath
+from typing import Literal
+
+import cv2
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image
+
+from sgllie import containers
+from sgllie.containers import Header, Metadata
+from sgllie.image_error import ERROR_TYPES, ImageError
+
+__all__ = ["ERROR_TYPES", "EXTENSIONS", "DecodedImage", "ImageError", "decode", "encode", "output_name"]
+
+OutputFormat = Literal["same", "jpeg", "png", "webp"]
+ExifOrientation = Literal["keep", "apply"]
+
+EXTENSIONS: dict[str, str] = {
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".jpe": "jpeg",
+    ".png": "png",
+    ".webp": "webp",
+    ".bmp": "bmp",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+}
+"""Extensions, in lower case, of the files that count as images, and the format that they promise."""
+
+_LARGEST_SIDE = {"jpeg": 65500, "webp": 16383}
+_DECODABLE_SIDE = 1 << 20  # cv2's own limit
+_OTHER_FORMATS: dict[str, str] = {
+    r"GIF8": "a GIF",
+    r".{4}ftyp(heic|heix|hevc|mif1|msf1)": "a HEIC",
+    r".{4}ftypavi[fs]": "an AVIF",
+    r".{4}ftyp|\x1aE\xdf\xa3": "a video",
+    r"\0\0\0\x0cjP  |\xff\x4f\xff\x51": "a JPEG 2000",
+    r"\0\0\0\x0cJXL |\xff\x0a": "a JPEG XL",
+    r"II\+\0|MM\0\+": "a BigTIFF",
+    r"8BPS": "a Photoshop",
+    r"v/1\x01": "an OpenEXR",
+    r"P[1-7]\s": "a PNM",
+    r"#\?RADIANCE": "a Radiance HDR",
+    r"\0\0\1\0": "an icon",
+    r"DDS ": "a DDS",
+}
+# Warnings of libjpeg about an odd header; the pixels are as they should be.
+_HARMLESS = re.compile(r"Unknown Adobe|unknown JFIF|Invalid SOS|bad ICC")
+
+# cv2 would report every damaged file on stderr; failures reach the caller as ImageError.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedImage:
+    """An image and all that its output must carry.
+
+    Attributes:
+        pixels: H x W x 3 (RGB) or H x W (grey), uint8 or uint16, C-contiguous.
+        alpha: H x W of the same dtype, or None.
+        format: jpeg, png, webp, bmp or tiff: as the bytes say, not the name.
+        mode: channels as in the file: L, LA, RGB, RGBA, P (palette), CMYK, YCbCr (TIFF).
+        bit_depth: bits of each channel in the file: 1, 2, 4, 8 or 16.
+        metadata: what `encode` carries over.
+    """
+
+    pixels: NDArray
+    alpha: NDArray | None
+    format: str
+    mode: str
+    bit_depth: int
+    metadata: Metadata
+
+
+def output_name(name: str, format: OutputFormat) -> str:
+    """The name of the output: unchanged for `same`, else with the extension .jpg, .png or .webp.
+
+    A name that already has an extension of the format keeps it (photo.JPEG with format jpeg).
+    """
+    if format == "same" or EXTENSIONS.get(PurePosixPath(name).suffix.lower()) == format:
+        return name
+    return str(PurePosixPath(name).with_suffix({"jpeg": ".jpg", "png": ".png", "webp": ".webp"}[format]))
+
+
+def decode(data: bytes, *, max_pixels: int = 178_000_000, exif_orientation: ExifOrientation = "keep") -> DecodedImage:
+    """Decode a JPEG, PNG, WebP, BMP or TIFF, recognised by its first bytes.
+
+    Args:
+        data: the file.
+        max_pixels: larger images are refused before any pixel is decoded.
+        exif_orientation: `keep` leaves pixels and the Orientation tag as they are; `apply` turns the pixels as the
+            tag says and sets it to 1.
+
+    Raises:
+        ImageError: the bytes are not a whole image of a kind that is handled; nothing else is raised but MemoryError.
+    """
+    format = _recognised(data)
+    try:
+        return _DECODERS[format](data, max_pixels, exif_orientation == "apply")
+    except (ImageError, MemoryError):
+        raise
+    except (IndexError, struct.error):
+        raise ImageError("truncated", f"the {format.upper()} ends inside its header") from None
+    except Exception as error:
+        # Decoders raise many types for damaged data, and no promise says which.
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ImageError("corrupt", f"the {format.upper()} cannot be decoded: {reason}") from error
+
+
+def _recognised(data: bytes) -> str:
+    """The format that the first bytes tell."""
+    if data[:2] == b"\xff\xd8":
+        return "jpeg"
+    if data[:8] == containers.PNG_MAGIC:
+        return "png"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "webp"
+    if data[:4] in (b"II*\0", b"MM\0*"):
+        return "tiff"
+    if data[:2] == b"BM":
+        return "bmp"
+    if not data:
+        raise ImageError("empty", "the file is empty")
+    start = data[:32].decode("latin-1")
+    for pattern, name in _OTHER_FORMATS.items():
+        if re.match(pattern, start, re.DOTALL):
+            raise ImageError("unsupported", f"the file is {name} file, which is not handled")
+    raise ImageError("not_an_image", "the bytes are not those of an image")
+
+
+def _check_size(header: Header, max_pixels: int) -> None:
+    width, height = header.width, header.height
+    if width < 1 or height < 1:
+        raise ImageError("corrupt", f"the image declares a size of {width} x {height}")
+    if width * height > max_pixels:
+        raise ImageError("too_large", f"the image has {width} x {height} pixels; at most {max_pixels} are allowed")
+    if max(width, height) > _DECODABLE_SIDE:
+        raise ImageError("too_large", f"the image has {width} x {height} pixels; a side may have {_DECODABLE_SIDE}")
+
+
+def _finished(format: str, header: Header, pixels: NDArray, alpha: NDArray | None, upright: bool) -> DecodedImage:
+    """Turn the pixels if asked to, and put everything together."""
+    if pixels.shape[:2] != (header.height, header.width):
+        raise ImageError("corrupt", "the header and the picture inside the file differ in size")
+    if upright and header.orientation != 1:
+        pixels = _turned(pixels, header.orientation)
+        alpha = None if alpha is None else _turned(alpha, header.orientation)
+    return DecodedImage(pixels, alpha, format, header.mode, header.bit_depth, header.metadata)
+
+
+def _turned(pixels: NDArray, orientation: int) -> NDArray:
+    """Turn pixels so that an image with this Orientation is upright (EXIF 2.32, section 4.6.4)."""
+    if orientation in (5, 7):
+        pixels = cv2.transpose(pixels)
+    if orientation in (2, 4):
+        return cv2.flip(pixels, {2: 1, 4: 0}[orientation])
+    rotation = {3: cv2.ROTATE_180, 6: cv2.ROTATE_90_CLOCKWISE, 7: cv2.ROTATE_180, 8: cv2.ROTATE_90_COUNTERCLOCKWISE}
+    return cv2.rotate(pixels, rotation[orientation]) if orientation in rotation else pixels
+
+
+def _decode_jpeg(data: bytes, max_pixels: int, upright: bool) -> DecodedImage:
+    header = containers.read_jpeg(data, upright=upright)
+    _check_size(header, max_pixels)
+    # Compressed data escape 0xFF, so the end marker cannot occur in them; anything may follow it.
+    if data.rfind(b"\xff\xd9", header.scan) < 0:
+        raise ImageError("truncated", "the JPEG ends before its end marker")
+    colours = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}[header.mode]
+    try:
+        pixels = simplejpeg.decode_jpeg(data, colours)
+    except ValueError as error:
+        _check_harmless(str(error), data, header.scan)
+        pixels = simplejpeg.decode_jpeg(data, colours, strict=False)
+    if header.mode == "L":
+        pixels = pixels[:, :, 0]
+    elif header.mode == "CMYK":
+        header, pixels = _converted_cmyk(header, pixels)
+    return _finished("jpeg", header, pixels, None, upright)
+
+
+def _check_harmless(warning: str, data: bytes, scan: int) -> None:
+    """Raise unless libjpeg's warning is about something that leaves the pixels intact."""
+    if _HARMLESS.search(warning):
+        return
+    extraneous = re.search(r"(\d+) extraneous bytes before marker 0xd9", warning)
+    if extraneous:
+        end = data.find(b"\xff\xd9", scan)
+        if not data[end - int(extraneous[1]) : end].strip(b"\0"):
+            return  # some cameras pad the compressed data with zeros
+    if "Premature end" in warning:
+        raise ImageError("truncated", "the JPEG ends before its picture does")
+    if "not supported" in warning.lower() or "unsupported" in warning.lower():
+        raise ImageError("unsupported", f"the JPEG is of a kind that is not handled: {warning}")
+    raise ImageError("corrupt", f"the JPEG is damaged: {warning}")
+
+
+def _converted_cmyk(header: Header, stored: NDArray) -> tuple[Header, NDArray]:
+    """RGB pixels of a CMYK JPEG, and its header without the profile of the ink."""
+    from sgllie import cmyk
+
+    metadata = header.metadata
+    # JPEG files hold 255 for no ink, as Adobe began and every writer follows.
+    pixels = cmyk.to_rgb(Image.fromarray(255 - stored, "CMYK"), metadata.icc)
+    carried = tuple(segment for segment in metadata.verbatim if containers.ICC_PREFIX not in segment[:16])
+    metadata = Metadata(None, metadata.exif, metadata.xmp, metadata.dpi, carried, metadata.subsampling)
+    return Header(header.width, header.height, "CMYK", 8, metadata, header.orientation), pixels
+
+
+def _decode_png(data: bytes, max_pixels: int, upright: bool) -> DecodedImage:
+    header = containers.read_png(data, upright=upright)
+    _check_size(header, max_pixels)
+    pixels, alpha = _decode_with_cv2(data, "PNG")
+    if header.mode in ("L", "LA") and pixels.ndim == 3:
+        pixels = cv2.extractChannel(pixels, 0)
+    if header.transparent is not None:
+        opaque = np.iinfo(pixels.dtype).max
+        alpha = np.where(pixels == header.transparent, 0, opaque).astype(pixels.dtype)
+    return _finished("png", header, pixels, alpha, upright)
+
+
+def _decode_webp(data: bytes, max_pixels: int, upright: bool) -> DecodedImage:
+    header = containers.read_webp(data, upright=upright)
+    _check_size(header, max_pixels)
+    return _finished("webp", header, *_decode_with_cv2(data, "WebP"), upright)
+
+
+def _decode_bmp(data: bytes, max_pixels: int, upright: bool) -> DecodedImage:
+    header = containers.read_bmp(data)
+    _check_size(header, max_pixels)
+    return _finished("bmp", header, *_decode_with_cv2(data, "BMP"), upright)
+
+
+def _decode_tiff(data: bytes, max_pixels: int, upright: bool) -> DecodedImage:
+    from sgllie import tiff  # its libraries take a while to load, and most corpora have no TIFF
+
+    header, layout = tiff.read(data, upright=upright)
+    _check_size(header, max_pixels)
+    return _finished("tiff", header, *tiff.decode(data, header, layout), upright)
+
+
+_DECODERS: dict[str, Callable[[bytes, int, bool], DecodedImage]] = {
+    "jpeg": _decode_jpeg,
+    "png": _decode_png,
+    "webp": _decode_webp,
+    "bmp": _decode_bmp,
+    "tiff": _decode_tiff,
+}
+
+
+def _decode_with_cv2(data: bytes, name: str) -> tuple[NDArray, NDArray | None]:
+    """Pixels (RGB or grey) and alpha as they are stored, without turning them."""
+    stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if stored is None:
+        raise ImageError("corrupt", f"the pixels of the {name} cannot be decoded")
+    if stored.ndim == 2:
+        return stored, None
+    if stored.shape[2] == 4:
+        return cv2.cvtColor(stored, cv2.COLOR_BGRA2RGB), cv2.extractChannel(stored, 3)
+    return cv2.cvtColor(stored, cv2.COLOR_BGR2RGB, dst=stored), None
+
+
+def encode(image: DecodedImage, pixels: NDArray, *, format: OutputFormat = "same", quality: int = 95) -> bytes:
+    """Encode new pixels with the alpha and metadata of an image.
+
+    A format of 8 bits takes 16-bit pixels rounded to 8. JPEG keeps the chroma subsampling of a JPEG, otherwise it is
+    4:2:0; WebP stays lossless if it was; PNG, BMP and TIFF are lossless.
+
+    Args:
+        image: what `decode` returned.
+        pixels: of the same shape and dtype as `image.pixels`.
+        format: `same` is the format that the bytes were in, whatever the name.
+        quality: of JPEG and lossy WebP, 1 to 100.
+
+    Raises:
+        ImageError: `unsupported` where JPEG would lose transparency, `too_large` for the output format.
+    """
+    if pixels.shape != image.pixels.shape or pixels.dtype != image.pixels.dtype:
+        raise ValueError(
+            f"pixels are {pixels.shape} {pixels.dtype}, the image is {image.pixels.shape} {image.pixels.dtype}"
+        )
+    target = image.format if format == "same" else format
+    height, width = pixels.shape[:2]
+    limit = _LARGEST_SIDE.get(target, _DECODABLE_SIDE)
+    if max(height, width) > limit:
+        raise ImageError("too_large", f"{target.upper()} holds at most {limit} pixels a side, not {width} x {height}")
+    pixels = np.ascontiguousarray(pixels)
+    if target == "jpeg":
+        return _encode_jpeg(image, pixels, quality)
+    if target == "png":
+        return _encode_png(image, pixels)
+    if target == "webp":
+        return _encode_webp(image, pixels, quality)
+    if target == "bmp":
+        return containers.insert_bmp_resolution(_encode_with_cv2(".bmp", pixels, image.alpha), image.metadata.dpi)
+    from sgllie import tiff
+
+    return tiff.encode(pixels, image.alpha, image.metadata)
+
+
+def _eight_bits(samples: NDArray) -> NDArray:
+    """Samples of 16 bits rounded to 8."""
+    return cv2.convertScaleAbs(samples, alpha=1 / 257) if samples.dtype == np.uint16 else samples
+
+
+def _fitting(metadata: Metadata, channels: int) -> Metadata:
+    """Metadata for another format, without a profile that is for another number of channels."""
+    model = b"GRAY" if channels == 1 else b"RGB "
+    if metadata.icc is None or metadata.icc[16:20] == model:
+        return metadata
+    return Metadata(None, metadata.exif, metadata.xmp, metadata.dpi)
+
+
+def _encode_jpeg(image: DecodedImage, pixels: NDArray, quality: int) -> bytes:
+    if image.alpha is not None and image.alpha.min() != np.iinfo(image.alpha.dtype).max:
+        raise ImageError("unsupported", "the image has transparent parts, which JPEG cannot hold; choose png or webp")
+    pixels = _eight_bits(pixels)
+    metadata = image.metadata
+    if pixels.ndim == 2:
+        encoded = simplejpeg.encode_jpeg(pixels[:, :, None], quality, "GRAY", "Gray")
+    else:
+        encoded = simplejpeg.encode_jpeg(pixels, quality, "RGB", metadata.subsampling)
+    if image.format == "jpeg":
+        segments = metadata.verbatim
+    else:
+        segments = tuple(containers.jpeg_segments(_fitting(metadata, 1 if pixels.ndim == 2 else 3)))
+    return containers.insert_jpeg(encoded, segments)
+
+
+def _encode_png(image: DecodedImage, pixels: NDArray) -> bytes:
+    if pixels.ndim == 2 and image.alpha is not None:
+        encoded = containers.grey_alpha_png(pixels, image.alpha)
+    else:
+        encoded = _encode_with_cv2(".png", pixels, image.alpha)
+    if image.format == "png":
+        return containers.insert_png(encoded, image.metadata.verbatim)
+    fitting = _fitting(image.metadata, 1 if pixels.ndim == 2 else 3)
+    return containers.insert_png(encoded, tuple(containers.png_chunks(fitting)))
+
+
+def _encode_with_cv2(extension: str, pixels: NDArray, alpha: NDArray | None) -> bytes:
+    if alpha is not None:
+        colour = cv2.COLOR_GRAY2BGRA if pixels.ndim == 2 else cv2.COLOR_RGB2BGRA
+        pixels = cv2.cvtColor(pixels, colour)
+        cv2.insertChannel(alpha, pixels, 3)
+    elif pixels.ndim == 3:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(extension, pixels)[1].tobytes()
+
+
+def _encode_webp(image: DecodedImage, pixels: NDArray, quality: int) -> bytes:
+    metadata = image.metadata if image.format == "webp" else _fitting(image.metadata, 3)
+    pixels = _eight_bits(pixels)
+    if pixels.ndim == 2:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
+    if image.alpha is not None:
+        pixels = np.dstack((pixels, _eight_bits(image.alpha)))
+    file = BytesIO()
+    Image.fromarray(pixels).save(
+        file,
+        "WEBP",
+        lossless=metadata.lossless,
+        exact=True,
+        quality=quality,
+        icc_profile=metadata.icc or b"",
+        exif=metadata.exif or containers.resolution_exif(metadata.dpi),
+        xmp=metadata.xmp or b"",
+    )
+    return file.getvalue()
