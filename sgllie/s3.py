@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 import aiohttp
 import s3fs
-from botocore.exceptions import BotoCoreError, HTTPClientError, ParamValidationError, ResponseParserError
+from botocore.exceptions import BotoCoreError, HTTPClientError, ParamValidationError
+from botocore.parsers import ResponseParserError
 from fsspec.asyn import sync
 
 from sgllie.storage import Entry, NameRefusedError, S3Options, StorageError, UsageError
@@ -25,10 +26,10 @@ class S3Storage:
     """A PUT is atomic by itself; faults that may pass are tried again, with pauses that grow, and counted."""
 
     def __init__(self, uri: str, options: S3Options) -> None:
-        self.uri = uri.rstrip("/")
-        self.bucket, _, self.prefix = self.uri.removeprefix("s3://").partition("/")
+        self.bucket, _, self.prefix = uri.removeprefix("s3://").rstrip("/").partition("/")
         if not self.bucket:
             raise UsageError(f"{uri}: the name of the bucket is missing (s3://bucket/prefix)")
+        self.uri = f"s3://{self.bucket}/{self.prefix}".rstrip("/")
         self.options = options
         self.retries = 0
         self._connection: s3fs.S3FileSystem | None = None
@@ -42,7 +43,10 @@ class S3Storage:
         prefix = f"{start}/" if start else ""
         page = {"Prefix": prefix}
         while True:
-            answer = self._call("list_objects_v2", self.uri, **page)
+            try:
+                answer = self._call("list_objects_v2", self.uri, **page)
+            except FileNotFoundError as error:
+                raise StorageError(str(error)) from error
             for found in answer.get("Contents", []):
                 if not found["Key"].endswith("/"):  # what consoles put to stand for an empty folder
                     yield Entry(found["Key"][len(prefix) :], found["Size"], found["ETag"].strip('"'))
@@ -60,6 +64,8 @@ class S3Storage:
     def write(self, path: str, data: bytes) -> None:
         try:
             self._call("put_object", f"{self.uri}/{path}", Key=self._key(path), Body=data)
+        except FileNotFoundError as error:
+            raise StorageError(str(error)) from error
         except StorageError as error:
             cause = error.__cause__
             if isinstance(cause, ParamValidationError) or (cause is not None and http_status(cause) == 400):

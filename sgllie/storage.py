@@ -106,7 +106,6 @@ class LocalStorage:
         self.root = Path(root).absolute()
         self.uri = str(self.root)
         self.retries = 0
-        self._made: set[str] = set()
 
     def list(self, folder: str = "") -> Iterator[Entry]:
         start = self.root / folder
@@ -139,28 +138,18 @@ class LocalStorage:
 
     def _write(self, target: str, data: bytes) -> None:
         partial = f"{self.root}/{self.SCRATCH}/{uuid.uuid4().hex}"
-        self._make_folder(os.path.dirname(partial))
-        self._make_folder(os.path.dirname(target))
         try:
-            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-            with open(descriptor, "wb", buffering=0) as file:
-                remaining = memoryview(data)
-                while remaining:
-                    remaining = remaining[file.write(remaining) :]
-            os.replace(partial, target)
-        except BaseException:
-            Path(partial).unlink(missing_ok=True)
-            raise
+            write_file(partial, target, data)
+        except FileNotFoundError:
+            # Folders are made when they turn out to be missing: rarely, where asking first would cost a call for each file.
+            os.makedirs(os.path.dirname(partial), exist_ok=True)
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            write_file(partial, target, data)
 
     def _inside(self, path: str) -> str:
         if path.startswith("/") or ".." in PurePosixPath(path).parts:
             raise NameRefusedError(f"{path!r} would be written outside {self.root}")
         return f"{self.root}/{path}"
-
-    def _make_folder(self, folder: str) -> None:
-        if folder not in self._made:
-            os.makedirs(folder, exist_ok=True)
-            self._made.add(folder)
 
     def exists(self, path: str) -> bool:
         return (self.root / path).is_file()
@@ -169,6 +158,18 @@ class LocalStorage:
         target = self.root / path
         if target.is_dir():
             shutil.rmtree(target)
-            self._made = {folder for folder in self._made if not Path(folder).is_relative_to(target)}
         else:
             target.unlink(missing_ok=True)
+
+
+def write_file(partial: str, target: str, data: bytes) -> None:
+    """Write a file under one name, then rename it to another."""
+    try:
+        with open(partial, "xb", buffering=0) as file:
+            remaining = memoryview(data)
+            while remaining:
+                remaining = remaining[file.write(remaining) :]
+        os.replace(partial, target)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise

@@ -1,5 +1,6 @@
 """The enhancement job is killed, starved and lied to; nothing is lost, nothing is doubled."""
 
+import contextlib
 import os
 import random
 import signal
@@ -40,7 +41,27 @@ def workers_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     return [child for child in found if "MapWorker" in " ".join(child.cmdline()[:1])]
 
 
-def test_the_driver_is_killed_three_times(tmp_path):
+def kill_all(job: subprocess.Popen[bytes]) -> None:
+    """End the driver and all that it started at once, as a power cut would."""
+    below = psutil.Process(job.pid).children(recursive=True)
+    for process in (job, *below):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    job.wait()
+
+
+def test_the_driver_alone_is_killed_and_the_job_started_again_at_once(tmp_path):
+    source, output = make_corpus(tmp_path / "in", 1500), tmp_path / "out"
+    job = start("enhance", source, output)
+    wait_for(lambda: written(output) > 50)
+    job.kill()
+    result = sgllie("enhance", source, output)  # the workers of the first command are still at it
+    assert result.returncode == 0, result.stderr
+    assert_complete(source, output)
+    job.wait()
+
+
+def test_everything_is_killed_three_times(tmp_path):
     source, output = make_corpus(tmp_path / "in", 3000), tmp_path / "out"
     chance = random.Random(7)
     for _ in range(3):
@@ -48,8 +69,7 @@ def test_the_driver_is_killed_three_times(tmp_path):
         job = start("enhance", source, output, "--shard-images", 250)
         wait_for(lambda before=before: written(output) > before)
         time.sleep(chance.uniform(0.1, 0.8))
-        job.kill()
-        job.wait()
+        kill_all(job)
         assert not (output / "_SUCCESS").exists()
     result = sgllie("enhance", source, output, "--shard-images", 250)
     assert result.returncode == 0, result.stderr

@@ -1,0 +1,202 @@
+"""The enhancement job against a bare codec pool, the usual Ray pattern and the published script's loop.
+
+    python benchmarks/enhance.py [--images 10000] [--workers 2] [--photographs FOLDER]
+
+All of them read JPEGs of about 640x480 from one folder and write JPEGs of quality 95 to another. Printed are images per
+second and, since machines differ, the ratios between them within this one run:
+
+    a  decode + encode only, a plain pool of processes
+    b  read_images -> map_batches with the eager torch model -> write_images, as Ray's examples do it
+    c  one image after another with the eager model, as the published script does
+    d  sgllie enhance: the whole command, and its steady state
+"""
+
+import argparse
+import math
+import multiprocessing
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow.dataset as ds
+
+from sgllie import weights
+
+SLOW_SHARE = 20
+"""b and c run on one image for so many of a and d; their rates do not depend on the number."""
+
+
+def photographs(folder: Path | None) -> list[bytes]:
+    """JPEGs of about 640x480: those of a folder, scaled, or synthetic ones."""
+    if folder is not None:
+        pictures = [cv2.imread(str(path)) for path in sorted(folder.glob("*.jpg"))]
+    else:
+        generator = np.random.default_rng(0)
+        pictures = [synthetic(generator) for _ in range(32)]
+    return [encode(scaled(picture)) for picture in pictures]
+
+
+def synthetic(generator: np.random.Generator) -> np.ndarray:
+    """Shapes at every scale and some noise: about as hard to encode as a dark photograph."""
+    picture = np.zeros((480, 640, 3))
+    for octave in range(3, 9):
+        coarse = generator.normal(0, 1, (2**octave * 3 // 4, 2**octave, 3))
+        picture += cv2.resize(coarse, (640, 480), interpolation=cv2.INTER_CUBIC) * 2.0 ** (3 - octave)
+    return np.clip(picture * 25 + 60 + generator.normal(0, 2, picture.shape), 0, 255).astype(np.uint8)
+
+
+def scaled(picture: np.ndarray) -> np.ndarray:
+    """The picture with the area of 640x480."""
+    height, width = picture.shape[:2]
+    factor = math.sqrt(640 * 480 / (height * width))
+    return cv2.resize(picture, (round(width * factor), round(height * factor)), interpolation=cv2.INTER_AREA)
+
+
+def encode(picture: np.ndarray) -> bytes:
+    """JPEG bytes, quality 95."""
+    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+
+
+def fill(folder: Path, jpegs: list[bytes], count: int) -> Path:
+    """A folder of `count` images, a thousand in each sub-folder."""
+    for number in range(count):
+        path = folder / f"{number // 1000:03d}" / f"{number:06d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(jpegs[number % len(jpegs)])
+    return folder
+
+
+def recode(job: tuple[str, str]) -> None:
+    """Read, decode, encode, write."""
+    source, target = job
+    pixels = cv2.imdecode(np.fromfile(source, np.uint8), cv2.IMREAD_COLOR)
+    Path(target).write_bytes(encode(pixels))
+
+
+def codec_pool(source: Path, target: Path, workers: int) -> float:
+    """Images per second of a; the processes are warm before the clock starts."""
+    jobs = [(str(path), str(target / path.name)) for path in sorted(source.rglob("*.jpg"))]
+    target.mkdir()
+    with multiprocessing.Pool(workers, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        pool.map(recode, jobs[: 4 * workers])
+        with clock() as seconds:
+            for _ in pool.imap_unordered(recode, jobs, chunksize=32):
+                pass
+    return len(jobs) / seconds[0]
+
+
+def usual_ray_pattern(source: Path, target: Path, workers: int) -> float:
+    """Images per second of b, from the first read to the last write, without the start of Ray."""
+    import ray
+    from ray.data import ActorPoolStrategy
+
+    ray.init(num_cpus=workers, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    count = sum(1 for _ in source.rglob("*.jpg"))
+    with clock() as seconds:
+        images = ray.data.read_images(str(source), mode="RGB")
+        bright = images.map_batches(EagerModel, batch_size=1, compute=ActorPoolStrategy(size=workers), num_cpus=1)
+        bright.write_images(str(target), column="image", file_format="jpeg")
+    ray.shutdown()
+    return count / seconds[0]
+
+
+class EagerModel:
+    """The torch model as it is usually wrapped."""
+
+    def __init__(self) -> None:
+        import torch
+
+        from sgllie import model
+
+        self.torch = torch
+        self.model = model.EnhancementModel(model.network_from(weights.load(weights.DEFAULT)), 12)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return {"image": np.stack([self.enhance(image) for image in batch["image"]])}
+
+    def enhance(self, image: np.ndarray) -> np.ndarray:
+        """H x W x 3 uint8 -> the same."""
+        with self.torch.inference_mode():
+            x = self.torch.from_numpy(image.astype(np.float32) / 255).permute(2, 0, 1)[None]
+            enhanced = self.model(x)[0][0].permute(1, 2, 0)
+            return (enhanced * 255).round().byte().numpy()
+
+
+def one_after_another(source: Path, target: Path) -> float:
+    """Images per second of c, with the model loaded; torch may use all cores, as the script lets it."""
+    model = EagerModel()
+    paths = sorted(source.rglob("*.jpg"))
+    target.mkdir()
+    with clock() as seconds:
+        for path in paths:
+            enhanced = model.enhance(cv2.imread(str(path))[..., ::-1])
+            (target / path.name).write_bytes(encode(enhanced[..., ::-1]))
+    return len(paths) / seconds[0]
+
+
+def our_job(source: Path, target: Path, workers: int) -> dict[str, float]:
+    """Images per second of d, whole and steady, and the seconds before the first image and after the last."""
+    begun = time.time()
+    arguments = ["enhance", source, target, "--num-actors", workers]
+    with clock() as seconds:
+        subprocess.run([sys.executable, "-m", "sgllie", *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
+    table = ds.dataset(target / "stats").to_table(columns=["finished"])
+    finished = np.sort(np.array([moment.timestamp() for moment in table["finished"].to_pylist()]))
+    middle = finished[len(finished) // 10 : -len(finished) // 10]
+    return {
+        "whole": len(finished) / seconds[0],
+        "steady": (len(middle) - 1) / (middle[-1] - middle[0]),
+        "first": finished[0] - begun,
+        "last": begun + seconds[0] - finished[-1],
+    }
+
+
+@contextmanager
+def clock() -> Iterator[list[float]]:
+    """The seconds of the block, in a list that is filled at its end."""
+    seconds: list[float] = []
+    started = time.perf_counter()
+    yield seconds
+    seconds.append(time.perf_counter() - started)
+
+
+def main() -> None:
+    """Run all four and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--photographs", type=Path, help="folder of JPEGs; synthetic images without it")
+    options = parser.parse_args()
+    scratch = Path(tempfile.mkdtemp(prefix="sgllie-benchmark-"))
+    try:
+        jpegs = photographs(options.photographs)
+        all_images = fill(scratch / "all", jpegs, options.images)
+        few_images = fill(scratch / "few", jpegs, max(options.images // SLOW_SHARE, 32))
+        ours = our_job(all_images, scratch / "d", options.workers)
+        a = codec_pool(all_images, scratch / "a", options.workers)
+        c = one_after_another(few_images, scratch / "c")
+        b = usual_ray_pattern(few_images, scratch / "b", options.workers)
+    finally:
+        shutil.rmtree(scratch)
+    print(f"{options.images:,} images, {options.workers} workers")
+    print(f"a  codecs only            {a:8.1f} images/s")
+    print(f"b  usual Ray pattern      {b:8.1f} images/s")
+    print(f"c  one after another      {c:8.1f} images/s")
+    print(f"d  sgllie, whole          {ours['whole']:8.1f} images/s   {ours['whole'] / a:5.2f} of a   (goal 0.5)")
+    print(f"d  sgllie, steady         {ours['steady']:8.1f} images/s   {ours['steady'] / a:5.2f} of a   (goal 0.7)")
+    print(f"d  steady against b       {ours['steady'] / b:8.1f} times     (goal 20)")
+    print(f"d  steady against c       {ours['steady'] / c:8.1f} times     (goal 12)")
+    print(f"d  to the first image     {ours['first']:8.1f} s         (goal 8)")
+    print(f"d  after the last image   {ours['last']:8.1f} s         (goal 1)")
+
+
+if __name__ == "__main__":
+    main()

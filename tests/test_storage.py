@@ -1,0 +1,148 @@
+"""Storages: the same promises for a local folder and for S3 (moto here; a real S3 server in test_s3.py)."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+
+from sgllie.storage import NameRefusedError, S3Options, StorageError, UsageError, open_storage, split_uri
+
+ODD_NAMES = ["a b+c.jpg", "ü/ñ%2F.jpg", "q?x=1&y#z.jpg", "[x].jpg", "=.jpg", "deep/er/than/most/a.jpg", "~'\".jpg"]
+
+
+@pytest.fixture(scope="module")
+def s3_server():
+    """A moto server; its endpoint."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stderr=subprocess.DEVNULL
+    )
+    endpoint = f"http://127.0.0.1:{port}"
+    for _ in range(300):
+        try:
+            urllib.request.urlopen(endpoint)
+            break
+        except OSError:
+            time.sleep(0.1)
+    yield endpoint
+    server.kill()
+
+
+@pytest.fixture
+def s3(s3_server, monkeypatch):
+    """Options for the moto server, with credentials in the environment and an empty bucket `bucket`."""
+    import s3fs
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    options = S3Options(endpoint_url=s3_server, region="us-east-1")
+    filesystem = s3fs.S3FileSystem(endpoint_url=s3_server, skip_instance_cache=True)
+    if filesystem.exists("bucket"):
+        filesystem.rm("bucket", recursive=True)
+    filesystem.mkdir("bucket")
+    return options
+
+
+@pytest.fixture(params=["local", "s3"])
+def storage(request, tmp_path):
+    """An empty storage of each kind."""
+    if request.param == "local":
+        return open_storage(str(tmp_path / "root"))
+    return open_storage("s3://bucket/root", request.getfixturevalue("s3"))
+
+
+def test_what_is_written_is_listed_and_read(storage):
+    for number, name in enumerate(ODD_NAMES):
+        storage.write(name, bytes(number))
+    assert {entry.path: entry.size for entry in storage.list()} == {name: k for k, name in enumerate(ODD_NAMES)}
+    assert [storage.read(name) for name in ODD_NAMES] == [bytes(number) for number in range(len(ODD_NAMES))]
+    assert storage.exists("[x].jpg")
+    assert not storage.exists("x.jpg")
+    assert not storage.exists("deep")
+
+
+def test_listing_is_sorted_and_relative_to_the_folder(storage):
+    for name in ("b/2.jpg", "b/1.jpg", "a.jpg", "bc.jpg"):
+        storage.write(name, b"")
+    assert [entry.path for entry in storage.list()] == [entry.path for entry in storage.list()]
+    assert [entry.path for entry in storage.list("b")] == ["1.jpg", "2.jpg"]
+    assert list(storage.list("absent")) == []
+
+
+def test_versions_change_with_content(storage):
+    storage.write("a", b"one")
+    before = next(entry for entry in storage.list() if entry.path == "a").version
+    time.sleep(0.01)
+    storage.write("a", b"two")
+    assert next(entry for entry in storage.list() if entry.path == "a").version != before
+
+
+def test_overwrite_and_remove(storage):
+    storage.write("a/b", b"one")
+    storage.write("a/b", b"two")
+    assert storage.read("a/b") == b"two"
+    storage.write("a/c", b"")
+    storage.remove("a/c")
+    assert not storage.exists("a/c")
+    storage.remove("a")
+    storage.remove("a")
+    assert not storage.exists("a/b")
+    storage.write("a/b", b"three")
+    with pytest.raises(FileNotFoundError):
+        storage.read("a/absent")
+
+
+def test_more_keys_than_a_page_holds(s3):
+    storage = open_storage("s3://bucket/many", s3)
+    for number in range(1005):
+        storage.write(f"{number:04d}", b"")
+    assert [entry.path for entry in storage.list()] == [f"{number:04d}" for number in range(1005)]
+
+
+def test_s3_mistakes_are_one_sentence(s3):
+    with pytest.raises(StorageError, match=r"^s3://absent: .*bucket does not exist"):
+        list(open_storage("s3://absent", s3).list())
+    with pytest.raises(UsageError, match="name of the bucket is missing"):
+        open_storage("s3://", s3)
+    with pytest.raises(StorageError, match="profile"):
+        list(open_storage("s3://bucket", S3Options(endpoint_url=s3.endpoint_url, profile="absent")).list())
+
+
+def test_names_that_a_folder_cannot_hold(tmp_path):
+    storage = open_storage(str(tmp_path))
+    storage.write("a", b"")
+    for name in ("../b", "/b", "c/../../b", "a/b", "x" * 300):
+        with pytest.raises(NameRefusedError):
+            storage.write(name, b"")
+    assert not (tmp_path.parent / "b").exists()
+
+
+def test_nothing_half_written_is_seen(tmp_path, monkeypatch):
+    storage = open_storage(str(tmp_path))
+    storage.write("a", b"old")
+
+    def no_space(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", no_space)
+    with pytest.raises(StorageError, match="cannot be written: No space left"):
+        storage.write("a", b"new")
+    assert storage.read("a") == b"old"
+    assert list(tmp_path.glob(".partial/*")) == []
+
+
+def test_other_schemes_are_refused():
+    with pytest.raises(UsageError, match="only local paths and s3://"):
+        open_storage("gs://bucket")
+
+
+def test_split_uri(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert split_uri("s3://bucket/a/c.txt") == ("s3://bucket/a", "c.txt")
+    assert split_uri("c.txt") == (str(tmp_path), "c.txt")
