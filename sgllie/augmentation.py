@@ -20,14 +20,7 @@ def random_part(photograph: Pixels, settings: ImageSettings, random: np.random.G
         height, width = np.rint(random.uniform(settings.smallest_crop, 1, 2) * size).astype(int)
         top, left = random.integers(0, [size - height, size - width], endpoint=True)
         part = photograph[top : top + height, left : left + width]
-        photograph = cv2.resize(part, (settings.crop, settings.crop), interpolation=cv2.INTER_AREA)
+        photograph = cv2.resize(part, (settings.crop, settings.crop), interpolation=cv2.INTER_AREA).astype(np.uint8)
     if settings.flip and random.random() < 0.5:
         photograph = photograph[:, ::-1]
-    return np.ascontiguousarray(photograph)
-
-
-def whole(photograph: Pixels, settings: ImageSettings) -> Pixels:
-    """The whole photograph at the size that is trained on: S x S x 3 -> C x C x 3, uint8."""
-    if settings.crop is None:
-        return photograph
-    return cv2.resize(photograph, (settings.crop, settings.crop), interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(photograph, np.uint8)

@@ -20,6 +20,16 @@ def enhance(arguments: Sequence[str]) -> int:
     return job(settings)
 
 
+def train(arguments: Sequence[str]) -> int:
+    """Train a network on photographs, without references or labels."""
+    from sgllie.train_settings import parse
+
+    settings = parse(arguments)
+    from sgllie.distributed.train import train as job
+
+    return job(settings)
+
+
 def weights(arguments: Sequence[str]) -> int:
     """Import published weights, or show what a weights file holds."""
     from sgllie.weights_command import run
@@ -27,7 +37,7 @@ def weights(arguments: Sequence[str]) -> int:
     return run(arguments)
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"enhance": enhance, "weights": weights}
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"enhance": enhance, "train": train, "weights": weights}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

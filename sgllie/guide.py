@@ -13,7 +13,7 @@ whose parameters get no gradient while the image that it looks at does. What the
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +24,8 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.transforms.v2.functional import normalize
 
 from sgllie.storage import UsageError
+from sgllie.train_settings import GuideName
 
-GuideName = Literal["none", "fpn-resnet50", "efficientnet-lite0", "lraspp-mobilenet-v3", "deeplab-v3-resnet50"]
 GUIDES: tuple[GuideName, ...] = get_args(GuideName)
 
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])

@@ -102,7 +102,7 @@ def split(usable: NDArray[np.int64], validation_images: int, seed: int) -> Split
 
 
 def order(training: NDArray[np.int64], epoch: int, batch_size: int, seed: int) -> NDArray[np.int64]:
-    """Photographs of an epoch, in the order of its steps: each once, and some of the first again to fill the last batch.
+    """Photographs of an epoch in the order of its steps: each once, then some of the first to fill the last batch.
 
     It depends on nothing but its arguments, so that any number of workers can each take every n-th and together see the
     batches that one worker would.

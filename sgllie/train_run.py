@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from safetensors.torch import load as read_tensors
-from safetensors.torch import save as write_tensors
-from torch import Tensor
+from numpy.typing import NDArray
+from safetensors.numpy import load as read_tensors
+from safetensors.numpy import save as write_tensors
 
 from sgllie import weights
 from sgllie.run import output_uri, read_json, version
@@ -31,6 +31,7 @@ RUN, SUCCESS, CHECKPOINTS = "run.json", "_SUCCESS", "checkpoints"
 PACKAGES = ("sgllie", "numpy", "ray", "torch", "torchvision", "timm")
 
 Row = dict[str, Any]
+Tensors = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Checkpoint:
     epoch: int
     steps: int
     history: list[Row]
-    tensors: dict[str, Tensor]
+    tensors: Tensors
 
 
 class RunFolder:
@@ -93,12 +94,17 @@ class RunFolder:
             if f"{CHECKPOINTS}/{other}" != name:
                 self.storage.remove(f"{CHECKPOINTS}/{other}")
 
-    def finish(self, history: list[Row]) -> None:
-        """Mark the run as finished."""
+    def snapshot(self, found: Weights) -> None:
+        """Replace weights/last in the middle of an epoch."""
+        self.storage.write("weights/last.safetensors", weights.to_bytes(found))
+
+    def finish(self, history: list[Row]) -> Row:
+        """Mark the run as finished; what _SUCCESS says."""
         best = history[best_epoch(history) - 1]
         summary = {"epochs": len(history), "best": best, "finished": now()}
         self.storage.remove(LocalStorage.SCRATCH)
         self.storage.write(SUCCESS, json.dumps(summary, indent=2).encode())
+        return summary
 
 
 def folder(epoch: int) -> str:
@@ -112,7 +118,7 @@ def best_epoch(history: list[Row]) -> int:
 
 
 def begin_or_resume(run: RunFolder, settings: TrainSettings, data: Row) -> bool:
-    """Write run.json, or check that the present command goes on with what lies there.
+    """Write run.json, or check that the photographs are still those of the run that lies there.
 
     Args:
         run: the run.
@@ -123,27 +129,35 @@ def begin_or_resume(run: RunFolder, settings: TrainSettings, data: Row) -> bool:
         Whether an earlier run is resumed.
 
     Raises:
-        UsageError: the run has other settings or data, or the folder holds something else.
+        UsageError: the run has other photographs, or the folder holds something else.
     """
     earlier = run.describe()
     if earlier is None:
         refuse_strangers(run.storage)
         run.storage.write(RUN, json.dumps(description(settings, data), indent=2).encode())
         return False
-    changes = [
-        f"--{name.replace('_', '-')} ({then} then, {settings.outcome[name]} now)"
-        for name, then in earlier["outcome"].items()
-        if settings.outcome.get(name) != then
-    ]
     if earlier["data"]["digest"] != data["digest"]:
         then, here = earlier["data"]["photographs"], data["photographs"]
-        changes.append(f"the photographs ({then} then, {here} now, or other contents)")
+        raise UsageError(
+            f"{settings.run} was begun with other photographs ({then} then, {here} now, or other contents). "
+            "Take the same ones to go on, or another RUN to begin anew"
+        )
+    return True
+
+
+def refuse_differences(earlier: Row, settings: TrainSettings) -> None:
+    """Raise UsageError unless the settings are those that the run in run.json was begun with."""
+    now_set = settings.outcome
+    changes = [
+        f"--{name.replace('_', '-')} ({then} then, {now_set.get(name)} now)"
+        for name, then in earlier["outcome"].items()
+        if now_set.get(name) != then
+    ]
     if changes:
         raise UsageError(
             f"{settings.run} is a run with other settings: {'; '.join(changes)}. "
             "Take the same ones to go on, or another RUN to begin anew"
         )
-    return True
 
 
 def description(settings: TrainSettings, data: Row) -> Row:

@@ -1,17 +1,19 @@
 """The settings of the training job: one frozen dataclass, from which the command line is made, and two presets."""
 
+import argparse
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
 from sgllie.architecture import ConvType
-from sgllie.guide import GuideName
 from sgllie.settings import check
 from sgllie.storage import S3Options
 
 PresetName = Literal["default", "published"]
+GuideName = Literal["none", "fpn-resnet50", "efficientnet-lite0", "lraspp-mobilenet-v3", "deeplab-v3-resnet50"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,19 @@ class ImageSettings:
 
 
 @dataclass(frozen=True)
+class ValidationSettings:
+    """What is measured after each epoch, on photographs that are held back."""
+
+    images: int = 32
+    """Photographs held back; at most a fifth of all."""
+    batch_size: int = 8
+    size: int = 512
+    """They are resized to this many pixels squared."""
+    scale_factor: int | None = None
+    """The network looks at one sample for each block of this many pixels squared; by default as in training."""
+
+
+@dataclass(frozen=True)
 class TrainSettings:
     """Train an enhancement network on photographs, without reference images or labels.
 
@@ -103,9 +118,6 @@ class TrainSettings:
     epochs: int = 100
     batch_size: int = 6
     """Images of one step, over all workers together."""
-    validation_batch_size: int = 8
-    validation_images: int = 32
-    """Photographs held back for validation; at most a fifth of all."""
     seed: int = 0
     dead_layers: Literal["stop", "warn"] = "stop"
     """What to do when a layer no longer answers to its input."""
@@ -115,11 +127,12 @@ class TrainSettings:
     guide: GuideSettings = field(default_factory=GuideSettings)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     images: ImageSettings = field(default_factory=ImageSettings)
+    validation: ValidationSettings = field(default_factory=ValidationSettings)
 
     display_every: int = 10
     """Steps between two reports of progress."""
     snapshot_every: int = 10
-    """Epochs between two checkpoints that are kept for good; the newest one is always kept."""
+    """Steps between two writes of weights/last.safetensors in the middle of an epoch."""
     num_workers: int = 1
     """Training processes."""
     use_gpu: bool = False
@@ -138,8 +151,8 @@ class TrainSettings:
     """How to reach S3."""
 
     def __post_init__(self) -> None:
-        positive = "epochs batch_size validation_batch_size validation_images num_workers cpus_per_worker loaders"
-        for name in (*positive.split(), "display_every", "snapshot_every"):
+        positive = "epochs batch_size num_workers cpus_per_worker loaders display_every snapshot_every"
+        for name in positive.split():
             check(getattr(self, name) >= 1, "--" + name.replace("_", "-"), getattr(self, name), "must be 1 or more")
         check(self.max_failures >= 0, "--max-failures", self.max_failures, "must be 0 or more")
         divides = self.batch_size % self.num_workers == 0
@@ -168,3 +181,17 @@ def flatten(settings: TrainSettings) -> dict[str, Any]:
     for name, value in dataclasses.asdict(settings).items():
         flat |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
     return flat
+
+
+PRESETS: dict[PresetName, TrainSettings] = {
+    "default": TrainSettings(tyro.MISSING, tyro.MISSING),
+    "published": TrainSettings(tyro.MISSING, tyro.MISSING, preset="published", dead_layers="warn"),
+}
+
+
+def parse(arguments: Sequence[str], prog: str = "sgllie train") -> TrainSettings:
+    """The settings that a command line asks for: those of its preset, changed by its options."""
+    chooser = argparse.ArgumentParser(prog, add_help=False, allow_abbrev=False)
+    chooser.add_argument("--preset", choices=get_args(PresetName), default="default")
+    preset: PresetName = chooser.parse_known_args(arguments)[0].preset
+    return tyro.cli(TrainSettings, default=PRESETS[preset], args=arguments, prog=prog)

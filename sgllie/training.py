@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sgllie import weights as weights_module
@@ -24,7 +24,7 @@ from sgllie.train_settings import LossSettings, OptimiserSettings, TrainSettings
 from sgllie.weights import Weights
 
 
-class Collapse(Exception):
+class CollapseError(Exception):
     """The training has failed for good; the message says how."""
 
 
@@ -96,9 +96,8 @@ class Learner:
         self.steps = 0
         network = initial_network(settings)
         # On a CPU the depthwise layers are twice as fast in this order of memory; photographs come in it anyway.
-        self.model = EnhancementModel(network, settings.network.scale_factor).to(
-            self.device, memory_format=torch.channels_last
-        )
+        model = EnhancementModel(network, settings.network.scale_factor)
+        self.model = model.to(self.device).to(memory_format=torch.channels_last)
         self.network = network
         self.parallel = wrap(self.model)
         guide = settings.guide
@@ -116,7 +115,7 @@ class Learner:
             The terms before the step.
 
         Raises:
-            Collapse: the loss is not finite.
+            CollapseError: the loss is not finite.
         """
         options = self.settings.optimiser
         for group in self.optimiser.param_groups:
@@ -129,8 +128,9 @@ class Learner:
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), options.gradient_norm)
         values = torch.stack([*terms.values(), norm]).tolist()
-        if not all(map(math.isfinite, values)):
-            raise Collapse(
+        # The norm is that of all processes, so that all of them find out in the same step.
+        if not math.isfinite(values[-1]):
+            raise CollapseError(
                 f"the loss or its gradient is not a finite number at step {self.steps + 1}; "
                 "try a smaller --optimiser.learning-rate"
             )
@@ -151,31 +151,37 @@ class Learner:
         network = self.settings.network
         return Weights(network.architecture, network.conv_type, to_numpy(self.average), origin)
 
-    def averaged_model(self) -> EnhancementModel:
-        """A model of these weights, in evaluation mode."""
+    def validated_model(self) -> EnhancementModel:
+        """A model of these weights, in evaluation mode, that looks at images as validation asks."""
         network = FactorNetwork(self.settings.network.architecture, self.settings.network.conv_type)
         network.load_state_dict(self.average)
-        model = EnhancementModel(network, self.settings.network.scale_factor)
-        return model.to(self.device, memory_format=torch.channels_last).eval()
+        scale_factor = self.settings.validation.scale_factor or self.settings.network.scale_factor
+        return EnhancementModel(network, scale_factor).to(self.device).to(memory_format=torch.channels_last).eval()
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, NDArray[Any]]:
         """All tensors that the next step depends on, by name."""
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
         names = [name for name, _ in self.network.named_parameters()]
         for index, moments in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{names[index]}.{key}": value for key, value in moments.items()}
-        return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        return to_numpy(tensors)
 
-    def load_state(self, tensors: dict[str, Tensor], steps: int) -> None:
+    def load_state(self, tensors: dict[str, NDArray[Any]], steps: int) -> None:
         """Go back to where `state` was taken, after `steps` steps."""
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {
+                name.removeprefix(prefix): torch.from_numpy(value.copy()).to(self.device)
+                for name, value in tensors.items()
+                if name.startswith(prefix)
+            }
+
         self.steps = steps
-        part = lambda prefix: {  # noqa: E731
-            name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)
-        }
         self.network.load_state_dict(part("network."))
-        self.average = {name: value.to(self.device) for name, value in part("average.").items()}
-        moments = {index: part(f"optimiser.{name}.") for index, (name, _) in enumerate(self.network.named_parameters())}
+        self.average = part("average.")
+        names = [name for name, _ in self.network.named_parameters()]
+        moments = {index: part(f"optimiser.{name}.") for index, name in enumerate(names)}
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": moments if steps else {}, "param_groups": groups})
 
@@ -204,6 +210,6 @@ def learning_rate(step: int, total_steps: int, settings: OptimiserSettings) -> f
     return settings.learning_rate * warm * fall
 
 
-def to_numpy(tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """The same tensors as float32 arrays."""
-    return {name: np.ascontiguousarray(value.detach().cpu().numpy(), np.float32) for name, value in tensors.items()}
+def to_numpy(tensors: dict[str, Tensor]) -> dict[str, NDArray[Any]]:
+    """The same tensors as arrays."""
+    return {name: value.detach().cpu().contiguous().numpy() for name, value in tensors.items()}

@@ -31,19 +31,21 @@ def table(history: Sequence[Row]) -> bytes:
 def curves(history: Sequence[Row]) -> bytes:
     """A PNG with one panel for everything that was measured, over epochs; training and validation in one panel."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
-    measured = [name for name in history[0] if name.startswith((TRAINING, VALIDATION))]
+    sides = (TRAINING, VALIDATION)
+    measured = [name for name, value in history[0].items() if name.startswith(sides) and isinstance(value, float)]
     panels = list(dict.fromkeys(name.removeprefix(TRAINING).removeprefix(VALIDATION) for name in measured))
     columns = 3
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(4 * columns, 2.6 * rows), layout="constrained")
     epochs = [row["epoch"] for row in history]
     for axes, panel in zip(figure.subplots(rows, columns, squeeze=False).flat, panels, strict=False):
-        for side in (TRAINING, VALIDATION):
+        for side in sides:
             if side + panel in measured:
                 axes.plot(epochs, [row[side + panel] for row in history], marker=".", label=side.rstrip("_"))
         axes.set_title(panel.replace("_", " "))
-        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(fontsize="small")
     for axes in figure.axes[len(panels) :]:
         axes.remove()

@@ -30,13 +30,15 @@ class Finding:
 
     Attributes:
         count: photographs.
-        means: of the batch: the weighted terms, brightness, share of clipped pixels, factor and its square.
+        means: of the batch: the weighted terms, brightness, share of clipped pixels.
+        factor: for each channel of the factor map its mean and that of its square.
         niqe: of each enhanced photograph; NaN where it has none (too small, or flat).
         ranges: for each layer the least and the greatest value of each channel, as the next layer sees them.
     """
 
     count: int
     means: dict[str, float]
+    factor: NDArray[np.float64]
     niqe: list[float]
     ranges: dict[str, Range]
 
@@ -50,9 +52,10 @@ def examine(model: EnhancementModel, objective: Objective, batch: Batch) -> tupl
     means = {name: float(value) for name, value in objective(batch, enhanced, factor).items()}
     means["brightness"] = float(enhanced.mean())
     means["clipped"] = float((pixels == 255).any(axis=-1).mean())
-    means["factor"] = float(factor.double().mean())
-    means["factor_square"] = float(factor.double().square().mean())
-    return Finding(len(pixels), means, [naturalness(image) for image in pixels], activity.ranges), pixels
+    factors = factor.double()
+    moments = torch.stack([factors.mean(dim=(0, 2, 3)), factors.square().mean(dim=(0, 2, 3))]).cpu().numpy()
+    scores = [naturalness(image) for image in pixels]
+    return Finding(len(pixels), means, moments, scores, activity.ranges), pixels
 
 
 class Activity:
@@ -79,15 +82,16 @@ class Activity:
 
 
 def merge(findings: Sequence[Finding]) -> dict[str, Any]:
-    """One row of all findings: the mean of everything, `loss` (the sum of the terms), `factor_deviation`, `dead_layers`."""
+    """One row of all findings: means, `loss` (the sum of the terms), `factor_deviation`, `niqe`, `dead_layers`."""
     counts = np.array([finding.count for finding in findings], float)
     row: dict[str, Any] = {
         name: float(np.average([finding.means[name] for finding in findings], weights=counts))
         for name in findings[0].means
     }
-    measured = ("brightness", "clipped", "factor", "factor_square")
-    row["loss"] = sum(value for name, value in row.items() if name not in measured)
-    row["factor_deviation"] = max(0.0, row.pop("factor_square") - row["factor"] ** 2) ** 0.5
+    row["loss"] = sum(value for name, value in row.items() if name not in ("brightness", "clipped"))
+    mean, square = np.average([finding.factor for finding in findings], axis=0, weights=counts)
+    row["factor"] = float(mean.mean())
+    row["factor_deviation"] = float(np.sqrt(np.maximum(square - mean**2, 0).max()))
     scores = [score for finding in findings for score in finding.niqe if np.isfinite(score)]
     row["niqe"] = float(np.mean(scores)) if scores else float("nan")
     row["dead_layers"] = dead_layers([finding.ranges for finding in findings])
@@ -110,7 +114,7 @@ def collapse(row: dict[str, Any]) -> str | None:
     if not np.isfinite(row["loss"]):
         return "the loss on the validation images is not a finite number"
     if row["factor_deviation"] < CONSTANT:
-        return f"the network gives the same factor ({row['factor']:.3f}) everywhere in every photograph"
+        return f"the network gives the same factor everywhere in every photograph ({row['factor']:.3f} on average)"
     if row["dead_layers"]:
         return f"layers {', '.join(row['dead_layers'])} are dead: they put out the same values for every photograph"
     return None

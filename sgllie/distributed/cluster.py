@@ -10,15 +10,16 @@ import ray
 from sgllie.storage import UsageError
 
 OBJECT_STORE_BYTES = 256 * 2**20
-"""For a local cluster: pixels never enter the object store, only a few bytes for each shard."""
+"""For enhancement on a local cluster: no pixels in the object store, only a few bytes for each shard."""
 
 
 @contextmanager
-def cluster(address: str | None) -> Iterator[None]:
+def cluster(address: str | None, object_store_bytes: int | None = OBJECT_STORE_BYTES) -> Iterator[None]:
     """A connection to the cluster at `address`, to that of the submitted job, or to one started here for this job.
 
     A cluster that happens to run on this machine is joined only when asked for (`--address auto`); one that the calling
-    program is connected to already is used, and left as it is.
+    program is connected to already is used, and left as it is. `object_store_bytes` is for one that is started here;
+    None leaves it to Ray, which takes a third of the memory.
     """
     if ray.is_initialized():
         yield
@@ -29,7 +30,7 @@ def cluster(address: str | None) -> Iterator[None]:
             ray.init(
                 "local",
                 include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
+                object_store_memory=object_store_bytes,
                 logging_level=logging.ERROR,
                 log_to_driver=False,
             )

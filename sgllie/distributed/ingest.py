@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 from numpy.typing import NDArray
-from ray.data import Dataset, Datasource, ReadTask, TaskPoolStrategy
+from ray.data import DataContext, Dataset, Datasource, ReadTask, TaskPoolStrategy
 from ray.data.block import Block, BlockAccessor, BlockMetadata
 from ray.exceptions import OutOfMemoryError, WorkerCrashedError
 
@@ -96,7 +96,7 @@ def look(storage: Storage, paths: list[str], size: int, keep: bool, deadly: froz
 def first_look(storage: Storage, paths: list[str], size: int, keep: bool) -> tuple[list[Seen], list[Any]]:
     """Look at all photographs: their rows, and references to their pixels by chunks."""
     parts = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
-    tasks = [look.remote(storage, part, size, keep, frozenset()) for part in parts]
+    tasks: list[Any] = [look.remote(storage, part, size, keep, frozenset()) for part in parts]
     rows: list[Seen] = []
     with display(len(paths), "photographs") as shown:
         for place, part in enumerate(parts):
@@ -114,7 +114,8 @@ def first_look(storage: Storage, paths: list[str], size: int, keep: bool) -> tup
 def kills(storage: Storage, path: str, size: int) -> bool:
     """Whether looking at this photograph ends the process that does it."""
     try:
-        ray.get(look.remote(storage, [path], size, False, frozenset())[0])
+        task: Any = look.remote(storage, [path], size, False, frozenset())
+        ray.get(task[0])
     except (WorkerCrashedError, OutOfMemoryError):
         return True
     return False
@@ -139,8 +140,11 @@ class Source:
         """The decoded photograph of this number, S x S x 3."""
         if self.chunks is not None:
             return ray.get(self.chunks[number // CHUNK])[number % CHUNK]
-        data = self.corpus_storage.read(self.paths[number].as_py())
-        return photographs.load(data, self.settings.images.size)
+        return self.read(number, self.settings.images.size)
+
+    def read(self, number: int, size: int) -> NDArray[np.uint8]:
+        """The photograph of this number from where it lies, size x size x 3."""
+        return photographs.load(self.corpus_storage.read(self.paths[number].as_py()), size)
 
     def batch(self, epoch: int, step: int, rank: int, workers: int) -> dict[str, NDArray[np.uint8]]:
         """The images that worker `rank` of `workers` sees in one step; steps and epochs count from 0."""
@@ -149,7 +153,9 @@ class Source:
         with ThreadPoolExecutor(photographs.READERS) as pool:
             loaded = list(pool.map(self.photograph, numbers))
         random = [np.random.default_rng([seed, epoch, number]) for number in numbers]
-        return {"images": np.stack([random_part(*image) for image in zip(loaded, repeat(self.settings.images), random)])}
+        return {
+            "images": np.stack([random_part(*image) for image in zip(loaded, repeat(self.settings.images), random)])
+        }
 
 
 @lru_cache(2)
@@ -186,7 +192,9 @@ class TrainingImages(Datasource):
         size = self.settings.images.crop or self.settings.images.size
         return (self.last_step - self.first_step) * self.batch_size * size * size * 3
 
-    def get_read_tasks(self, parallelism: int, per_task_row_limit: int | None = None, **_: Any) -> list[ReadTask]:
+    def get_read_tasks(
+        self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
+    ) -> list[ReadTask]:
         """Cut the stream into tasks of some steps each; `parallelism` is Ray Data's wish and plays no part."""
         steps = self.last_step - self.first_step
         steps_of_task = max(-(-IMAGES_OF_TASK // self.batch_size), -(-steps // TASKS))

@@ -1,0 +1,291 @@
+"""The training job: Ray Train runs one `TrainingLoop` in each process, Ray Data feeds them."""
+
+import tempfile
+import threading
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.train
+import ray.train.torch
+import torch
+from ray.data import DataContext, ExecutionOptions, ExecutionResources
+from ray.train import DataConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+from torch import Tensor
+
+from sgllie.distributed.cluster import cluster
+from sgllie.distributed.ingest import Corpus, Source, open_corpus, training_stream
+from sgllie.guide import build_guide
+from sgllie.photographs import Split, digest_of, split
+from sgllie.run import output_uri
+from sgllie.storage import UsageError
+from sgllie.train_progress import say, training_display
+from sgllie.train_run import Row, RunFolder, begin_or_resume, refuse_differences
+from sgllie.train_settings import TrainSettings
+from sgllie.training import Batch, CollapseError, Learner, initial_network
+from sgllie.training_loop import TrainingLoop
+
+POLL_SECONDS = 0.5
+BAD_NAMED = 20
+"""Photographs that cannot be used are all counted; so many are named."""
+STREAM_SHARE = 0.25
+"""Of the object store that images on their way to the training processes may fill."""
+
+OK, STOPPED = 0, 1
+
+
+@ray.remote(num_cpus=0)
+class Board:
+    """What the first training process has to tell."""
+
+    def __init__(self) -> None:
+        self.steps, self.terms, self.rows = 0, {}, []  # type: ignore[var-annotated]
+
+    def tell(self, steps: int, terms: Row) -> None:
+        """Note the state after so many steps."""
+        self.steps, self.terms = steps, terms
+
+    def epoch(self, row: Row) -> None:
+        """Note a finished epoch."""
+        self.rows.append(row)
+
+    def read(self, known_rows: int) -> tuple[int, Row, list[Row]]:
+        """Steps, the last terms, and the rows after the first `known_rows`."""
+        return self.steps, self.terms, self.rows[known_rows:]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What each training process is told.
+
+    Attributes:
+        source: reference to the photographs, see `ingest.Source`.
+        validation: numbers of the photographs that are held back.
+        board: the `Board`.
+    """
+
+    source: Any
+    validation: list[int]
+    board: Any
+
+
+def train(settings: TrainSettings) -> int:
+    """Run the job to its end.
+
+    Returns:
+        The exit code: 0 finished, 1 stopped before the end.
+
+    Raises:
+        UsageError: the settings cannot be carried out.
+    """
+    settings = replace(settings, run=output_uri(settings.run))
+    run = RunFolder(settings)
+    earlier = run.describe()
+    if earlier:
+        refuse_differences(earlier, settings)
+    finished = run.finished()
+    if finished:
+        say(f"{settings.run} is finished: {finished['epochs']} epochs, the best is {finished['best']['epoch']}.")
+        return OK
+    initial_network(settings)
+    if settings.loss.semantic:
+        build_guide(settings.guide.name, settings.guide.weights, settings.guide.classes)
+    with cluster(settings.address, object_store_bytes=None):
+        check_resources(settings)
+        corpus = open_corpus(settings)
+        parts = split(corpus.usable, settings.validation.images, settings.seed)
+        say(opening(corpus, parts))
+        if len(parts.validation) < 1:
+            raise UsageError(f"{settings.data} holds {len(corpus.usable)} photographs that can be used; 5 is the least")
+        if begin_or_resume(run, settings, describe_data(settings, corpus)):
+            say(f"Going on after epoch {run.epochs_done()} of {settings.epochs}.")
+        stopped = work(settings, run, corpus, parts)
+    if stopped:
+        say(f"Stopped: {stopped}")
+        return STOPPED
+    checkpoint = run.load()
+    assert checkpoint is not None
+    summary = run.finish(checkpoint.history)
+    say(f"Finished: the best epoch is {summary['best']['epoch']}; sgllie enhance IN OUT --weights {settings.run}")
+    return OK
+
+
+def check_resources(settings: TrainSettings) -> None:
+    """Raise UsageError where the cluster can never hold the training processes, which Ray would wait for."""
+    for resource, each in (("CPU", settings.cpus_per_worker), ("GPU", int(settings.use_gpu))):
+        there = ray.cluster_resources().get(resource, 0)
+        if each * settings.num_workers > there:
+            raise UsageError(
+                f"{settings.num_workers} workers of {each} {resource} each do not fit: the cluster has {there:g}; "
+                "see --num-workers, --cpus-per-worker, --use-gpu"
+            )
+
+
+def describe_data(settings: TrainSettings, corpus: Corpus) -> Row:
+    """What run.json says about the photographs."""
+    bad = [{"path": row.path, "error": row.error} for row in corpus.rows if row.error]
+    return {
+        "uri": settings.data,
+        "photographs": len(corpus.usable),
+        "digest": digest_of(corpus.rows),
+        "bad": len(bad),
+        "bad_examples": bad[:BAD_NAMED],
+    }
+
+
+def opening(corpus: Corpus, parts: Split) -> str:
+    """What is about to be done, in words."""
+    where = "decoded once, kept in memory" if corpus.chunks else "decoded again in each epoch"
+    lines = [f"{len(parts.training):,} photographs to train on, {len(parts.validation):,} held back; {where}."]
+    bad = [row for row in corpus.rows if row.error]
+    lines += [f"Left out: {row.path}: {row.error}" for row in bad[:BAD_NAMED]]
+    if len(bad) > BAD_NAMED:
+        lines.append(f"Left out: {len(bad) - BAD_NAMED:,} more.")
+    return "\n".join(lines)
+
+
+def work(settings: TrainSettings, run: RunFolder, corpus: Corpus, parts: Split) -> str | None:
+    """Train on the cluster; the reason, if it was stopped before the end."""
+    paths = pa.array([row.path for row in corpus.rows])
+    source = Source(corpus.storage, paths, corpus.chunks, parts.training, settings)
+    board: Any = Board.remote()  # type: ignore[attr-defined]
+    fit = Fit(settings, Work(ray.put(source), parts.validation.tolist(), board))
+    fit.start()
+    rows = 0
+    done = run.epochs_done() * source.steps_per_epoch
+    try:
+        with training_display(settings.epochs * source.steps_per_epoch, done) as shown:
+            alive = True
+            while alive:
+                fit.join(POLL_SECONDS)
+                alive = fit.is_alive()
+                steps, terms, new = ray.get(board.read.remote(rows))
+                rows += len(new)
+                shown.update(max(steps, done), terms)
+                for row in new:
+                    shown.epoch(row)
+    except KeyboardInterrupt:
+        return "interrupted. The same command goes on from the last finished epoch."
+    return fit.stopped
+
+
+class Fit(threading.Thread):
+    """Ray Train's controller, beside the main thread, so that this one can draw and be interrupted."""
+
+    def __init__(self, settings: TrainSettings, told: Work) -> None:
+        super().__init__(daemon=True)
+        self.trainer = make_trainer(settings, told)
+        self.settings = settings
+        self.stopped: str | None = None
+
+    def run(self) -> None:
+        """Train; `stopped` says why if the end was not reached."""
+        try:
+            result = self.trainer.fit()
+            self.stopped = result.return_value  # type: ignore[attr-defined]
+        except Exception as error:
+            self.stopped = (
+                f"the training processes failed more than --max-failures {self.settings.max_failures} times: "
+                f"{last_line(error)}. The same command goes on from the last finished epoch."
+            )
+
+
+def make_trainer(settings: TrainSettings, told: Work) -> TorchTrainer:
+    """Ray Train's trainer for these settings."""
+    DataContext.get_current().enable_progress_bars = False
+    memory = ray.cluster_resources().get("object_store_memory", 0) * STREAM_SHARE / settings.num_workers
+    limits = ExecutionResources(object_store_memory=memory)
+    resources = {"CPU": float(settings.cpus_per_worker), "GPU": float(settings.use_gpu)}
+    return TorchTrainer(
+        train_worker,  # type: ignore[arg-type]
+        train_loop_config={"work": told},
+        # The functions are called whenever training processes start, so that a stream begins after the last epoch.
+        datasets={
+            stream_name(rank): partial(training_stream, told.source, rank, settings.num_workers)
+            for rank in range(settings.num_workers)
+        },
+        dataset_config=DataConfig(
+            datasets_to_split=[],
+            execution_options=ExecutionOptions(preserve_order=True, resource_limits=limits),
+        ),
+        torch_config=TorchConfig(backend="nccl" if settings.use_gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=settings.num_workers, use_gpu=settings.use_gpu, resources_per_worker=resources
+        ),
+        # Checkpoints are the run's own. A fresh name and folder keep Ray Train from resuming by itself.
+        run_config=RunConfig(
+            name=f"sgllie-{uuid.uuid4().hex}",
+            storage_path=tempfile.mkdtemp(prefix="sgllie-"),
+            failure_config=FailureConfig(max_failures=settings.max_failures),
+            logging_config=LoggingConfig(log_level="ERROR"),  # type: ignore[call-arg]
+        ),
+    )
+
+
+def stream_name(rank: int) -> str:
+    """Name of the dataset of one training process."""
+    return f"training-{rank}"
+
+
+def train_worker(config: dict[str, Any]) -> str | None:
+    """What each training process runs; why it stopped, if before the end."""
+    told: Work = config["work"]
+    source: Source = ray.get(told.source)
+    settings = source.settings
+    context = ray.train.get_context()
+    rank, workers = context.get_world_rank(), context.get_world_size()
+    torch.set_num_threads(settings.cpus_per_worker)
+    torch.set_flush_denormal(True)  # weights that decay to denormals make every convolution several times slower
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    device = ray.train.torch.get_device()
+    learner = Learner(settings, settings.epochs * source.steps_per_epoch, device, ray.train.torch.prepare_model)
+    validation = list(validation_batches(source, np.array_split(told.validation, workers)[rank], device))
+    loop = TrainingLoop(
+        learner, RunFolder(settings), validation, rank, partial(gather, workers), told.board.tell.remote
+    )
+    shard = ray.train.get_dataset_shard(stream_name(rank))
+    size = settings.batch_size // workers
+    stream = shard.iter_torch_batches(batch_size=size, prefetch_batches=2, device=device)
+    try:
+        for row in loop.epochs(Batch(to_images(batch["images"])) for batch in stream):
+            ray.train.report({"epoch": row["epoch"]})
+            if rank == 0:
+                told.board.epoch.remote(row)
+    except CollapseError as collapse:
+        return f"the training has collapsed: {collapse}."
+    return None
+
+
+def validation_batches(source: Source, numbers: np.ndarray, device: torch.device) -> Iterator[Batch]:
+    """The photographs that one process validates on, kept for all epochs."""
+    options = source.settings.validation
+    for start in range(0, len(numbers), options.batch_size):
+        chosen = numbers[start : start + options.batch_size].tolist()
+        loaded = np.stack([source.read(number, options.size) for number in chosen])
+        yield Batch(to_images(torch.from_numpy(loaded).to(device)))
+
+
+def to_images(pixels: Tensor) -> Tensor:
+    """N x H x W x 3 in 0..255 -> N x 3 x H x W in [0, 1]."""
+    return pixels.permute(0, 3, 1, 2).float().div(255)
+
+
+def gather(workers: int, found: Any) -> list[Any]:
+    """A list of what each training process found, the same in all of them."""
+    if workers == 1:
+        return [found]
+    everyone: list[Any] = [None] * workers
+    torch.distributed.all_gather_object(everyone, found)
+    return everyone
+
+
+def last_line(error: BaseException) -> str:
+    """The last cause of a Ray error in one line."""
+    text = str(error).strip().splitlines()
+    return text[-1] if text else type(error).__name__

@@ -1,0 +1,236 @@
+"""Steps, schedule, validation and loop of the training, in one process and without Ray."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sgllie import weights as weights_module
+from sgllie.model import EnhancementModel, FactorNetwork, network_from
+from sgllie.train_run import RunFolder, best_epoch
+from sgllie.train_settings import (
+    GuideSettings,
+    LossSettings,
+    NetworkSettings,
+    OptimiserSettings,
+    TrainSettings,
+    ValidationSettings,
+)
+from sgllie.training import Batch, CollapseError, Learner, Objective, learning_rate
+from sgllie.training_loop import TrainingLoop
+from sgllie.validation import collapse, examine, merge
+
+
+def settings(**changes) -> TrainSettings:
+    """The published recipe without its guide, small."""
+    small = {
+        "loss": LossSettings(semantic=0),
+        "guide": GuideSettings(name="none"),
+        "optimiser": OptimiserSettings(),
+        "epochs": 4,
+        "validation": ValidationSettings(size=64),
+    }
+    return TrainSettings(data="photographs", run="run", **(small | changes))
+
+
+def batches(count: int, size: int = 2, seed: int = 0) -> list[Batch]:
+    """Dark noise."""
+    generator = torch.Generator().manual_seed(seed)
+    return [Batch(torch.rand(size, 3, 64, 64, generator=generator) * 0.3) for _ in range(count)]
+
+
+def test_five_steps_follow_the_published_training(shared):
+    golden = np.load(shared / "reference/golden_training.npz")
+    learner = Learner(settings(), total_steps=5)
+    initial = {name[5:]: torch.from_numpy(golden[name]) for name in golden if name.startswith("init/")}
+    learner.network.load_state_dict(initial)
+    for step in range(5):
+        terms = learner.step(Batch(torch.from_numpy(golden["batch"])))
+        assert list(terms) == ["total_variation", "spatial", "colour", "exposure"]
+        np.testing.assert_allclose(list(terms.values()), golden["loss_tv_spatial_color_exposure"][step], rtol=1e-4)
+        np.testing.assert_allclose(sum(terms.values()), golden["loss_total"][step], rtol=1e-4)
+    for name, value in learner.network.state_dict().items():
+        np.testing.assert_allclose(value.numpy(), golden[f"after5/{name}"], atol=2e-4)
+
+
+def test_a_restored_learner_takes_the_same_steps():
+    options = settings(
+        optimiser=OptimiserSettings(schedule="cosine", warmup_steps=2, average=0.9, decoupled_decay=True)
+    )
+    data = batches(6)
+    first = Learner(options, total_steps=6)
+    for batch in data[:3]:
+        first.step(batch)
+    second = Learner(replace(options, seed=7), total_steps=6)
+    second.load_state(first.state(), first.steps)
+    for batch in data[3:]:
+        assert first.step(batch) == second.step(batch)
+    for name, value in first.state().items():
+        np.testing.assert_array_equal(value, second.state()[name])
+
+
+def test_halves_of_a_batch_give_the_gradient_of_the_whole():
+    """What makes two workers one: the mean of their gradients."""
+    whole = batches(1, size=4)[0]
+    gradients = []
+    for parts in ([slice(None)], [slice(0, None, 2), slice(1, None, 2)]):
+        learner = Learner(settings(), total_steps=1)
+        total = torch.zeros(())
+        for part in parts:
+            batch = Batch(whole.images[part])
+            total = total + sum(learner.objective(batch, *learner.model(batch.images)).values()) / len(parts)
+        total.backward()
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in learner.network.parameters()]))
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+
+
+def test_the_seed_alone_decides_the_initial_weights():
+    first, again, other = (Learner(settings(seed=seed), 1).weights().fingerprint for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_training_goes_on_from_given_weights(tmp_path):
+    trained = Learner(settings(), 1)
+    trained.step(batches(1)[0])
+    weights_module.save(trained.weights(), str(tmp_path / "w.safetensors"))
+    network = NetworkSettings(initial_weights=str(tmp_path / "w.safetensors"))
+    assert Learner(settings(network=network, seed=3), 1).weights().fingerprint == trained.weights().fingerprint
+
+
+def test_average_follows_the_weights():
+    learner = Learner(settings(optimiser=OptimiserSettings(average=0.5)), 3)
+    start = learner.network.e_conv1.depth_conv.bias.detach().clone()
+    learner.step(batches(1)[0])
+    # The first decay is 1 / 10: 0.1 of the start and 0.9 of what came of it.
+    expected = 0.1 * start + 0.9 * learner.network.e_conv1.depth_conv.bias.detach()
+    torch.testing.assert_close(learner.average["e_conv1.depth_conv.bias"], expected)
+
+
+def test_learning_rate():
+    constant = OptimiserSettings(learning_rate=1.0)
+    assert [learning_rate(step, 10, constant) for step in (0, 9)] == [1.0, 1.0]
+    cosine = OptimiserSettings(learning_rate=1.0, schedule="cosine", warmup_steps=3)
+    rates = [learning_rate(step, 100, cosine) for step in range(100)]
+    assert rates[0] == pytest.approx(0.25)
+    assert max(rates) == rates[3]
+    assert rates[50] == pytest.approx(0.5)
+    assert rates[3:] == sorted(rates[3:], reverse=True)
+    assert rates[-1] < 1e-3
+
+
+def test_a_loss_that_is_not_finite_stops_the_training():
+    learner = Learner(settings(), 1)
+    with pytest.raises(CollapseError, match="not a finite number at step 1"):
+        learner.step(Batch(torch.full((1, 3, 64, 64), float("nan"))))
+
+
+def row_of(network: torch.nn.Module) -> dict:
+    objective = Objective(LossSettings(semantic=0), None)
+    return merge([examine(EnhancementModel(network).eval(), objective, batch)[0] for batch in batches(2)])
+
+
+def test_a_fresh_network_lives():
+    row = row_of(FactorNetwork())
+    assert collapse(row) is None
+    assert row["loss"] == pytest.approx(row["total_variation"] + row["spatial"] + row["colour"] + row["exposure"])
+
+
+def test_a_constant_factor_map_is_a_collapse():
+    network = FactorNetwork()
+    torch.nn.init.zeros_(network.e_conv7.point_conv.weight)
+    assert "same factor" in collapse(row_of(network))
+
+
+def test_weight_decay_has_killed_three_layers_of_the_published_network(shared):
+    published = weights_module.load(str(shared / "reference/sgz_Epoch99.pth"))
+    row = row_of(network_from(published))
+    assert row["dead_layers"] == ["e_conv3", "e_conv4", "e_conv5"]
+    assert "layers e_conv3, e_conv4, e_conv5 are dead" in collapse(row)
+
+
+def test_findings_of_any_split_merge_to_the_same_row():
+    model, objective = EnhancementModel(FactorNetwork()).eval(), Objective(LossSettings(semantic=0), None)
+    images = batches(1, size=5)[0].images
+    together = merge([examine(model, objective, Batch(images))[0]])
+    apart = merge([examine(model, objective, Batch(images[part]))[0] for part in (slice(0, 2), slice(2, 5))])
+    assert apart["dead_layers"] == together["dead_layers"]
+    for name in ("loss", "brightness", "clipped", "factor", "factor_deviation"):
+        assert apart[name] == pytest.approx(together[name], rel=1e-4)
+
+
+def loop(folder, epochs: int = 4, **changes) -> TrainingLoop:
+    options = replace(settings(epochs=epochs, **changes), run=str(folder))
+    return TrainingLoop(Learner(options, total_steps=4 * epochs), RunFolder(options), batches(2, seed=9))
+
+
+def test_an_interrupted_loop_ends_as_an_undisturbed_one(tmp_path):
+    data = batches(16)
+    rows = list(loop(tmp_path / "whole").epochs(iter(data)))
+    half = loop(tmp_path / "halves")
+    taken = half.epochs(iter(data))
+    next(taken)
+    next(taken)
+    for batch in data[8:10]:
+        half.learner.step(batch)  # in the middle of the third epoch it is killed
+    rest = loop(tmp_path / "halves")
+    assert rest.epoch == 2
+    list(rest.epochs(iter(data[8:])))
+    for name in ("last", "best"):
+        one, other = (
+            weights_module.load(str(tmp_path / run / f"weights/{name}.safetensors")) for run in ("whole", "halves")
+        )
+        assert one.fingerprint == other.fingerprint
+    untimed = [{k: v for k, v in row.items() if k != "seconds"} for row in rest.history]
+    # NaN (no NIQE of pictures that small) equals itself in text only.
+    assert json.dumps(untimed) == json.dumps([{k: v for k, v in row.items() if k != "seconds"} for row in rows])
+
+
+def test_what_a_loop_leaves_behind(tmp_path):
+    list(loop(tmp_path, epochs=2).epochs(iter(batches(8))))
+    found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == {
+        "checkpoints/epoch-00002/state.json",
+        "checkpoints/epoch-00002/state.safetensors",
+        "checkpoints/epoch-00002/weights.safetensors",
+        "weights/best.safetensors",
+        "weights/last.safetensors",
+        "metrics.csv",
+        "curves.png",
+        "samples/epoch-00001.png",
+        "samples/epoch-00002.png",
+        "events/events.out.tfevents.0000000001.sgllie",
+        "events/events.out.tfevents.0000000002.sgllie",
+    }
+    table = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert len(table) == 3
+    assert {"training_loss", "validation_brightness", "validation_clipped", "validation_niqe"} <= set(
+        table[0].split(",")
+    )
+
+
+def test_a_checkpoint_without_its_state_does_not_count(tmp_path):
+    first = loop(tmp_path)
+    next(first.epochs(iter(batches(4))))
+    half_written = tmp_path / "checkpoints/epoch-00002"
+    half_written.mkdir()
+    (half_written / "state.safetensors").write_bytes(b"cut off")
+    assert loop(tmp_path).epoch == 1
+
+
+@pytest.mark.parametrize("action", ["stop", "warn"])
+def test_dead_layers_stop_the_loop_unless_told_otherwise(tmp_path, action):
+    training = loop(tmp_path, epochs=1, dead_layers=action)
+    torch.nn.init.constant_(training.learner.network.e_conv3.point_conv.bias, -1e3)
+    rows = training.epochs(iter(batches(4)))
+    if action == "warn":
+        assert "e_conv3" in next(rows)["validation_dead_layers"]
+    else:
+        with pytest.raises(CollapseError, match=r"layers e_conv3.* are dead"):
+            next(rows)
+        assert RunFolder(training.settings).epochs_done() == 0
+
+
+def test_best_epoch_is_the_first_with_the_lowest_loss():
+    assert best_epoch([{"validation_loss": value} for value in (3.0, 1.0, 2.0, 1.0)]) == 2
