@@ -26,6 +26,7 @@ XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 # Segments hold at most 65533 bytes, and each part of a profile begins with its prefix, number and count.
 _SEGMENT_BYTES = 65533
 _ICC_PART_BYTES = _SEGMENT_BYTES - len(ICC_PREFIX) - 2
+_PNG_ESSENTIAL = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
 _PNG_CARRIED = frozenset((b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"eXIf", b"pHYs", b"tEXt", b"zTXt", b"iTXt"))
 _METRES_PER_INCH = 0.0254
 
@@ -205,24 +206,37 @@ def insert_jpeg(encoded: bytes, segments: tuple[bytes, ...]) -> bytes:
     return b"".join((encoded[:20], *segments, memoryview(encoded)[20:]))
 
 
-def read_png(data: bytes, *, upright: bool) -> Header:
-    """Walk the chunks of a PNG to its end and check the sum of each, which libpng reports on stderr only."""
+def read_png(data: bytes, *, upright: bool) -> tuple[Header, bytes]:
+    """Walk the chunks of a PNG to its end and check the sum of each.
+
+    Returns:
+        The header, and the file reduced to the chunks that make the pixels: libpng writes a line on stderr for every
+        other chunk that it finds fault with, well-known colour profiles among them.
+    """
     carried: list[bytes] = []
+    essential: list[bytes | memoryview] = [PNG_MAGIC]
     fields: dict[bytes, bytes] = {}
+    view = memoryview(data)
     orientation = 1
     for kind, start, end in _chunks(data):
-        body = data[start + 8 : end - 4]
         if kind == b"acTL":
             raise ImageError("multi_frame", "the file is an animated PNG; only single images are handled")
+        if kind in _PNG_ESSENTIAL:
+            essential.append(view[start:end])
+        if kind == b"IDAT":
+            continue
+        body = data[start + 8 : end - 4]
         if kind == b"eXIf":
             orientation = exif.orientation(body)
             body = exif.refreshed(body, upright=upright)
-        if kind == b"iTXt" and upright and body.startswith(XMP_KEYWORD):
-            body = upright_xmp(body)
+        elif kind == b"iTXt" and body.startswith(XMP_KEYWORD):
+            packet = _png_xmp(body)
+            fields[b"XMP"] = upright_xmp(packet) if upright else packet
+            if fields[b"XMP"] != packet:
+                body = XMP_KEYWORD + b"\0\0\0\0" + fields[b"XMP"]
+        fields.setdefault(kind, body)
         if kind in _PNG_CARRIED:
             carried.append(png_chunk(kind, body))
-        if kind in (b"IHDR", b"tRNS", b"iCCP", b"pHYs", b"eXIf") or body.startswith(XMP_KEYWORD):
-            fields[b"XMP" if kind == b"iTXt" else kind] = body
     if len(fields.get(b"IHDR", b"")) != 13:
         raise ImageError("corrupt", "the PNG has no header chunk")
     width, height, depth, colour = struct.unpack_from(">IIBB", fields[b"IHDR"])
@@ -233,11 +247,12 @@ def read_png(data: bytes, *, upright: bool) -> Header:
         levels = 255 if depth <= 8 else 65535
         transparent = int.from_bytes(fields[b"tRNS"]) * levels // ((1 << depth) - 1)
     mode = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}[colour]
-    return Header(width, height, mode, depth, _png_metadata(fields, tuple(carried)), orientation, transparent)
+    metadata = _png_metadata(fields, tuple(carried))
+    return Header(width, height, mode, depth, metadata, orientation, transparent), b"".join(essential)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, start and end of each chunk before IEND."""
+    """Kind, start and end of each chunk up to IEND."""
     start = len(PNG_MAGIC)
     view = memoryview(data)
     while True:
@@ -247,27 +262,29 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         kind = data[start + 4 : start + 8]
         if zlib.crc32(view[start + 4 : end - 4]) != int.from_bytes(data[end - 4 : end]):
             raise ImageError("corrupt", f"the checksum of a {kind.decode('latin-1')} chunk of the PNG is wrong")
+        yield kind, start, end
         if kind == b"IEND":
             return
-        yield kind, start, end
         start = end
 
 
+def _png_xmp(body: bytes) -> bytes:
+    """The XMP packet in a text chunk; empty where it is damaged."""
+    # Compression flag, compression method, language, translated keyword, text.
+    compressed, text = body[len(XMP_KEYWORD)], body[len(XMP_KEYWORD) + 2 :].split(b"\0", 2)[-1]
+    return (_inflated(text) if compressed else text) or b""
+
+
 def _png_metadata(fields: dict[bytes, bytes], carried: tuple[bytes, ...]) -> Metadata:
-    """Take values out of the carried chunks, for output in another format."""
-    icc = xmp = dpi = None
+    """Take values out of the chunks, for output in another format."""
+    icc = dpi = None
     if b"iCCP" in fields:
         icc = _inflated(fields[b"iCCP"].partition(b"\0")[2][1:])
-    if b"XMP" in fields:
-        # Compression flag, compression method, language, translated keyword, text.
-        compressed, _, *rest = fields[b"XMP"][len(XMP_KEYWORD) :]
-        text = bytes(rest).split(b"\0", 2)[-1]
-        xmp = _inflated(text) if compressed else text
     if len(fields.get(b"pHYs", b"")) == 9:
         x, y, unit = struct.unpack(">IIB", fields[b"pHYs"])
         if unit == 1 and x and y:
             dpi = x * _METRES_PER_INCH, y * _METRES_PER_INCH
-    return Metadata(icc, fields.get(b"eXIf"), xmp, dpi, carried)
+    return Metadata(icc, fields.get(b"eXIf"), fields.get(b"XMP"), dpi, carried)
 
 
 def _inflated(compressed: bytes) -> bytes | None:

@@ -16,7 +16,7 @@ cv2 returns a half-grey picture and a line on stderr, and it decodes faster. PNG
 import re
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import PurePosixPath
 from typing import Literal
@@ -50,20 +50,20 @@ EXTENSIONS: dict[str, str] = {
 
 _LARGEST_SIDE = {"jpeg": 65500, "webp": 16383}
 _DECODABLE_SIDE = 1 << 20  # cv2's own limit
-_OTHER_FORMATS: dict[str, str] = {
-    r"GIF8": "a GIF",
-    r".{4}ftyp(heic|heix|hevc|mif1|msf1)": "a HEIC",
-    r".{4}ftypavi[fs]": "an AVIF",
-    r".{4}ftyp|\x1aE\xdf\xa3": "a video",
-    r"\0\0\0\x0cjP  |\xff\x4f\xff\x51": "a JPEG 2000",
-    r"\0\0\0\x0cJXL |\xff\x0a": "a JPEG XL",
-    r"II\+\0|MM\0\+": "a BigTIFF",
-    r"8BPS": "a Photoshop",
-    r"v/1\x01": "an OpenEXR",
-    r"P[1-7]\s": "a PNM",
-    r"#\?RADIANCE": "a Radiance HDR",
-    r"\0\0\1\0": "an icon",
-    r"DDS ": "a DDS",
+_OTHER_FORMATS: dict[bytes, str] = {
+    rb"GIF8": "a GIF",
+    rb".{4}ftyp(heic|heix|hevc|mif1|msf1)": "a HEIC",
+    rb".{4}ftypavi[fs]": "an AVIF",
+    rb".{4}ftyp|\x1aE\xdf\xa3": "a video",
+    rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51": "a JPEG 2000",
+    rb"\x00\x00\x00\x0cJXL |\xff\x0a": "a JPEG XL",
+    rb"II\+\x00|MM\x00\+": "a BigTIFF",
+    rb"8BPS": "a Photoshop",
+    rb"v/1\x01": "an OpenEXR",
+    rb"P[1-7]\s": "a PNM",
+    rb"#\?RADIANCE": "a Radiance HDR",
+    rb"\x00\x00\x01\x00": "an icon",
+    rb"DDS ": "a DDS",
 }
 # Warnings of libjpeg about an odd header; the pixels are as they should be.
 _HARMLESS = re.compile(r"Unknown Adobe|unknown JFIF|Invalid SOS|bad ICC")
@@ -142,9 +142,8 @@ def _recognised(data: bytes) -> str:
         return "bmp"
     if not data:
         raise ImageError("empty", "the file is empty")
-    start = data[:32].decode("latin-1")
     for pattern, name in _OTHER_FORMATS.items():
-        if re.match(pattern, start, re.DOTALL):
+        if re.match(pattern, data, re.DOTALL):
             raise ImageError("unsupported", f"the file is {name} file, which is not handled")
     raise ImageError("not_an_image", "the bytes are not those of an image")
 
@@ -190,9 +189,9 @@ def _decode_jpeg(data: bytes, max_pixels: int, upright: bool) -> DecodedImage:
         pixels = simplejpeg.decode_jpeg(data, colours)
     except ValueError as error:
         _check_harmless(str(error), data, header.scan)
-        pixels = simplejpeg.decode_jpeg(data, colours, strict=False)
+        pixels = _decode_leniently(data, header.mode)
     if header.mode == "L":
-        pixels = pixels[:, :, 0]
+        pixels = pixels.reshape(header.height, header.width)
     elif header.mode == "CMYK":
         header, pixels = _converted_cmyk(header, pixels)
     return _finished("jpeg", header, pixels, None, upright)
@@ -214,6 +213,14 @@ def _check_harmless(warning: str, data: bytes, scan: int) -> None:
     raise ImageError("corrupt", f"the JPEG is damaged: {warning}")
 
 
+def _decode_leniently(data: bytes, mode: str) -> NDArray[np.uint8]:
+    """Decode a JPEG in spite of warnings, which simplejpeg cannot overlook in a header."""
+    from PIL.JpegImagePlugin import JpegImageFile
+
+    pixels = np.array(JpegImageFile(BytesIO(data)))
+    return 255 - pixels if mode == "CMYK" else pixels
+
+
 def _converted_cmyk(header: Header, stored: NDArray) -> tuple[Header, NDArray]:
     """RGB pixels of a CMYK JPEG, and its header without the profile of the ink."""
     from sgllie import cmyk
@@ -222,14 +229,13 @@ def _converted_cmyk(header: Header, stored: NDArray) -> tuple[Header, NDArray]:
     # JPEG files hold 255 for no ink, as Adobe began and every writer follows.
     pixels = cmyk.to_rgb(Image.fromarray(255 - stored, "CMYK"), metadata.icc)
     carried = tuple(segment for segment in metadata.verbatim if containers.ICC_PREFIX not in segment[:16])
-    metadata = Metadata(None, metadata.exif, metadata.xmp, metadata.dpi, carried, metadata.subsampling)
-    return Header(header.width, header.height, "CMYK", 8, metadata, header.orientation), pixels
+    return replace(header, metadata=replace(metadata, icc=None, verbatim=carried)), pixels
 
 
 def _decode_png(data: bytes, max_pixels: int, upright: bool) -> DecodedImage:
-    header = containers.read_png(data, upright=upright)
+    header, essential = containers.read_png(data, upright=upright)
     _check_size(header, max_pixels)
-    pixels, alpha = _decode_with_cv2(data, "PNG")
+    pixels, alpha = _decode_with_cv2(essential, "PNG")
     if header.mode in ("L", "LA") and pixels.ndim == 3:
         pixels = cv2.extractChannel(pixels, 0)
     if header.transparent is not None:
@@ -247,7 +253,10 @@ def _decode_webp(data: bytes, max_pixels: int, upright: bool) -> DecodedImage:
 def _decode_bmp(data: bytes, max_pixels: int, upright: bool) -> DecodedImage:
     header = containers.read_bmp(data)
     _check_size(header, max_pixels)
-    return _finished("bmp", header, *_decode_with_cv2(data, "BMP"), upright)
+    pixels, alpha = _decode_with_cv2(data, "BMP")
+    # The header does not tell a grey palette from a coloured one, nor alpha from padding.
+    mode = "L" if pixels.ndim == 2 else "RGBA" if alpha is not None else header.mode
+    return _finished("bmp", replace(header, mode=mode), pixels, alpha, upright)
 
 
 def _decode_tiff(data: bytes, max_pixels: int, upright: bool) -> DecodedImage:
@@ -327,7 +336,7 @@ def _fitting(metadata: Metadata, channels: int) -> Metadata:
     model = b"GRAY" if channels == 1 else b"RGB "
     if metadata.icc is None or metadata.icc[16:20] == model:
         return metadata
-    return Metadata(None, metadata.exif, metadata.xmp, metadata.dpi)
+    return replace(metadata, icc=None)
 
 
 def _encode_jpeg(image: DecodedImage, pixels: NDArray, quality: int) -> bytes:

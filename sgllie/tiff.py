@@ -192,6 +192,7 @@ def decode(data: bytes, header: Header, layout: Layout) -> tuple[NDArray, NDArra
 
 def _decode_with_pillow(data: bytes, header: Header) -> tuple[NDArray, NDArray | None]:
     image = TiffImagePlugin.TiffImageFile(BytesIO(data))
+    image.info.pop("xmp", None)  # Pillow would turn the pixels by the orientation in there
     if image.mode == "CMYK":
         # The directory that is carried no longer has the profile of the ink.
         return cmyk.to_rgb(image, image.info.get("icc_profile")), None
@@ -211,7 +212,7 @@ def _decode_with_tifffile(data: bytes, layout: Layout) -> NDArray:
         if "imagecodecs" not in str(error):
             raise
         raise ImageError("unsupported", "a TIFF of this compression is not handled at this arrangement") from None
-    return np.moveaxis(stored, 0, -1) if layout.planar and stored.ndim == 3 else stored
+    return np.ascontiguousarray(np.moveaxis(stored, 0, -1)) if layout.planar and stored.ndim == 3 else stored
 
 
 def _unpremultiplied(pixels: NDArray, alpha: NDArray) -> NDArray:
