@@ -9,8 +9,7 @@ becomes sRGB; thumbnails inside EXIF are unlinked, since they show the old pictu
 pictures behind the first (MPO) and signatures of origin. A colour profile that does not fit the output (grey to WebP)
 is left out.
 
-Codecs release the GIL. JPEG goes through simplejpeg (libjpeg-turbo): its strict mode reports damaged data, for which
-cv2 returns a half-grey picture and a line on stderr, and it decodes faster. PNG, WebP and BMP are decoded by cv2.
+All codecs release the GIL.
 """
 
 import re
@@ -23,13 +22,12 @@ from typing import Literal
 
 import cv2
 import numpy as np
-import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-from sgllie import containers
-from sgllie.containers import Header, Metadata
+from sgllie import bmp, jpeg, png, webp
 from sgllie.image_error import ERROR_TYPES, ImageError
+from sgllie.metadata import Header, Metadata, resolution_exif
 
 __all__ = ["ERROR_TYPES", "EXTENSIONS", "DecodedImage", "ImageError", "decode", "encode", "output_name"]
 
@@ -65,9 +63,6 @@ _OTHER_FORMATS: dict[bytes, str] = {
     rb"\x00\x00\x01\x00": "an icon",
     rb"DDS ": "a DDS",
 }
-# Warnings of libjpeg about an odd header; the pixels are as they should be.
-_HARMLESS = re.compile(r"Unknown Adobe|unknown JFIF|Invalid SOS|bad ICC")
-
 # cv2 would report every damaged file on stderr; failures reach the caller as ImageError.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
@@ -132,7 +127,7 @@ def _recognised(data: bytes) -> str:
     """The format that the first bytes tell."""
     if data[:2] == b"\xff\xd8":
         return "jpeg"
-    if data[:8] == containers.PNG_MAGIC:
+    if data[:8] == png.MAGIC:
         return "png"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "webp"
@@ -179,61 +174,13 @@ def _turned(pixels: NDArray, orientation: int) -> NDArray:
 
 
 def _decode_jpeg(data: bytes, max_pixels: int, upright: bool) -> DecodedImage:
-    header = containers.read_jpeg(data, upright=upright)
+    header = jpeg.read(data, upright=upright)
     _check_size(header, max_pixels)
-    # Compressed data escape 0xFF, so the end marker cannot occur in them; anything may follow it.
-    if data.rfind(b"\xff\xd9", header.scan) < 0:
-        raise ImageError("truncated", "the JPEG ends before its end marker")
-    colours = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}[header.mode]
-    try:
-        pixels = simplejpeg.decode_jpeg(data, colours)
-    except ValueError as error:
-        _check_harmless(str(error), data, header.scan)
-        pixels = _decode_leniently(data, header.mode)
-    if header.mode == "L":
-        pixels = pixels.reshape(header.height, header.width)
-    elif header.mode == "CMYK":
-        header, pixels = _converted_cmyk(header, pixels)
-    return _finished("jpeg", header, pixels, None, upright)
-
-
-def _check_harmless(warning: str, data: bytes, scan: int) -> None:
-    """Raise unless libjpeg's warning is about something that leaves the pixels intact."""
-    if _HARMLESS.search(warning):
-        return
-    extraneous = re.search(r"(\d+) extraneous bytes before marker 0xd9", warning)
-    if extraneous:
-        end = data.find(b"\xff\xd9", scan)
-        if not data[end - int(extraneous[1]) : end].strip(b"\0"):
-            return  # some cameras pad the compressed data with zeros
-    if "Premature end" in warning:
-        raise ImageError("truncated", "the JPEG ends before its picture does")
-    if "not supported" in warning.lower() or "unsupported" in warning.lower():
-        raise ImageError("unsupported", f"the JPEG is of a kind that is not handled: {warning}")
-    raise ImageError("corrupt", f"the JPEG is damaged: {warning}")
-
-
-def _decode_leniently(data: bytes, mode: str) -> NDArray[np.uint8]:
-    """Decode a JPEG in spite of warnings, which simplejpeg cannot overlook in a header."""
-    from PIL.JpegImagePlugin import JpegImageFile
-
-    pixels = np.array(JpegImageFile(BytesIO(data)))
-    return 255 - pixels if mode == "CMYK" else pixels
-
-
-def _converted_cmyk(header: Header, stored: NDArray) -> tuple[Header, NDArray]:
-    """RGB pixels of a CMYK JPEG, and its header without the profile of the ink."""
-    from sgllie import cmyk
-
-    metadata = header.metadata
-    # JPEG files hold 255 for no ink, as Adobe began and every writer follows.
-    pixels = cmyk.to_rgb(Image.fromarray(255 - stored, "CMYK"), metadata.icc)
-    carried = tuple(segment for segment in metadata.verbatim if containers.ICC_PREFIX not in segment[:16])
-    return replace(header, metadata=replace(metadata, icc=None, verbatim=carried)), pixels
+    return _finished("jpeg", header, jpeg.decode(data, header), None, upright)
 
 
 def _decode_png(data: bytes, max_pixels: int, upright: bool) -> DecodedImage:
-    header, essential = containers.read_png(data, upright=upright)
+    header, essential = png.read(data, upright=upright)
     _check_size(header, max_pixels)
     pixels, alpha = _decode_with_cv2(essential, "PNG")
     if header.mode in ("L", "LA") and pixels.ndim == 3:
@@ -245,13 +192,13 @@ def _decode_png(data: bytes, max_pixels: int, upright: bool) -> DecodedImage:
 
 
 def _decode_webp(data: bytes, max_pixels: int, upright: bool) -> DecodedImage:
-    header = containers.read_webp(data, upright=upright)
+    header = webp.read(data, upright=upright)
     _check_size(header, max_pixels)
     return _finished("webp", header, *_decode_with_cv2(data, "WebP"), upright)
 
 
 def _decode_bmp(data: bytes, max_pixels: int, upright: bool) -> DecodedImage:
-    header = containers.read_bmp(data)
+    header = bmp.read(data)
     _check_size(header, max_pixels)
     pixels, alpha = _decode_with_cv2(data, "BMP")
     # The header does not tell a grey palette from a coloured one, nor alpha from padding.
@@ -320,7 +267,7 @@ def encode(image: DecodedImage, pixels: NDArray, *, format: OutputFormat = "same
     if target == "webp":
         return _encode_webp(image, pixels, quality)
     if target == "bmp":
-        return containers.insert_bmp_resolution(_encode_with_cv2(".bmp", pixels, image.alpha), image.metadata.dpi)
+        return bmp.insert_resolution(_encode_with_cv2(".bmp", pixels, image.alpha), image.metadata.dpi)
     from sgllie import tiff
 
     return tiff.encode(pixels, image.alpha, image.metadata)
@@ -331,39 +278,32 @@ def _eight_bits(samples: NDArray) -> NDArray:
     return cv2.convertScaleAbs(samples, alpha=1 / 257) if samples.dtype == np.uint16 else samples
 
 
-def _fitting(metadata: Metadata, channels: int) -> Metadata:
-    """Metadata for another format, without a profile that is for another number of channels."""
-    model = b"GRAY" if channels == 1 else b"RGB "
-    if metadata.icc is None or metadata.icc[16:20] == model:
-        return metadata
-    return replace(metadata, icc=None)
+def _fitting(image: DecodedImage, *, grey: bool) -> Metadata:
+    """Metadata for another format, without a profile that is for other channels than the output has."""
+    metadata = image.metadata
+    if metadata.icc and (image.mode == "CMYK" or metadata.icc[16:20] != (b"GRAY" if grey else b"RGB ")):
+        return replace(metadata, icc=None)
+    return metadata
 
 
 def _encode_jpeg(image: DecodedImage, pixels: NDArray, quality: int) -> bytes:
     if image.alpha is not None and image.alpha.min() != np.iinfo(image.alpha.dtype).max:
         raise ImageError("unsupported", "the image has transparent parts, which JPEG cannot hold; choose png or webp")
-    pixels = _eight_bits(pixels)
-    metadata = image.metadata
-    if pixels.ndim == 2:
-        encoded = simplejpeg.encode_jpeg(pixels[:, :, None], quality, "GRAY", "Gray")
-    else:
-        encoded = simplejpeg.encode_jpeg(pixels, quality, "RGB", metadata.subsampling)
     if image.format == "jpeg":
-        segments = metadata.verbatim
+        segments = image.metadata.verbatim
     else:
-        segments = tuple(containers.jpeg_segments(_fitting(metadata, 1 if pixels.ndim == 2 else 3)))
-    return containers.insert_jpeg(encoded, segments)
+        segments = tuple(jpeg.segments_of(_fitting(image, grey=pixels.ndim == 2)))
+    return jpeg.encode(_eight_bits(pixels), quality, image.metadata.subsampling, segments)
 
 
 def _encode_png(image: DecodedImage, pixels: NDArray) -> bytes:
     if pixels.ndim == 2 and image.alpha is not None:
-        encoded = containers.grey_alpha_png(pixels, image.alpha)
+        encoded = png.grey_with_alpha(pixels, image.alpha)
     else:
         encoded = _encode_with_cv2(".png", pixels, image.alpha)
     if image.format == "png":
-        return containers.insert_png(encoded, image.metadata.verbatim)
-    fitting = _fitting(image.metadata, 1 if pixels.ndim == 2 else 3)
-    return containers.insert_png(encoded, tuple(containers.png_chunks(fitting)))
+        return png.insert(encoded, image.metadata.verbatim)
+    return png.insert(encoded, tuple(png.chunks_of(_fitting(image, grey=pixels.ndim == 2))))
 
 
 def _encode_with_cv2(extension: str, pixels: NDArray, alpha: NDArray | None) -> bytes:
@@ -377,7 +317,7 @@ def _encode_with_cv2(extension: str, pixels: NDArray, alpha: NDArray | None) -> 
 
 
 def _encode_webp(image: DecodedImage, pixels: NDArray, quality: int) -> bytes:
-    metadata = image.metadata if image.format == "webp" else _fitting(image.metadata, 3)
+    metadata = image.metadata if image.format == "webp" else _fitting(image, grey=False)
     pixels = _eight_bits(pixels)
     if pixels.ndim == 2:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
@@ -391,7 +331,7 @@ def _encode_webp(image: DecodedImage, pixels: NDArray, quality: int) -> bytes:
         exact=True,
         quality=quality,
         icc_profile=metadata.icc or b"",
-        exif=metadata.exif or containers.resolution_exif(metadata.dpi),
+        exif=metadata.exif or resolution_exif(metadata.dpi),
         xmp=metadata.xmp or b"",
     )
     return file.getvalue()

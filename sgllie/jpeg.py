@@ -1,0 +1,214 @@
+"""JPEG files: the segments around the compressed data, and the pixels in them.
+
+Reading the segments decodes no pixel, so that size and completeness are known before any memory is spent. Pixels go
+through simplejpeg (libjpeg-turbo): its strict mode reports damaged data, for which cv2 returns a spoilt picture and a
+line on stderr; it decodes faster, and encodes RGB without a copy in another order.
+"""
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import replace
+from io import BytesIO
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from sgllie import exif
+from sgllie.image_error import ImageError
+from sgllie.metadata import EXIF_PREFIX, Header, Metadata, upright_xmp
+
+ICC_PREFIX = b"ICC_PROFILE\0"
+XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
+XMP_EXTENSION_PREFIX = b"http://ns.adobe.com/xmp/extension/\0"
+IPTC_PREFIX = b"Photoshop 3.0\0"
+# Segments hold at most 65533 bytes, and each part of a profile begins with its prefix, number and count.
+_SEGMENT_BYTES = 65533
+_ICC_PART_BYTES = _SEGMENT_BYTES - len(ICC_PREFIX) - 2
+_COLOUR_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
+# Warnings of libjpeg about an odd header; the pixels are as they should be.
+_HARMLESS = re.compile(r"Unknown Adobe|unknown JFIF|Invalid SOS|bad ICC")
+
+
+def read(data: bytes, *, upright: bool) -> Header:
+    """Walk the segments of a JPEG up to its first scan.
+
+    Carried are density (JFIF), EXIF, ICC, XMP, IPTC and comments. Left out: what describes the old encoding (Adobe),
+    its pixels (thumbnails, gain maps, signatures of origin), or where further pictures lie behind the first (MPF).
+    """
+    frame = b""
+    carried: list[bytes] = []
+    tiff, orientation = None, 1
+    for marker, start, end in _segments(data):
+        if marker == 0xDA:
+            break
+        body = data[start + 4 : end]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            frame = body
+        elif marker == 0xE1 and body.startswith(EXIF_PREFIX) and tiff is None:
+            tiff = body[len(EXIF_PREFIX) :]
+            orientation = exif.orientation(tiff)
+            tiff = exif.refreshed(tiff, upright=upright)
+            carried.append(segment(0xE1, EXIF_PREFIX + tiff))
+        elif marker == 0xE1 and body.startswith((XMP_PREFIX, XMP_EXTENSION_PREFIX)):
+            carried.append(segment(0xE1, upright_xmp(body) if upright else body))
+        elif marker == 0xE0 and body.startswith(b"JFIF\0") and len(body) >= 14:
+            # The last two bytes are the size of a thumbnail of the old pixels.
+            carried.append(segment(0xE0, body[:12] + b"\0\0"))
+        elif marker == 0xFE or (marker, body[:12]) == (0xE2, ICC_PREFIX) or (marker, body[:14]) == (0xED, IPTC_PREFIX):
+            carried.append(data[start:end])
+    if not frame:
+        raise ImageError("corrupt", "the JPEG has no frame header")
+    depth, height, width, components = struct.unpack_from(">BHHB", frame)
+    if components not in (1, 3, 4):
+        raise ImageError("unsupported", f"JPEG images of {components} components are not handled")
+    if depth != 8:
+        raise ImageError("unsupported", f"JPEG images of {depth} bits are not handled, only those of 8")
+    subsampling = _subsampling(frame, components)
+    if upright and orientation >= 5:
+        subsampling = {"422": "440", "440": "422"}.get(subsampling, subsampling)
+    metadata = _metadata(carried, tiff, subsampling)
+    if components == 4:  # the output is RGB, so the profile serves to decode and goes no further
+        metadata = replace(metadata, verbatim=tuple(piece for piece in carried if piece[4:16] != ICC_PREFIX))
+    return Header(width, height, {1: "L", 3: "RGB", 4: "CMYK"}[components], 8, metadata, orientation, scan=end)
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, start and end of each segment, the start of the first scan being the last of them."""
+    position = 2
+    while True:
+        start = data.find(b"\xff", position)
+        if start < 0:
+            raise ImageError("truncated", "the JPEG ends before its first scan")
+        marker = data[start + 1]
+        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8:  # padding, or a marker without a length
+            position = start + 1
+            continue
+        if marker == 0xD9:
+            raise ImageError("corrupt", "the JPEG holds no picture")
+        position = start + 2 + int.from_bytes(data[start + 2 : start + 4])
+        if position > len(data):
+            raise ImageError("truncated", "the JPEG ends inside its header")
+        yield marker, start, position
+        if marker == 0xDA:
+            return
+
+
+def _subsampling(frame: bytes, components: int) -> str:
+    """The ratio of luma to chroma samples in the notation of video, 444 for the uncommon ones."""
+    if components == 1:
+        return "444"
+    luma, *chroma = frame[7 : 6 + 3 * components : 3]
+    if len(set(chroma[:2])) != 1 or not chroma[0]:
+        return "444"
+    across, down = (luma >> 4) / (chroma[0] >> 4 or 1), (luma & 15) / (chroma[0] & 15 or 1)
+    return {(2.0, 2.0): "420", (2.0, 1.0): "422", (1.0, 2.0): "440", (4.0, 1.0): "411"}.get((across, down), "444")
+
+
+def _metadata(carried: list[bytes], tiff: bytes | None, subsampling: str) -> Metadata:
+    """Take values out of the carried segments, for output in another format."""
+    profile, xmp, dpi = [], None, None
+    for piece in carried:
+        body = piece[4:]
+        if body.startswith(ICC_PREFIX):
+            profile.append(body[len(ICC_PREFIX) :])
+        elif body.startswith(XMP_PREFIX):
+            xmp = body[len(XMP_PREFIX) :]
+        elif body.startswith(b"JFIF\0"):
+            unit, x, y = struct.unpack_from(">BHH", body, 7)
+            if unit in (1, 2) and x and y:
+                dpi = (x, y) if unit == 1 else (x * 2.54, y * 2.54)
+    # Each part begins with its number and the count of parts; writers do not always keep them in order.
+    icc = b"".join(part[2:] for part in sorted(profile, key=lambda part: part[:1])) or None
+    return Metadata(icc, tiff, xmp, dpi, tuple(carried), subsampling)
+
+
+def segment(marker: int, body: bytes) -> bytes:
+    """A JPEG segment with its marker and length."""
+    return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
+
+
+def segments_of(metadata: Metadata) -> Iterator[bytes]:
+    """Metadata of another format as JPEG segments; what is too long for a segment is left out."""
+    if metadata.dpi:
+        x, y = (min(round(value), 65535) for value in metadata.dpi)
+        yield segment(0xE0, b"JFIF\0\1\1" + struct.pack(">BHHBB", 1, x, y, 0, 0))
+    for prefix, body in ((EXIF_PREFIX, metadata.exif), (XMP_PREFIX, metadata.xmp)):
+        if body and len(prefix) + len(body) <= _SEGMENT_BYTES:
+            yield segment(0xE1, prefix + body)
+    if metadata.icc and len(metadata.icc) <= 255 * _ICC_PART_BYTES:
+        icc = metadata.icc
+        parts = [icc[start : start + _ICC_PART_BYTES] for start in range(0, len(icc), _ICC_PART_BYTES)]
+        for number, part in enumerate(parts, 1):
+            yield segment(0xE2, ICC_PREFIX + bytes((number, len(parts))) + part)
+
+
+def decode(data: bytes, header: Header) -> NDArray[np.uint8]:
+    """Decode the pixels.
+
+    Returns:
+        H x W x 3 (RGB, to which CMYK is converted) or H x W (grey), uint8, not turned.
+    """
+    # Compressed data escape 0xFF, so the end marker cannot occur in them; anything may follow it.
+    if data.rfind(b"\xff\xd9", header.scan) < 0:
+        raise ImageError("truncated", "the JPEG ends before its end marker")
+    try:
+        pixels = simplejpeg.decode_jpeg(data, _COLOUR_SPACES[header.mode])
+    except ValueError as error:
+        _check_harmless(str(error), data, header.scan)
+        pixels = _decode_leniently(data, header.mode)
+    if header.mode == "CMYK":
+        return _to_rgb(pixels, header.metadata.icc)
+    return pixels.reshape(pixels.shape[:2]) if header.mode == "L" else pixels
+
+
+def _check_harmless(warning: str, data: bytes, scan: int) -> None:
+    """Raise unless libjpeg's warning is about something that leaves the pixels intact."""
+    if _HARMLESS.search(warning):
+        return
+    extraneous = re.search(r"(\d+) extraneous bytes before marker 0xd9", warning)
+    if extraneous:
+        end = data.find(b"\xff\xd9", scan)
+        if not data[end - int(extraneous[1]) : end].strip(b"\0"):
+            return  # some cameras pad the compressed data with zeros
+    if "Premature end" in warning:
+        raise ImageError("truncated", "the JPEG ends before its picture does")
+    if "support" in warning:
+        raise ImageError("unsupported", f"the JPEG is of a kind that is not handled: {warning}")
+    raise ImageError("corrupt", f"the JPEG is damaged: {warning}")
+
+
+def _decode_leniently(data: bytes, mode: str) -> NDArray[np.uint8]:
+    """Decode in spite of warnings, which simplejpeg cannot overlook in a header."""
+    from PIL.JpegImagePlugin import JpegImageFile
+
+    pixels = np.array(JpegImageFile(BytesIO(data)))
+    return 255 - pixels if mode == "CMYK" else pixels
+
+
+def _to_rgb(stored: NDArray[np.uint8], icc: bytes | None) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    from sgllie import cmyk
+
+    # JPEG files hold 255 for no ink, as Adobe began and every writer follows.
+    return cmyk.to_rgb(Image.fromarray(255 - stored, "CMYK"), icc)
+
+
+def encode(pixels: NDArray[np.uint8], quality: int, subsampling: str, segments: tuple[bytes, ...]) -> bytes:
+    """Encode pixels and put segments in front of them.
+
+    Args:
+        pixels: H x W x 3 (RGB) or H x W (grey), C-contiguous.
+        quality: 1 to 100.
+        subsampling: of the chroma: 444, 422, 420, 440 or 411.
+        segments: metadata; the JFIF segment among them, if any, takes the place of the encoder's.
+    """
+    if pixels.ndim == 2:
+        encoded = simplejpeg.encode_jpeg(pixels[:, :, None], quality, "GRAY", "Gray")
+    else:
+        encoded = simplejpeg.encode_jpeg(pixels, quality, "RGB", subsampling)
+    # libjpeg begins with SOI (2 bytes) and JFIF (18 bytes).
+    has_jfif = any(piece.startswith(b"\xff\xe0") for piece in segments)
+    return b"".join((encoded[: 2 if has_jfif else 20], *segments, memoryview(encoded)[20:]))

@@ -1,0 +1,40 @@
+"""The chunks of a WebP file. Source of the layout: the WebP container specification, RFC 9649."""
+
+import struct
+
+from sgllie import exif
+from sgllie.image_error import ImageError
+from sgllie.metadata import EXIF_PREFIX, Header, Metadata, upright_xmp
+
+
+def read(data: bytes, *, upright: bool) -> Header:
+    """Walk the chunks of a WebP."""
+    if 8 + int.from_bytes(data[4:8], "little") > len(data):
+        raise ImageError("truncated", "the WebP is shorter than its header says")
+    chunks: dict[bytes, bytes] = {}
+    start = 12
+    while start + 8 <= len(data):
+        size = int.from_bytes(data[start + 4 : start + 8], "little")
+        chunks.setdefault(data[start : start + 4], data[start + 8 : start + 8 + size])
+        start += 8 + size + size % 2
+    if b"ANIM" in chunks or b"ANMF" in chunks:
+        raise ImageError("multi_frame", "the file is an animated WebP; only single images are handled")
+    lossless = b"VP8L" in chunks
+    if lossless:
+        (bits,) = struct.unpack_from("<I", chunks[b"VP8L"], 1)
+        width, height, alpha = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, bool(bits >> 28 & 1)
+    elif b"VP8 " in chunks:
+        width, height = (value & 0x3FFF for value in struct.unpack_from("<HH", chunks[b"VP8 "], 6))
+        alpha = b"ALPH" in chunks
+    else:
+        raise ImageError("corrupt", "the WebP holds no picture")
+    tiff, xmp = chunks.get(b"EXIF"), chunks.get(b"XMP ")
+    orientation = 1
+    if tiff:
+        tiff = tiff.removeprefix(EXIF_PREFIX)
+        orientation = exif.orientation(tiff)
+        tiff = exif.refreshed(tiff, upright=upright)
+    if xmp and upright:
+        xmp = upright_xmp(xmp)
+    metadata = Metadata(chunks.get(b"ICCP"), tiff, xmp, lossless=lossless)
+    return Header(width, height, "RGBA" if alpha else "RGB", 8, metadata, orientation)
