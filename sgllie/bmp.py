@@ -30,5 +30,5 @@ def insert_resolution(encoded: bytes, dpi: tuple[float, float] | None) -> bytes:
     """Write the resolution into the header of a BMP."""
     if dpi is None:
         return encoded
-    x, y = (round(value / METRES_PER_INCH) for value in dpi)
+    x, y = (min(round(value / METRES_PER_INCH), 2**31 - 1) for value in dpi)
     return encoded[:38] + struct.pack("<ii", x, y) + encoded[46:]

@@ -67,7 +67,7 @@ def resolution_exif(dpi: tuple[float, float] | None) -> bytes:
     """An EXIF block that tells the resolution, for containers that have no other place for it; empty without one."""
     if dpi is None:
         return b""
-    x, y = (round(value * 1000) for value in dpi)
+    x, y = (min(round(value * 1000), 2**32 - 1) for value in dpi)
     entries = ((exif.X_RESOLUTION, 5, 1, 50), (exif.Y_RESOLUTION, 5, 1, 58), (exif.RESOLUTION_UNIT, 3, 1, 2))
     directory = b"".join(struct.pack("<HHII", *entry) for entry in entries)
     return b"II*\0" + struct.pack("<IH", 8, 3) + directory + struct.pack("<IIIII", 0, x, 1000, y, 1000)

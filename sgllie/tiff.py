@@ -6,6 +6,7 @@ compression of libtiff) but narrows 16-bit colour to 8; cv2 is right for 16-bit 
 serialises the directory, nested EXIF and GPS directories included.
 """
 
+import logging
 import warnings
 import zlib
 from dataclasses import dataclass
@@ -50,6 +51,8 @@ _PACKETS = (XMP, IPTC, PHOTOSHOP, ICC)
 _STRIP_BYTES = 1 << 20
 
 # Pillow warns of damaged tags on stderr, once for each place in its code; failures arrive as exceptions all the same.
+# tifffile logs them. What libtiff itself prints about damaged strips cannot be stopped from here.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
 
 
