@@ -172,8 +172,6 @@ def _check_harmless(warning: str, data: bytes, scan: int) -> None:
         end = data.find(b"\xff\xd9", scan)
         if not data[end - int(extraneous[1]) : end].strip(b"\0"):
             return  # some cameras pad the compressed data with zeros
-    if "Premature end" in warning:
-        raise ImageError("truncated", "the JPEG ends before its picture does")
     if "support" in warning:
         raise ImageError("unsupported", f"the JPEG is of a kind that is not handled: {warning}")
     raise ImageError("corrupt", f"the JPEG is damaged: {warning}")

@@ -114,6 +114,21 @@ def test_orientation_is_kept_or_set_to_one_everywhere(source):
             assert (b'tiff:Orientation="%d"' % tag) in xmp
 
 
+def test_orientation_in_xmp_alone_turns_no_pixel():
+    tags = Image.Exif()
+    tags[700] = XMP
+    tiff = saved(RGB, "TIFF", exif=tags)
+    for how in ("keep", "apply"):
+        np.testing.assert_array_equal(decode(tiff, exif_orientation=how).pixels, RGB)
+
+
+def test_chroma_subsampling_turns_with_the_pixels():
+    source = saved(RGB, "JPEG", exif=exif_block(), subsampling="4:2:2")
+    for how, factors in (("keep", (2, 1)), ("apply", (1, 2))):
+        _, opened = output(source, exif_orientation=how)
+        assert opened.layer[0][1:3] == factors
+
+
 def test_jpeg_segments_are_carried_byte_for_byte():
     source, result = (JpegImagePlugin.JpegImageFile(io.BytesIO(file)) for file in (JPEG, output(JPEG)[0]))
     assert result.applist == source.applist
