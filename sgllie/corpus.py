@@ -53,7 +53,7 @@ STATS_SCHEMA = pa.schema(
         ("enhance_ms", pa.float32()),
         ("encode_ms", pa.float32()),
         ("write_ms", pa.float32()),
-        ("finished", pa.timestamp("ms", tz="UTC")),
+        ("finished", pa.timestamp("ms")),
         ("shard", pa.int32()),
         ("attempt", pa.int16()),
         ("node", pa.string()),

@@ -121,5 +121,5 @@ class ShardPipeline:
                 row |= {"status": "failed", "error_type": "write", "error": str(error)}
                 row |= {"output": None, "bytes_out": None, "sha256_out": None}
             row["write_ms"] = (time.perf_counter() - started) * 1000
-        row["finished"] = datetime.now(UTC)
+        row["finished"] = datetime.now(UTC).replace(tzinfo=None)
         return row

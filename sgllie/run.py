@@ -209,7 +209,8 @@ def read_json(output: Storage, name: str) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (StorageError, OSError) as error:
-        raise UsageError(f"output cannot be read: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"output {output.uri} cannot be read: {why}") from error
     except ValueError as error:
         raise UsageError(f"{output.uri}/{name} is no JSON; is this an output of sgllie?") from error
 

@@ -13,7 +13,7 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from sgllie.corpus import Row
 from sgllie.distributed.cluster import cluster, total
-from sgllie.pipeline import ShardPipeline
+from sgllie.memory import keep_freed_memory
 from sgllie.progress import display, duration
 from sgllie.run import Run, finish, prepare
 from sgllie.settings import EnhanceSettings, failures_allowed
@@ -44,6 +44,13 @@ class ShardWorker:
     """One actor of the pool: holds a pipeline, and runs the shards that Ray Data hands to it."""
 
     def __init__(self, settings: EnhanceSettings, root: str, scoreboard: Any) -> None:
+        # Imported here, since the driver imports this module too, and would wait a second for a model it never runs.
+        import cv2
+
+        from sgllie.pipeline import ShardPipeline
+
+        keep_freed_memory()
+        cv2.setNumThreads(1)  # the pipeline's own threads are the parallel ones
         self.scoreboard = scoreboard
         self.pipeline = ShardPipeline(settings, root, self.report)
         self.shard = self.done = self.failed = 0
@@ -104,8 +111,8 @@ def shard_dataset(run: Run, scoreboard: Any) -> ray.data.Dataset:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = -1  # a shard of large images may take longer than any limit set here
-    # Large shards first, small ones last: see corpus.cut. Ray Data restarts a dead actor and runs its shard again without
-    # a limit; the shard's journal is what ends a vicious circle.
+    # Large shards first, small ones last: see corpus.cut. Ray Data restarts a dead actor and runs its shard again,
+    # without a limit; the shard's journal is what ends a vicious circle.
     items = [{"shard": shard} for shard in sorted(run.shards, reverse=True)]
     return ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         ShardWorker,

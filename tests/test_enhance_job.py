@@ -1,0 +1,224 @@
+"""The whole command on real files: formats and storages, options, resume, refusals."""
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow.dataset as ds
+import pytest
+from PIL import Image
+
+from jobs import assert_complete, make_corpus, rows_of, sgllie
+from sgllie.cli import main
+from sgllie.corpus import STATS_SCHEMA
+
+SAMPLES = Path(__file__).parents[1] / "samples"
+
+
+@pytest.fixture
+def enhance(ray_session, capsys):
+    """Run the command in this process, on the shared Ray; its exit code, standard output and standard error."""
+
+    def run(*arguments):
+        code = main(["enhance", *map(str, arguments)])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """Every format and depth, from one dark photograph, beside files that are no images."""
+    folder = tmp_path / "in"
+    dark = cv2.resize(cv2.imread(str(SAMPLES / "coffee.jpg")), (150, 100))
+    for name in ("a.jpg", "b/c.JPEG", "b/d.png", "b/e.webp", "f.bmp", "g.tif"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / name), dark)
+    cv2.imwrite(str(folder / "deep.png"), dark.astype(np.uint16) * 257)
+    cv2.imwrite(str(folder / "grey.png"), dark[..., 0])
+    cv2.imwrite(str(folder / "alpha.png"), np.dstack([dark, np.arange(150, dtype=np.uint8) + 0 * dark[..., 0]]))
+    Image.fromarray(dark).convert("CMYK").save(folder / "cmyk.jpg")
+    for name in ("readme.txt", ".DS_Store", "a.jpg:Zone.Identifier"):
+        (folder / name).write_bytes(b"x")
+    return folder
+
+
+def pixels_of(path):
+    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+
+
+def test_every_format_comes_out_as_it_went_in(enhance, photographs, tmp_path):
+    code, out, _ = enhance(photographs, tmp_path / "out")
+    assert code == 0
+    assert "3 other files ignored" in out
+    assert "readme.txt" in out
+    for name in ("readme.txt", ".DS_Store", "a.jpg:Zone.Identifier"):
+        (photographs / name).unlink()
+    for row in assert_complete(photographs, tmp_path / "out"):
+        before, after = pixels_of(photographs / row["path"]), pixels_of(tmp_path / "out" / row["output"])
+        assert (before.shape, before.dtype) == (after.shape, after.dtype) or row["mode"] == "CMYK"
+        assert row["luminance_mean_out"] > 1.5 * row["luminance_mean_in"]
+        assert (row["width"], row["height"], row["status"], row["error"]) == (150, 100, "ok", None)
+        assert row["factor_min"] <= row["factor_mean"] <= row["factor_max"] < 0
+    alpha = pixels_of(tmp_path / "out/images/alpha.png")[..., 3]
+    assert np.array_equal(alpha, pixels_of(photographs / "alpha.png")[..., 3])
+
+
+@pytest.mark.parametrize("format", ["jpeg", "png", "webp"])
+def test_one_format_for_all(enhance, photographs, tmp_path, format):
+    (photographs / "alpha.png").unlink()  # a JPEG has no alpha
+    assert enhance(photographs, tmp_path / "out", "--format", format, "--quality", 80)[0] == 0
+    formats = {Image.open(tmp_path / "out" / row["output"]).format for row in rows_of(tmp_path / "out")}
+    assert formats == {format.upper()}
+
+
+def test_bad_images_are_rows(enhance, tmp_path):
+    folder = tmp_path / "in"
+    good = shutil.copytree(SAMPLES, folder) / "coffee.jpg"
+    whole = good.read_bytes()
+    bad = {
+        "empty.jpg": (b"", "empty"),
+        "half.jpg": (whole[: len(whole) // 2], "truncated"),
+        "page.jpg": (b"<!DOCTYPE html>", "not_an_image"),
+    }
+    for name, (data, _) in bad.items():
+        (folder / name).write_bytes(data)
+    frames = [Image.new("RGB", (9, 9), colour) for colour in ("red", "blue")]
+    frames[0].save(folder / "moving.webp", save_all=True, append_images=frames[1:])
+    bad["moving.webp"] = (b"", "multi_frame")
+    Image.new("L", (1000, 700)).save(folder / "large.png")
+    bad["large.png"] = (b"", "too_large")
+    code, out, _ = enhance(folder, tmp_path / "out", "--max-pixels", 500_000)
+    assert code == 3
+    assert "6 enhanced, 5 failed" in out
+    failed = {row["path"]: row for row in rows_of(tmp_path / "out") if row["status"] == "failed"}
+    assert {name: row["error_type"] for name, row in failed.items()} == {name: kind for name, (_, kind) in bad.items()}
+    assert all(row["error"] and row["output"] is None for row in failed.values())
+
+    good_hash = {row["path"]: row["finished"] for row in rows_of(tmp_path / "out") if row["status"] == "ok"}
+    (folder / "half.jpg").write_bytes(whole)
+    code, _, err = enhance(folder, tmp_path / "out")
+    assert code == 2, "the input has changed"
+    assert "the input" in err
+
+
+def test_bright_images_are_copied_byte_for_byte(enhance, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "bright.jpg"), np.full((30, 40, 3), 200, np.uint8))
+    cv2.imwrite(str(folder / "dark.jpg"), np.full((30, 40, 3), 20, np.uint8))
+    assert enhance(folder, tmp_path / "out", "--only-darker-than", 0.5, "--format", "png")[0] == 0
+    rows = {row["path"]: row for row in rows_of(tmp_path / "out")}
+    assert (rows["bright.jpg"]["status"], rows["dark.jpg"]["status"]) == ("copied", "ok")
+    assert (tmp_path / "out/images/bright.jpg").read_bytes() == (folder / "bright.jpg").read_bytes()
+    assert rows["dark.jpg"]["output"] == "images/dark.png"
+
+
+def test_statistics_are_what_the_readme_says(enhance, tmp_path):
+    assert enhance(SAMPLES, tmp_path / "out")[0] == 0
+    table = ds.dataset(tmp_path / "out/stats").to_table()
+    assert table.schema.equals(STATS_SCHEMA)
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    for name in STATS_SCHEMA.names:
+        documented = name.removesuffix("_out") if name not in ("bytes_out", "sha256_out") else name
+        assert documented.replace("luminance", "").split("_in")[0] in readme, name
+    assert len(duckdb.sql(f"select * from '{tmp_path}/out/stats/*.parquet'").fetchall()) == 6
+    assert len(pd.read_parquet(tmp_path / "out/stats")) == 6
+    row = next(row for row in table.to_pylist() if row["path"] == "camera.png")
+    grey = pixels_of(SAMPLES / "camera.png") / 255
+    assert row["luminance_mean_in"] == pytest.approx(grey.mean(), abs=1e-3)
+    assert row["contrast_in"] == pytest.approx(grey.std(), abs=1e-3)
+    assert row["luminance_p95_in"] == pytest.approx(np.percentile(grey, 95), abs=1 / 255)
+
+
+def test_a_second_run_touches_nothing(enhance, tmp_path):
+    source, output = make_corpus(tmp_path / "in", 50), tmp_path / "out"
+    assert enhance(source, output)[0] == 0
+    before = {path: path.stat().st_mtime_ns for path in (output / "images").rglob("*") if path.is_file()}
+    code, out, _ = enhance(source, output)
+    assert code == 0
+    assert "All of it was there already" in out
+    assert before == {path: path.stat().st_mtime_ns for path in (output / "images").rglob("*") if path.is_file()}
+
+
+def test_overwrite_begins_anew(enhance, tmp_path):
+    source, output = make_corpus(tmp_path / "in", 20), tmp_path / "out"
+    assert enhance(source, output, "--limit", 15)[0] == 0
+    code, _, err = enhance(source, output, "--quality", 50)
+    assert code == 2
+    assert "--quality (95 then, 50 now)" in err
+    assert "--limit (15 then, None now)" in err
+    assert enhance(source, output, "--quality", 50, "--overwrite")[0] == 0
+    assert_complete(source, output)
+
+
+def test_dry_run_writes_nothing(enhance, tmp_path):
+    source = make_corpus(tmp_path / "in", 20)
+    code, out, _ = enhance(source, tmp_path / "out", "--dry-run")
+    assert code == 0
+    assert "20 images" in out
+    assert not (tmp_path / "out").exists()
+
+
+def test_mistakes_are_one_sentence_each(enhance, tmp_path):
+    source = make_corpus(tmp_path / "in", 2)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/mine.txt").write_text("mine")
+    (tmp_path / "x.pth").write_bytes(b"no weights")
+    cv2.imwrite(str(source / "000/00000.png"), np.zeros((4, 4, 3), np.uint8))
+    cases = [
+        ((tmp_path / "absent", tmp_path / "out"), "does not exist"),
+        ((tmp_path / "empty", tmp_path / "out"), "holds no images"),
+        ((source, tmp_path / "full"), "holds other files (mine.txt)"),
+        ((source, tmp_path / "full/mine.txt"), "mine.txt cannot be read: Not a directory"),
+        ((source, tmp_path / "out", "--weights", tmp_path / "x.pth"), "not a checkpoint"),
+        ((source, tmp_path / "out", "--weights", "absent"), "give a bundled name (sgllie)"),
+        ((source, tmp_path / "out", "--strength", 2), "--strength is 2.0; it must lie between 0 and 1"),
+        ((source, tmp_path / "out", "--max-failures", "x"), "--max-failures is x"),
+        ((source, tmp_path / "out", "--retry-failed"), "there is no run"),
+        ((source, tmp_path / "out", "--format", "webp"), "would both be written to '000/00000.webp'"),
+        ((source, "gs://x"), "only local paths and s3://"),
+    ]
+    for arguments, sentence in cases:
+        code, out, err = enhance(*arguments)
+        assert (code, out, err.count("\n")) == (2, "", 1), (arguments, out, err)
+        assert sentence in err
+    assert not (tmp_path / "out").exists()
+    assert (tmp_path / "full/mine.txt").read_text() == "mine"
+
+
+def test_exif_orientation(enhance, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    picture = Image.open(SAMPLES / "coffee.jpg").resize((60, 40))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(folder / "turned.jpg", exif=exif)
+    assert enhance(folder, tmp_path / "keep")[0] == 0
+    assert enhance(folder, tmp_path / "apply", "--exif-orientation", "apply")[0] == 0
+    kept, applied = (Image.open(tmp_path / name / "images/turned.jpg") for name in ("keep", "apply"))
+    assert (kept.size, kept.getexif()[0x0112]) == ((60, 40), 6)
+    assert (applied.size, applied.getexif()[0x0112]) == ((40, 60), 1)
+
+
+def test_published_weights_through_the_command(enhance, shared, tmp_path):
+    arguments = ("--weights", shared / "reference/sgz_Epoch99.pth", "--scale-factor", 12, "--format", "png")
+    assert enhance(shared / "data/eval/lowCUT", tmp_path / "out", *arguments)[0] == 0
+    for expected in (shared / "reference/expected_lowCUT").iterdir():
+        found = pixels_of(tmp_path / "out/images" / expected.name).astype(int)
+        assert np.abs(found - pixels_of(expected)).max() <= 1
+
+
+def test_the_job_script_is_the_command(tmp_path):
+    result = sgllie("enhance", SAMPLES, tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    run = json.loads((tmp_path / "out/run.json").read_text())
+    assert run["input"]["images"] == 6
+    assert run["versions"]["ray"]
+    assert "secret" not in json.dumps(run).lower()
