@@ -4,9 +4,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sgllie.train_settings import ImageSettings
+from sgllie.train_settings import DarkeningSettings, ImageSettings
 
 Pixels = NDArray[np.uint8]
+Light = NDArray[np.floating]
 
 
 def random_part(photograph: Pixels, settings: ImageSettings, random: np.random.Generator) -> Pixels:
@@ -24,3 +25,34 @@ def random_part(photograph: Pixels, settings: ImageSettings, random: np.random.G
     if settings.flip and random.random() < 0.5:
         photograph = photograph[:, ::-1]
     return np.ascontiguousarray(photograph, np.uint8)
+
+
+def darken(photograph: Pixels, settings: DarkeningSettings, random: np.random.Generator) -> Pixels:
+    """The same picture as a camera with too little light would have taken it: H x W x 3 -> H x W x 3, uint8.
+
+    In linear light x: the shoulder of the tone curve, x / (1 + k x), is undone, exposure t (stops, and a smooth field
+    for uneven light) applied and the shoulder put back, in one step t x / (1 - k x + k t x); then noise with variance
+    shot x + read^2, a power of the encoded values, and 8 bits. Each amount is drawn anew.
+    """
+    stops = random.uniform(0, settings.stops)
+    field = cv2.resize(random.standard_normal((4, 4)), photograph.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    unevenness = settings.unevenness * random.random() * min(stops, 1.0)
+    exposure = np.exp2(-np.maximum(stops + unevenness * field, 0))[..., None]
+    shoulder = settings.shoulder * np.sqrt(random.random())
+    light = to_linear(photograph / 255)
+    light = exposure * light / np.maximum(1 - shoulder * light + shoulder * exposure * light, 1e-6)
+    variance = settings.shot_noise * light + settings.read_noise**2
+    light = light + random.random() * np.sqrt(variance) * random.standard_normal(light.shape)
+    power = 1 + settings.gamma * random.uniform(-1, 1)
+    return np.rint(255 * to_srgb(light) ** power).astype(np.uint8)
+
+
+def to_linear(encoded: Light) -> Light:
+    """Linear light of sRGB values in [0, 1] (IEC 61966-2-1)."""
+    return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+
+
+def to_srgb(light: Light) -> Light:
+    """SRGB values in [0, 1] of linear light; what lies outside is clipped (IEC 61966-2-1)."""
+    light = np.clip(light, 0, 1)
+    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * np.maximum(light, 0.0031308) ** (1 / 2.4) - 0.055)

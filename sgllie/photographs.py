@@ -1,9 +1,8 @@
-"""The photographs of a training: read once to see which can be used, and put in order for each epoch."""
+"""The photographs of a training: how one is decoded, and the first look at each that tells which can be used."""
 
 import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -59,56 +58,23 @@ def look(
         One row for each path, and len(paths) x size x size x 3 pixels, black where a photograph cannot be used.
     """
     pixels = np.zeros((len(paths), size, size, 3), np.uint8)
-    rows = []
+
+    def look_at(place: int) -> Seen:
+        path = paths[place]
+        if path in deadly:
+            return Seen(path, "", 0.0, 0.0, "decoding it killed its process")
+        try:
+            data = storage.read(path)
+            photograph = pixels[place] = load(data, size)
+        except (OSError, StorageError) as error:
+            return Seen(path, "", 0.0, 0.0, f"cannot be read: {error}")
+        except ImageError as error:
+            return Seen(path, "", 0.0, 0.0, str(error))
+        clipped = float((photograph == 255).any(axis=-1).mean())
+        return Seen(path, hashlib.sha256(data).hexdigest(), float(photograph.mean() / 255), clipped, "")
+
     with ThreadPoolExecutor(READERS) as pool:
-        for place, (path, data) in enumerate(
-            zip(paths, pool.map(lambda path: attempt(storage, path), paths), strict=True)
-        ):
-            if isinstance(data, str):
-                rows.append(Seen(path, "", 0.0, 0.0, data))
-                continue
-            digest = hashlib.sha256(data).hexdigest()
-            try:
-                photograph = pixels[place] = load(data, size)
-            except ImageError as error:
-                rows.append(Seen(path, digest, 0.0, 0.0, str(error)))
-                continue
-            clipped = float((photograph == 255).any(axis=-1).mean())
-            rows.append(Seen(path, digest, float(photograph.mean() / 255), clipped, ""))
-    return rows, pixels
-
-
-def attempt(storage: Storage, path: str) -> bytes | str:
-    """The bytes of a file, or why it cannot be read."""
-    try:
-        return storage.read(path)
-    except (OSError, StorageError) as error:
-        return f"cannot be read: {error}"
-
-
-@dataclass(frozen=True)
-class Split:
-    """Numbers of the photographs to train on and of those held back, in an order that follows from the seed."""
-
-    training: NDArray[np.int64]
-    validation: NDArray[np.int64]
-
-
-def split(usable: NDArray[np.int64], validation_images: int, seed: int) -> Split:
-    """Hold back `validation_images` photographs, but at most a fifth."""
-    shuffled = np.random.default_rng(seed).permutation(usable)
-    held_back = min(validation_images, len(usable) // 5)
-    return Split(np.sort(shuffled[held_back:]), shuffled[:held_back])
-
-
-def order(training: NDArray[np.int64], epoch: int, batch_size: int, seed: int) -> NDArray[np.int64]:
-    """Photographs of an epoch in the order of its steps: each once, then some of the first to fill the last batch.
-
-    It depends on nothing but its arguments, so that any number of workers can each take every n-th and together see the
-    batches that one worker would.
-    """
-    shuffled = np.random.default_rng([seed, epoch]).permutation(training)
-    return np.resize(shuffled, -(-len(shuffled) // batch_size) * batch_size)
+        return list(pool.map(look_at, range(len(paths)))), pixels
 
 
 def digest_of(rows: Iterable[Seen]) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
-from sgllie.architecture import ConvType
+from sgllie.architecture import ARCHITECTURES, ConvType
 from sgllie.settings import check
 from sgllie.storage import S3Options
 
@@ -26,6 +26,9 @@ class NetworkSettings:
     """Depthwise separable, plain (tc) or dilated (dc) convolutions."""
     scale_factor: int = 1
     """The network looks at one sample for each block of this many pixels squared."""
+    initialisation: Literal["torch", "centred"] = "torch"
+    """Random weights: as torch draws them, or so that signals keep their strength through seven layers (depthwise
+    kernels near the identity, He's normal elsewhere, zero biases, a factor map near zero)."""
     initial_weights: str | None = None
     """Start from these weights (a file, a bundled name, or the folder of a run) instead of random ones."""
 
@@ -39,6 +42,8 @@ class LossSettings:
     colour: float = 5.0
     exposure: float = 10.0
     semantic: float = 0.1
+    reconstruction: float = 0.0
+    """Mean absolute difference from the photograph before it was darkened (needs --darkening.stops)."""
     patch_size: int = 4
     """Pixels along the side of a patch of the spatial term."""
     exposure_level: float = 0.6
@@ -86,6 +91,35 @@ class ImageSettings:
     """Smallest side of such a part, as a share of the photograph's."""
     flip: bool = False
     """Mirror every second image."""
+    repeats: int = 1
+    """How often an epoch uses each photograph."""
+
+
+@dataclass(frozen=True)
+class DarkeningSettings:
+    """Dark images made of well exposed photographs, which are then known as the targets. Off with 0 stops."""
+
+    stops: float = 0.0
+    """Exposure is lowered by between none and so many stops, uniformly."""
+    untouched: float = 0.15
+    """Share of the photographs that stay as they are, so that the network learns to leave good ones alone."""
+    unevenness: float = 1.0
+    """Stops by which the light varies across an image, at most (one standard deviation)."""
+    shoulder: float = 1.0
+    """How strongly the camera compresses highlights, from 0 to this."""
+    gamma: float = 0.2
+    """The tone curve is bent by a power of 1 plus or minus this."""
+    shot_noise: float = 3e-5
+    """Variance of the noise of light for each unit of linear light, at most."""
+    read_noise: float = 7.5e-4
+    """Deviation of the noise of the sensor in linear light, at most."""
+    darkest: float = 0.35
+    brightest: float = 0.6
+    """Photographs with a mean between these two count as well exposed; others are not darkened."""
+    clipped: float = 0.1
+    """Well exposed photographs have at most this share of clipped pixels."""
+    bright_share: float = 0.1
+    """Share of brighter photographs (mean up to 0.9) among the training images; they stay as they are."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +161,7 @@ class TrainSettings:
     guide: GuideSettings = field(default_factory=GuideSettings)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     images: ImageSettings = field(default_factory=ImageSettings)
+    darkening: DarkeningSettings = field(default_factory=DarkeningSettings)
     validation: ValidationSettings = field(default_factory=ValidationSettings)
 
     display_every: int = 10
@@ -154,6 +189,8 @@ class TrainSettings:
         positive = "epochs batch_size num_workers cpus_per_worker loaders display_every snapshot_every"
         for name in positive.split():
             check(getattr(self, name) >= 1, "--" + name.replace("_", "-"), getattr(self, name), "must be 1 or more")
+        architecture, known = self.network.architecture, f"must be one of {', '.join(ARCHITECTURES)}"
+        check(architecture in ARCHITECTURES, "--network.architecture", architecture, known)
         check(self.max_failures >= 0, "--max-failures", self.max_failures, "must be 0 or more")
         divides = self.batch_size % self.num_workers == 0
         check(divides, "--batch-size", self.batch_size, f"must be a multiple of --num-workers ({self.num_workers})")
@@ -165,6 +202,11 @@ class TrainSettings:
         check(
             0 < self.images.smallest_crop <= 1, "--images.smallest-crop", self.images.smallest_crop, "must be a share"
         )
+        check(self.images.repeats >= 1, "--images.repeats", self.images.repeats, "must be 1 or more")
+        share, stops = self.darkening.bright_share, self.darkening.stops
+        check(0 <= share < 1, "--darkening.bright-share", share, "must lie in [0, 1)")
+        wants_target = self.loss.reconstruction != 0
+        check(stops > 0 or not wants_target, "--darkening.stops", stops, "must be above 0 for --loss.reconstruction")
         check(0 <= self.optimiser.average < 1, "--optimiser.average", self.optimiser.average, "must lie in [0, 1)")
 
     @property
@@ -184,7 +226,29 @@ def flatten(settings: TrainSettings) -> dict[str, Any]:
 
 
 PRESETS: dict[PresetName, TrainSettings] = {
-    "default": TrainSettings(tyro.MISSING, tyro.MISSING),
+    "default": TrainSettings(
+        tyro.MISSING,
+        tyro.MISSING,
+        epochs=50,
+        batch_size=16,
+        network=NetworkSettings(architecture="sgz-global", scale_factor=2, initialisation="centred"),
+        loss=LossSettings(total_variation=0, spatial=0, colour=0, exposure=0, semantic=0, reconstruction=1),
+        guide=GuideSettings(name="none"),
+        optimiser=OptimiserSettings(
+            learning_rate=2e-3,
+            weight_decay=0,
+            decoupled_decay=True,
+            gradient_norm=1,
+            schedule="cosine",
+            warmup_steps=100,
+            average=0.995,
+        ),
+        images=ImageSettings(size=140, crop=84, flip=True, repeats=2),
+        darkening=DarkeningSettings(stops=7),
+        # 84 pixels at scale 2 are to the network what 504 are at scale 12, where it is used.
+        validation=ValidationSettings(scale_factor=12),
+        snapshot_every=1000,
+    ),
     "published": TrainSettings(tyro.MISSING, tyro.MISSING, preset="published", dead_layers="warn"),
 }
 

@@ -15,11 +15,13 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from sgllie import weights as weights_module
 from sgllie.guide import build_guide
 from sgllie.losses import ColourConstancy, ExposureControl, FocalLoss, SpatialConsistency, TotalVariation
 from sgllie.model import EnhancementModel, FactorNetwork
+from sgllie.storage import UsageError
 from sgllie.train_settings import LossSettings, OptimiserSettings, TrainSettings
 from sgllie.weights import Weights
 
@@ -62,6 +64,9 @@ class Objective(nn.Module):
             "colour": lambda: self.colour(enhanced),
             "exposure": lambda: self.exposure(enhanced),
         }
+        targets = batch.targets
+        if targets is not None:
+            terms["reconstruction"] = lambda: functional.l1_loss(enhanced, targets)
         guide = self.guide
         if guide is not None:
             terms["semantic"] = lambda: self.focal(guide(enhanced))
@@ -187,14 +192,42 @@ class Learner:
 
 
 def initial_network(settings: TrainSettings) -> FactorNetwork:
-    """The network before the first step: random by the seed, or of given weights."""
+    """The network before the first step: random by the seed, or of given weights.
+
+    Raises:
+        UsageError: those weights cannot be read, or are of another network.
+    """
+    options = settings.network
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        network = FactorNetwork(settings.network.architecture, settings.network.conv_type)
-    if settings.network.initial_weights:
-        found = weights_module.load(settings.network.initial_weights, settings.s3)
+        network = FactorNetwork(options.architecture, options.conv_type)
+        if options.initialisation == "centred":
+            centre(network)
+    if options.initial_weights:
+        found = weights_module.load(options.initial_weights, settings.s3)
+        there, wanted = (found.architecture, found.conv_type), (options.architecture, options.conv_type)
+        if there != wanted:
+            raise UsageError(f"--network.initial-weights are of {' '.join(there)}, not of {' '.join(wanted)}")
         network.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in found.tensors.items()})
     return network
+
+
+@torch.no_grad()
+def centre(network: nn.Module) -> None:
+    """Draw weights anew: see `initialisation` in the settings.
+
+    Source of the normal: He et al., "Delving Deep into Rectifiers", ICCV 2015.
+    """
+    for name, parameter in network.named_parameters():
+        if name.endswith("bias") or name.startswith("global_conv2"):
+            nn.init.zeros_(parameter)
+        elif "depth_conv" in name:
+            nn.init.normal_(parameter, std=0.05)
+            parameter[:, :, 1, 1] += 1
+        else:
+            nn.init.kaiming_normal_(parameter)
+            if name.startswith("e_conv7"):
+                parameter.mul_(0.1)
 
 
 def build_optimiser(network: nn.Module, settings: OptimiserSettings) -> torch.optim.Optimizer:

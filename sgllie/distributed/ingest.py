@@ -1,7 +1,7 @@
 """Photographs into training: one look at each on all processors, then a stream of images for each training process.
 
 Ray Data delivers the stream, one dataset for each training process and all its epochs. The order of images is computed
-from seed and epoch (`photographs.order`) and not left to a shuffle of Ray Data: process r of n reads places r, r + n,
+from seed and epoch (`sampling.order`) and not left to a shuffle of Ray Data: process r of n reads places r, r + n,
 r + 2n ..., so that together they see the batches that one process would see, and a resumed run those of an undisturbed
 one.
 """
@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -22,11 +21,12 @@ from ray.data.block import Block, BlockAccessor, BlockMetadata
 from ray.exceptions import OutOfMemoryError, WorkerCrashedError
 
 from sgllie import photographs
-from sgllie.augmentation import random_part
+from sgllie.augmentation import Pixels
 from sgllie.listing import Listing
 from sgllie.photographs import Seen
 from sgllie.progress import display
 from sgllie.run import output_uri
+from sgllie.sampling import Numbers, Sampling, order, sample, stack, steps_per_epoch, training_example
 from sgllie.storage import Storage, StorageError, UsageError, open_storage
 from sgllie.train_run import RunFolder
 from sgllie.train_settings import TrainSettings
@@ -55,10 +55,11 @@ class Corpus:
     rows: list[Seen]
     chunks: list[Any] | None
 
-    @property
-    def usable(self) -> NDArray[np.int64]:
-        """Numbers of the photographs that could be decoded."""
-        return np.array([number for number, row in enumerate(self.rows) if not row.error], np.int64)
+    def source(self, settings: TrainSettings) -> "Source":
+        """What the loading tasks are told; UsageError where there are too few photographs."""
+        chosen = sample(self.rows, settings)
+        paths = pa.array([row.path for row in self.rows])
+        return Source(self.storage, paths, self.chunks, chosen, settings, steps_per_epoch(chosen, settings))
 
 
 def open_corpus(settings: TrainSettings) -> Corpus:
@@ -125,37 +126,35 @@ def kills(storage: Storage, path: str, size: int) -> bool:
 class Source:
     """What a loading task knows; put into the object store once."""
 
-    corpus_storage: Storage
+    storage: Storage
     paths: pa.Array
     chunks: list[Any] | None
-    training: NDArray[np.int64]
+    sampling: Sampling
     settings: TrainSettings
+    steps_per_epoch: int
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps that an epoch takes."""
-        return -(-len(self.training) // self.settings.batch_size)
-
-    def photograph(self, number: int) -> NDArray[np.uint8]:
+    def photograph(self, number: int) -> Pixels:
         """The decoded photograph of this number, S x S x 3."""
         if self.chunks is not None:
             return ray.get(self.chunks[number // CHUNK])[number % CHUNK]
         return self.read(number, self.settings.images.size)
 
-    def read(self, number: int, size: int) -> NDArray[np.uint8]:
+    def read(self, number: int, size: int) -> Pixels:
         """The photograph of this number from where it lies, size x size x 3."""
-        return photographs.load(self.corpus_storage.read(self.paths[number].as_py()), size)
+        return photographs.load(self.storage.read(self.paths[number].as_py()), size)
 
-    def batch(self, epoch: int, step: int, rank: int, workers: int) -> dict[str, NDArray[np.uint8]]:
-        """The images that worker `rank` of `workers` sees in one step; steps and epochs count from 0."""
-        size, seed = self.settings.batch_size, self.settings.seed
-        numbers = epoch_order(self, epoch)[step * size + rank : (step + 1) * size : workers].tolist()
+    def batch(self, epoch: int, step: int, rank: int, workers: int) -> dict[str, Pixels]:
+        """What worker `rank` of `workers` sees in one step; steps and epochs count from 0."""
+        settings = self.settings
+        numbers, dark = epoch_order(self, epoch)
+        places = range(step * settings.batch_size + rank, (step + 1) * settings.batch_size, workers)
         with ThreadPoolExecutor(photographs.READERS) as pool:
-            loaded = list(pool.map(self.photograph, numbers))
-        random = [np.random.default_rng([seed, epoch, number]) for number in numbers]
-        return {
-            "images": np.stack([random_part(*image) for image in zip(loaded, repeat(self.settings.images), random)])
-        }
+            loaded = pool.map(self.photograph, numbers[places].tolist())
+            examples = [
+                training_example(photograph, bool(dark[place]), settings, epoch, place)
+                for photograph, place in zip(loaded, places, strict=True)
+            ]
+        return stack(examples)
 
 
 @lru_cache(2)
@@ -165,9 +164,9 @@ def fetch(source: Any) -> Source:
 
 
 @lru_cache(2)
-def epoch_order(source: Source, epoch: int) -> NDArray[np.int64]:
+def epoch_order(source: Source, epoch: int) -> tuple[Numbers, NDArray[np.bool_]]:
     """The order of an epoch, computed once for each process."""
-    return photographs.order(source.training, epoch, source.settings.batch_size, source.settings.seed)
+    return order(source.sampling, source.settings, epoch)
 
 
 class TrainingImages(Datasource):
@@ -190,7 +189,8 @@ class TrainingImages(Datasource):
     def estimate_inmemory_data_size(self) -> int:
         """Bytes of all images."""
         size = self.settings.images.crop or self.settings.images.size
-        return (self.last_step - self.first_step) * self.batch_size * size * size * 3
+        images = 2 if self.settings.darkening.stops else 1
+        return (self.last_step - self.first_step) * self.batch_size * images * size * size * 3
 
     def get_read_tasks(
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import ray
 import ray.train
 import ray.train.torch
@@ -22,8 +21,9 @@ from torch import Tensor
 from sgllie.distributed.cluster import cluster
 from sgllie.distributed.ingest import Corpus, Source, open_corpus, training_stream
 from sgllie.guide import build_guide
-from sgllie.photographs import Split, digest_of, split
+from sgllie.photographs import digest_of
 from sgllie.run import output_uri
+from sgllie.sampling import stack, validation_example
 from sgllie.storage import UsageError
 from sgllie.train_progress import say, training_display
 from sgllie.train_run import Row, RunFolder, begin_or_resume, refuse_differences
@@ -66,12 +66,10 @@ class Work:
 
     Attributes:
         source: reference to the photographs, see `ingest.Source`.
-        validation: numbers of the photographs that are held back.
         board: the `Board`.
     """
 
     source: Any
-    validation: list[int]
     board: Any
 
 
@@ -99,13 +97,12 @@ def train(settings: TrainSettings) -> int:
     with cluster(settings.address, object_store_bytes=None):
         check_resources(settings)
         corpus = open_corpus(settings)
-        parts = split(corpus.usable, settings.validation.images, settings.seed)
-        say(opening(corpus, parts))
-        if len(parts.validation) < 1:
-            raise UsageError(f"{settings.data} holds {len(corpus.usable)} photographs that can be used; 5 is the least")
+        say(left_out(corpus))
+        source = corpus.source(settings)
+        say(opening(source))
         if begin_or_resume(run, settings, describe_data(settings, corpus)):
             say(f"Going on after epoch {run.epochs_done()} of {settings.epochs}.")
-        stopped = work(settings, run, corpus, parts)
+        stopped = work(source, run)
     if stopped:
         say(f"Stopped: {stopped}")
         return STOPPED
@@ -132,30 +129,39 @@ def describe_data(settings: TrainSettings, corpus: Corpus) -> Row:
     bad = [{"path": row.path, "error": row.error} for row in corpus.rows if row.error]
     return {
         "uri": settings.data,
-        "photographs": len(corpus.usable),
+        "photographs": len(corpus.rows) - len(bad),
         "digest": digest_of(corpus.rows),
         "bad": len(bad),
         "bad_examples": bad[:BAD_NAMED],
     }
 
 
-def opening(corpus: Corpus, parts: Split) -> str:
-    """What is about to be done, in words."""
-    where = "decoded once, kept in memory" if corpus.chunks else "decoded again in each epoch"
-    lines = [f"{len(parts.training):,} photographs to train on, {len(parts.validation):,} held back; {where}."]
+def left_out(corpus: Corpus) -> str:
+    """How many photographs there are, and which of them cannot be used."""
     bad = [row for row in corpus.rows if row.error]
+    lines = [f"{len(corpus.rows):,} photographs, {len(bad):,} of them cannot be used."]
     lines += [f"Left out: {row.path}: {row.error}" for row in bad[:BAD_NAMED]]
     if len(bad) > BAD_NAMED:
         lines.append(f"Left out: {len(bad) - BAD_NAMED:,} more.")
     return "\n".join(lines)
 
 
-def work(settings: TrainSettings, run: RunFolder, corpus: Corpus, parts: Split) -> str | None:
+def opening(source: Source) -> str:
+    """What is about to be done, in words."""
+    chosen = source.sampling
+    bright = f" and {len(chosen.bright):,} brighter ones" if len(chosen.bright) else ""
+    where = "decoded once, kept in memory" if source.chunks else "decoded again in each epoch"
+    return (
+        f"Training on {len(chosen.main):,} of them{bright}, {len(chosen.held_back):,} held back; {where}; "
+        f"{source.settings.epochs:,} epochs of {source.steps_per_epoch:,} steps."
+    )
+
+
+def work(source: Source, run: RunFolder) -> str | None:
     """Train on the cluster; the reason, if it was stopped before the end."""
-    paths = pa.array([row.path for row in corpus.rows])
-    source = Source(corpus.storage, paths, corpus.chunks, parts.training, settings)
+    settings = source.settings
     board: Any = Board.remote()  # type: ignore[attr-defined]
-    fit = Fit(settings, Work(ray.put(source), parts.validation.tolist(), board))
+    fit = Fit(settings, Work(ray.put(source), board))
     fit.start()
     rows = 0
     done = run.epochs_done() * source.steps_per_epoch
@@ -245,7 +251,7 @@ def train_worker(config: dict[str, Any]) -> str | None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     device = ray.train.torch.get_device()
     learner = Learner(settings, settings.epochs * source.steps_per_epoch, device, ray.train.torch.prepare_model)
-    validation = list(validation_batches(source, np.array_split(told.validation, workers)[rank], device))
+    validation = list(validation_batches(source, np.array_split(source.sampling.held_back, workers)[rank], device))
     loop = TrainingLoop(
         learner, RunFolder(settings), validation, rank, partial(gather, workers), told.board.tell.remote
     )
@@ -253,7 +259,7 @@ def train_worker(config: dict[str, Any]) -> str | None:
     size = settings.batch_size // workers
     stream = shard.iter_torch_batches(batch_size=size, prefetch_batches=2, device=device)
     try:
-        for row in loop.epochs(Batch(to_images(batch["images"])) for batch in stream):
+        for row in loop.epochs(to_batch(batch) for batch in stream):
             ray.train.report({"epoch": row["epoch"]})
             if rank == 0:
                 told.board.epoch.remote(row)
@@ -267,13 +273,13 @@ def validation_batches(source: Source, numbers: np.ndarray, device: torch.device
     options = source.settings.validation
     for start in range(0, len(numbers), options.batch_size):
         chosen = numbers[start : start + options.batch_size].tolist()
-        loaded = np.stack([source.read(number, options.size) for number in chosen])
-        yield Batch(to_images(torch.from_numpy(loaded).to(device)))
+        examples = [validation_example(source.read(number, options.size), source.settings, number) for number in chosen]
+        yield to_batch({name: torch.from_numpy(pixels).to(device) for name, pixels in stack(examples).items()})
 
 
-def to_images(pixels: Tensor) -> Tensor:
-    """N x H x W x 3 in 0..255 -> N x 3 x H x W in [0, 1]."""
-    return pixels.permute(0, 3, 1, 2).float().div(255)
+def to_batch(pixels: dict[str, Tensor]) -> Batch:
+    """`images` and perhaps `targets`, N x H x W x 3 in 0..255, as a batch."""
+    return Batch(**{name: values.permute(0, 3, 1, 2).float().div(255) for name, values in pixels.items()})
 
 
 def gather(workers: int, found: Any) -> list[Any]:

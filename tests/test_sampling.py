@@ -1,0 +1,150 @@
+"""Which photographs are trained on, in which order, and the images made of them."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sgllie.augmentation import darken, random_part, to_linear, to_srgb
+from sgllie.photographs import Seen, digest_of
+from sgllie.sampling import order, sample, stack, steps_per_epoch, training_example, validation_example
+from sgllie.storage import UsageError
+from sgllie.train_settings import DarkeningSettings, ImageSettings, TrainSettings, ValidationSettings
+
+
+def settings(**changes) -> TrainSettings:
+    small = {"batch_size": 4, "validation": ValidationSettings(images=3)} | changes
+    return TrainSettings("photographs", "run", **small)
+
+
+def rows(count: int, **columns) -> list[Seen]:
+    """Photographs from black to white."""
+    values = {"clipped": 0.0, "error": ""} | columns
+    return [Seen(f"{n}.jpg", f"{n:x}", n / count, values["clipped"], values["error"]) for n in range(count)]
+
+
+PHOTOGRAPH = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+
+
+@given(st.integers(5, 60), st.integers(1, 9), st.integers(0, 5), st.integers(1, 3), st.integers(0, 100))
+def test_an_epoch_uses_each_photograph_and_fills_its_last_batch(count, batch_size, epoch, repeats, seed):
+    options = settings(batch_size=batch_size, images=ImageSettings(repeats=repeats), seed=seed)
+    chosen = sample(rows(count), options)
+    numbers, dark = order(chosen, options, epoch)
+    assert len(numbers) % batch_size == 0
+    assert len(numbers) - len(chosen.main) * repeats < batch_size
+    assert sorted(numbers[: len(chosen.main) * repeats]) == sorted(list(chosen.main) * repeats)
+    assert not dark.any()
+    assert len(numbers) == steps_per_epoch(chosen, options) * batch_size
+    again, _ = order(chosen, options, epoch)
+    assert numbers.tolist() == again.tolist()
+
+
+def test_orders_differ_between_epochs_and_seeds():
+    chosen = sample(rows(40), settings())
+    orders = {tuple(order(chosen, settings(seed=seed), epoch)[0]) for seed in (0, 1) for epoch in (0, 1)}
+    assert len(orders) == 4
+
+
+@given(st.integers(5, 100), st.integers(0, 100))
+def test_held_back_photographs_are_not_trained_on(count, seed):
+    chosen = sample(rows(count), settings(seed=seed))
+    assert not set(chosen.main) & set(chosen.held_back)
+    assert sorted([*chosen.main, *chosen.held_back]) == list(range(count))
+    assert 1 <= len(chosen.held_back) <= min(3, count // 5)
+
+
+def test_photographs_with_an_error_are_not_used():
+    seen = rows(10)
+    seen[4] = seen[4]._replace(error="cut off")
+    chosen = sample(seen, settings())
+    assert sorted([*chosen.main, *chosen.held_back]) == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+    seen[7] = seen[7]._replace(digest="other")
+    assert digest_of(rows(10)) != digest_of(seen)
+
+
+def test_darkening_takes_well_exposed_photographs_and_some_brighter_ones():
+    options = settings(darkening=DarkeningSettings(stops=5, bright_share=0.25))
+    chosen = sample(rows(100), options)
+    assert sorted([*chosen.main, *chosen.held_back]) == list(range(36, 60))
+    assert chosen.bright.tolist() == list(range(60, 90))
+    numbers, dark = order(chosen, options, 0)
+    assert dark.sum() == 21
+    assert not np.isin(numbers[dark], chosen.bright).any()
+    assert np.isin(numbers[~dark], chosen.bright).all()
+    assert (~dark).sum() / len(dark) == pytest.approx(0.25)
+
+
+def test_too_few_photographs_are_refused_with_a_reason():
+    with pytest.raises(UsageError, match="holds 4 photographs that can be used; 5 is the least"):
+        sample(rows(4), settings())
+    with pytest.raises(UsageError, match=r"holds 0 well exposed photographs among 20 .* --preset published"):
+        sample(rows(20, clipped=0.5), settings(darkening=DarkeningSettings(stops=5)))
+
+
+@given(st.integers(0, 2**32), st.floats(0.1, 1))
+def test_a_random_part_has_the_size_that_was_asked_for(seed, smallest):
+    random = np.random.default_rng(seed)
+    part = random_part(PHOTOGRAPH, ImageSettings(size=48, crop=32, smallest_crop=smallest, flip=True), random)
+    assert (part.shape, part.dtype) == ((32, 32, 3), np.uint8)
+
+
+def test_without_crop_and_flip_a_part_is_the_photograph():
+    part = random_part(PHOTOGRAPH, ImageSettings(size=48), np.random.default_rng(0))
+    np.testing.assert_array_equal(part, PHOTOGRAPH)
+
+
+def test_an_example_follows_from_seed_epoch_and_place():
+    options = settings(
+        images=ImageSettings(size=48, crop=32, flip=True), darkening=DarkeningSettings(stops=3, untouched=0)
+    )
+    first, again, other = (training_example(PHOTOGRAPH, True, options, 2, place) for place in (5, 5, 6))
+    np.testing.assert_array_equal(first.image, again.image)
+    assert not np.array_equal(first.target, other.target)
+    batch = stack([first, other])
+    assert batch["images"].shape == batch["targets"].shape == (2, 32, 32, 3)
+
+
+def test_what_is_not_to_be_darkened_is_its_own_target():
+    options = settings(darkening=DarkeningSettings(stops=3, untouched=0))
+    example = training_example(PHOTOGRAPH, False, options, 0, 0)
+    np.testing.assert_array_equal(example.image, example.target)
+    untouched = settings(darkening=DarkeningSettings(stops=3, untouched=1))
+    example = training_example(PHOTOGRAPH, True, untouched, 0, 0)
+    np.testing.assert_array_equal(example.image, example.target)
+
+
+def test_without_darkening_there_are_no_targets():
+    example = validation_example(PHOTOGRAPH, settings(), 3)
+    assert example.target is None
+    assert set(stack([example])) == {"images"}
+
+
+PLAIN = {"unevenness": 0, "shoulder": 0, "gamma": 0, "shot_noise": 0, "read_noise": 0}
+
+
+def test_darkening_by_stops_scales_linear_light():
+    class Fixed(np.random.Generator):
+        def uniform(self, low=0.0, high=1.0, size=None):
+            return high if low == 0 else super().uniform(low, high, size)
+
+    random = Fixed(np.random.PCG64(0))
+    dark = darken(PHOTOGRAPH, DarkeningSettings(stops=2, **PLAIN), random)
+    expected = to_srgb(to_linear(PHOTOGRAPH / 255) / 4) * 255
+    assert np.abs(dark - expected).max() <= 0.5 + 1e-6
+
+
+@given(st.integers(0, 2**32))
+def test_darkening_never_brightens_much_and_keeps_the_shape(seed):
+    photograph = np.full((24, 40, 3), 120, np.uint8)
+    dark = darken(
+        photograph, DarkeningSettings(stops=7, gamma=0, shot_noise=0, read_noise=0), np.random.default_rng(seed)
+    )
+    assert (dark.shape, dark.dtype) == (photograph.shape, np.uint8)
+    assert dark.max() <= 120
+
+
+def test_srgb_there_and_back():
+    values = np.linspace(0, 1, 1001)
+    np.testing.assert_allclose(to_srgb(to_linear(values)), values, atol=1e-6)
+    assert to_linear(np.array(0.5)) == pytest.approx(0.21404, abs=1e-5)

@@ -1,0 +1,212 @@
+"""The training job as people run it: on Ray, killed, resumed, refused, on bad data. Small photographs, few epochs."""
+
+import contextlib
+import csv
+import json
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import psutil
+import pytest
+
+from jobs import command, sgllie
+from sgllie import weights
+
+EPOCHS = 4
+OPTIONS = f"""--preset published --loss.semantic 0 --epochs {EPOCHS} --batch-size 4 --validation.images 4
+    --validation.size 64 --images.size 96 --images.crop 64 --images.flip --loaders 2 --optimiser.average 0.5
+    --optimiser.schedule cosine --dead-layers stop""".split()
+
+
+def photographs(folder: Path, count: int = 24) -> Path:
+    """Pictures with some structure, from dark to bright, in a folder of folders."""
+    generator = np.random.default_rng(0)
+    for number in range(count):
+        path = folder / f"{number % 2}" / f"{number:03d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = generator.integers(0, 40 + 200 * number // count, (12, 16, 3), dtype=np.uint8)
+        cv2.imwrite(str(path), cv2.resize(pixels, (160, 120), interpolation=cv2.INTER_CUBIC))
+    return folder
+
+
+def history(run: Path) -> list[dict[str, str]]:
+    """The metrics table."""
+    with (run / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def fingerprint(run: Path, name: str = "last") -> str:
+    """Of the weights that a run has come to."""
+    return weights.load(str(run / f"weights/{name}.safetensors")).fingerprint
+
+
+def start(*arguments: object) -> subprocess.Popen[bytes]:
+    """Begin a job beside this process."""
+    return subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def wait_for(condition, job: subprocess.Popen[bytes], seconds: float = 150):
+    """Wait until something is there, and give it back."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert job.poll() is None, "the job ended before it was disturbed"
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+    return found
+
+
+def kill_all(job: subprocess.Popen[bytes]) -> None:
+    """End the driver and all that it started at once, as a power cut would."""
+    below = psutil.Process(job.pid).children(recursive=True)
+    for process in (job, *below):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    job.wait()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return photographs(tmp_path_factory.mktemp("photographs"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data, tmp_path_factory):
+    """A run that went through at one go, with one worker and photographs kept in memory."""
+    run = tmp_path_factory.mktemp("undisturbed")
+    result = sgllie("train", data, run, *OPTIONS, "--cache", "memory")
+    assert result.returncode == 0, result.stdout + result.stderr
+    return run
+
+
+def test_what_a_run_leaves_behind(undisturbed, data):
+    top = {path.name for path in undisturbed.iterdir() if path.is_file() or any(path.iterdir())}
+    assert top == {
+        *("run.json", "_SUCCESS", "weights", "checkpoints", "samples", "events", "metrics.csv", "curves.png"),
+    }
+    described = json.loads((undisturbed / "run.json").read_text())
+    assert described["data"]["photographs"] == 24
+    assert described["outcome"]["optimiser.average"] == 0.5
+    assert {"torch", "ray", "python"} <= set(described["versions"])
+    rows = history(undisturbed)
+    assert [int(row["epoch"]) for row in rows] == list(range(1, EPOCHS + 1))
+    assert float(rows[-1]["validation_loss"]) < float(rows[0]["validation_loss"])
+    assert [path.name for path in (undisturbed / "checkpoints").iterdir()] == [f"epoch-{EPOCHS:05d}"]
+    assert len(list((undisturbed / "samples").iterdir())) == len(list((undisturbed / "events").iterdir())) == EPOCHS
+    assert weights.load(str(undisturbed)).fingerprint == fingerprint(undisturbed, "best")
+
+
+def test_two_workers_train_as_one_does(undisturbed, data, tmp_path):
+    """With photographs decoded anew in each epoch, which must make no difference either."""
+    result = sgllie("train", data, tmp_path, *OPTIONS, "--cache", "none", "--num-workers", "2")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "decoded again in each epoch" in result.stdout
+    for one, two in zip(history(undisturbed), history(tmp_path), strict=True):
+        for name in one:
+            if re.fullmatch(r"(training|validation)_(loss|total_variation|spatial|colour|exposure)", name):
+                assert float(two[name]) == pytest.approx(float(one[name]), rel=1e-4), name
+
+
+def test_killed_and_started_again_it_ends_as_if_undisturbed(undisturbed, data, tmp_path):
+    """In any moment: the first time during an epoch, the second time while a checkpoint is being written."""
+    job = start("train", data, tmp_path, *OPTIONS)
+    wait_for(lambda: (tmp_path / "checkpoints/epoch-00001/state.json").exists(), job)
+    kill_all(job)
+    job = start("train", data, tmp_path, *OPTIONS)
+    wait_for(lambda: (tmp_path / "checkpoints/epoch-00003").exists(), job)
+    job.send_signal(signal.SIGKILL)
+    job.wait()
+    result = sgllie("train", data, tmp_path, *OPTIONS)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "Going on after epoch" in result.stdout
+    assert len(history(tmp_path)) == EPOCHS
+    assert fingerprint(tmp_path) == fingerprint(undisturbed)
+    assert fingerprint(tmp_path, "best") == fingerprint(undisturbed, "best")
+
+
+def test_a_worker_that_is_killed_is_replaced(undisturbed, data, tmp_path):
+    job = start("train", data, tmp_path, *OPTIONS)
+
+    def training_process():
+        if not (tmp_path / "checkpoints/epoch-00001/state.json").exists():
+            return None
+        below = psutil.Process(job.pid).children(recursive=True)
+        return next((child for child in below if "RayTrainWorker" in " ".join(child.cmdline()[:1])), None)
+
+    wait_for(training_process, job).kill()
+    assert job.wait(200) == 0
+    assert fingerprint(tmp_path) == fingerprint(undisturbed)
+
+
+def test_a_finished_run_says_so_and_other_settings_are_refused(undisturbed, data):
+    before = fingerprint(undisturbed)
+    again = sgllie("train", data, undisturbed, *OPTIONS, "--num-workers", "2", "--loaders", "1")
+    assert (again.returncode, again.stdout.count("\n")) == (0, 1)
+    assert f"is finished: {EPOCHS} epochs" in again.stdout
+    other = sgllie("train", data, undisturbed, *OPTIONS, "--loss.colour", "4", "--seed", "3")
+    assert other.returncode == 2
+    assert "--seed (0 then, 3 now)" in other.stderr
+    assert "--loss.colour (5.0 then, 4.0 now)" in other.stderr
+    assert other.stderr.count("\n") == 1
+    assert fingerprint(undisturbed) == before
+
+
+def test_bad_images_are_left_out_and_named_and_other_photographs_refused(tmp_path):
+    data = photographs(tmp_path / "data", 6)
+    good = (data / "0/000.jpg").read_bytes()
+    (data / "cut.jpg").write_bytes(good[: len(good) // 2])
+    (data / "text.png").write_text("no image")
+    (data / "deadly.jpg").write_bytes(b"KILL THE DECODER")
+    (data / "notes.txt").write_text("not even by its name")
+    hooks = str(Path(__file__).parent / "hooks")
+    options = [*OPTIONS, "--epochs", "1"]
+    result = sgllie("train", data, tmp_path / "run", *options, PYTHONPATH=hooks)
+    assert result.returncode == 0, result.stdout + result.stderr
+    for name in ("cut.jpg", "text.png", "deadly.jpg: decoding it killed its process"):
+        assert f"Left out: {name}" in result.stdout
+    described = json.loads((tmp_path / "run/run.json").read_text())["data"]
+    assert (described["photographs"], described["bad"]) == (6, 3)
+    assert {bad["path"] for bad in described["bad_examples"]} == {"cut.jpg", "text.png", "deadly.jpg"}
+    (tmp_path / "run/_SUCCESS").unlink()
+    (data / "0/000.jpg").unlink()
+    result = sgllie("train", data, tmp_path / "run", *options, PYTHONPATH=hooks)
+    assert result.returncode == 2
+    assert "begun with other photographs (6 then, 5 now" in result.stderr
+
+
+def test_a_training_that_collapses_stops_with_a_sentence(data, tmp_path):
+    result = sgllie("train", data, tmp_path, *OPTIONS, "--optimiser.learning-rate", "1e30")
+    assert result.returncode == 1
+    assert "the training has collapsed" in result.stdout
+    assert "Traceback" not in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--batch-size", "5", "--num-workers", "2"], "--batch-size is 5; it must be a multiple of --num-workers (2)"),
+        (["--network.architecture", "vgg"], "--network.architecture is vgg; it must be one of sgz"),
+        (["--network.initial-weights", "nowhere.safetensors"], "weights 'nowhere.safetensors' cannot be read"),
+        (
+            ["--loss.semantic", "0.1", "--guide.weights", "nowhere.pth"],
+            "the guide's weights nowhere.pth cannot be read",
+        ),
+    ],
+)
+def test_wrong_usage_is_one_sentence(tmp_path, options, sentence):
+    result = sgllie("train", tmp_path, tmp_path / "run", *OPTIONS, *options)
+    assert result.returncode == 2
+    assert sentence in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_data_that_holds_nothing(tmp_path):
+    (tmp_path / "empty").mkdir()
+    result = sgllie("train", tmp_path / "empty", tmp_path / "run", *OPTIONS)
+    assert result.returncode == 2
+    assert "holds no images" in result.stderr
+    assert not (tmp_path / "run").exists()
