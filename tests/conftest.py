@@ -1,10 +1,17 @@
 """Fixtures that every test may use."""
 
 import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from sgllie.storage import S3Options
 
 SHARED = Path(os.environ.get("SGLLIE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
@@ -28,3 +35,38 @@ def shared() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """A moto server; its endpoint."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stderr=subprocess.DEVNULL
+    )
+    endpoint = f"http://127.0.0.1:{port}"
+    for _ in range(300):
+        try:
+            urllib.request.urlopen(endpoint)
+            break
+        except OSError:
+            time.sleep(0.1)
+    yield endpoint
+    server.kill()
+
+
+@pytest.fixture
+def s3(s3_server, monkeypatch):
+    """Options for the moto server, with credentials in the environment and an empty bucket `bucket`."""
+    import s3fs
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    options = S3Options(endpoint_url=s3_server, region="us-east-1")
+    filesystem = s3fs.S3FileSystem(endpoint_url=s3_server, skip_instance_cache=True)
+    if filesystem.exists("bucket"):
+        filesystem.rm("bucket", recursive=True)
+    filesystem.mkdir("bucket")
+    return options

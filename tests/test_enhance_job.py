@@ -100,7 +100,6 @@ def test_bad_images_are_rows(enhance, tmp_path):
     assert {name: row["error_type"] for name, row in failed.items()} == {name: kind for name, (_, kind) in bad.items()}
     assert all(row["error"] and row["output"] is None for row in failed.values())
 
-    good_hash = {row["path"]: row["finished"] for row in rows_of(tmp_path / "out") if row["status"] == "ok"}
     (folder / "half.jpg").write_bytes(whole)
     code, _, err = enhance(folder, tmp_path / "out")
     assert code == 2, "the input has changed"

@@ -1,52 +1,13 @@
 """Storages: the same promises for a local folder and for S3 (moto here; a real S3 server in test_s3.py)."""
 
 import os
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 
 import pytest
 
 from sgllie.storage import NameRefusedError, S3Options, StorageError, UsageError, open_storage, split_uri
 
 ODD_NAMES = ["a b+c.jpg", "ü/ñ%2F.jpg", "q?x=1&y#z.jpg", "[x].jpg", "=.jpg", "deep/er/than/most/a.jpg", "~'\".jpg"]
-
-
-@pytest.fixture(scope="module")
-def s3_server():
-    """A moto server; its endpoint."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stderr=subprocess.DEVNULL
-    )
-    endpoint = f"http://127.0.0.1:{port}"
-    for _ in range(300):
-        try:
-            urllib.request.urlopen(endpoint)
-            break
-        except OSError:
-            time.sleep(0.1)
-    yield endpoint
-    server.kill()
-
-
-@pytest.fixture
-def s3(s3_server, monkeypatch):
-    """Options for the moto server, with credentials in the environment and an empty bucket `bucket`."""
-    import s3fs
-
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    options = S3Options(endpoint_url=s3_server, region="us-east-1")
-    filesystem = s3fs.S3FileSystem(endpoint_url=s3_server, skip_instance_cache=True)
-    if filesystem.exists("bucket"):
-        filesystem.rm("bucket", recursive=True)
-    filesystem.mkdir("bucket")
-    return options
 
 
 @pytest.fixture(params=["local", "s3"])

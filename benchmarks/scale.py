@@ -1,0 +1,96 @@
+"""Does an image cost the same among 100,000 as among 2,000, and does memory stay flat?
+
+    python benchmarks/scale.py [--images 100000]
+
+Runs the whole job on small synthetic images, once on 2,000 and once on many, and prints the time per image in the steady
+state (between the first and the last tenth) and the greatest memory of the driver and of the workers. Then it runs the
+finished job again, which must touch nothing.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC
+from pathlib import Path
+
+import cv2
+import numpy as np
+import psutil
+import pyarrow.dataset as ds
+
+FEW = 2_000
+SIDE = 64
+
+
+def fill(folder: Path, count: int) -> Path:
+    """`count` small JPEGs, a thousand in each sub-folder."""
+    generator = np.random.default_rng(0)
+    pictures = [cv2.resize(generator.integers(0, 90, (8, 8, 3), dtype=np.uint8), (SIDE, SIDE)) for _ in range(100)]
+    jpegs = [cv2.imencode(".jpg", picture)[1].tobytes() for picture in pictures]
+    for number in range(count):
+        path = folder / f"{number // 1000:04d}" / f"{number:07d}.jpg"
+        if number % 1000 == 0:
+            path.parent.mkdir(parents=True)
+        path.write_bytes(jpegs[number % len(jpegs)])
+    return folder
+
+
+def run(source: Path, output: Path) -> tuple[float, dict[str, float]]:
+    """Seconds of the whole command, and the greatest resident memory in MB of the driver and of any one worker."""
+    started = time.perf_counter()
+    job = subprocess.Popen(
+        [sys.executable, "-m", "sgllie", "enhance", str(source), str(output)], stdout=subprocess.DEVNULL
+    )
+    greatest = {"driver": 0.0, "worker": 0.0}
+    while job.poll() is None:
+        try:
+            driver = psutil.Process(job.pid)
+            greatest["driver"] = max(greatest["driver"], driver.memory_info().rss / 1e6)
+            for child in driver.children(recursive=True):
+                if "MapWorker" in child.name():
+                    greatest["worker"] = max(greatest["worker"], child.memory_info().rss / 1e6)
+        except psutil.NoSuchProcess:
+            pass
+        time.sleep(0.5)
+    if job.returncode:
+        raise SystemExit(f"the job ended with {job.returncode}")
+    return time.perf_counter() - started, greatest
+
+
+def steady(output: Path) -> float:
+    """Milliseconds between two images, without the first and the last tenth."""
+    moments = ds.dataset(output / "stats").to_table(columns=["finished"])["finished"].to_pylist()
+    finished = np.sort(np.array([moment.replace(tzinfo=UTC).timestamp() for moment in moments]))
+    middle = finished[len(finished) // 10 : -len(finished) // 10]
+    return float((middle[-1] - middle[0]) / (len(middle) - 1) * 1000)
+
+
+def main() -> None:
+    """Run both and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=100_000)
+    many = parser.parse_args().images
+    scratch = Path(tempfile.mkdtemp(prefix="sgllie-benchmark-"))
+    try:
+        costs, memory = {}, {}
+        for count in (FEW, many):
+            source, output = fill(scratch / f"in-{count}", count), scratch / f"out-{count}"
+            seconds, memory[count] = run(source, output)
+            costs[count] = steady(output)
+            print(
+                f"{count:8,} images: {seconds:7.1f} s whole, {costs[count]:.3f} ms/image steady, "
+                f"driver {memory[count]['driver']:.0f} MB, worker {memory[count]['worker']:.0f} MB",
+                flush=True,
+            )
+        print(f"cost of an image among many against few: {costs[many] / costs[FEW]:.2f} (goal 0.9 to 1.1)")
+        again, _ = run(source, output)
+        print(f"the finished job of {many:,} again: {again:.1f} s")
+    finally:
+        shutil.rmtree(scratch)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""The command line beyond the jobs: help, mistakes, weights."""
+
+import pytest
+
+from sgllie import weights
+from sgllie.cli import COMMANDS, main
+
+
+def test_help_names_every_command(capsys):
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("arguments", [[], ["brighten"]])
+def test_an_unknown_command_is_wrong_usage(arguments, capsys):
+    assert main(arguments) == 2
+    assert "usage: sgllie COMMAND" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments", [["enhance"], ["enhance", "a", "b", "--no-such-option"], ["enhance", "a", "b", "--quality", "x"]]
+)
+def test_wrong_options_exit_with_two(arguments, capsys):
+    with pytest.raises(SystemExit) as error:
+        main(arguments)
+    assert error.value.code == 2
+
+
+def test_enhance_help_has_every_option(capsys):
+    with pytest.raises(SystemExit) as error:
+        main(["enhance", "--help"])
+    assert error.value.code == 0
+    out = capsys.readouterr().out
+    for option in (
+        "--weights",
+        "--only-darker-than",
+        "--exif-orientation",
+        "--s3.endpoint-url",
+        "--dry-run",
+        "--address",
+    ):
+        assert option in out
+
+
+def test_bundled_weights_are_shown(capsys):
+    assert main(["weights", "show", weights.DEFAULT]) == 0
+    out = capsys.readouterr().out
+    assert "dead layers   none" in out
+    assert weights.load(weights.DEFAULT).fingerprint in out
+
+
+def test_published_weights_are_imported(shared, tmp_path, capsys):
+    target = tmp_path / "z.safetensors"
+    assert main(["weights", "import", str(shared / "reference/zero_dce_Epoch99.pth"), str(target)]) == 0
+    assert "zero-dce (tc)" in capsys.readouterr().out
+    assert weights.load(str(target)).parameter_count == 79_416
+
+
+def test_wrong_weights_are_one_sentence(tmp_path, capsys):
+    (tmp_path / "x.pth").write_bytes(b"no checkpoint")
+    for arguments in (
+        ["show", "absent"],
+        ["import", "absent.pth", "x.safetensors"],
+        ["import", f"{tmp_path}/x.pth", "y.pth"],
+    ):
+        assert main(["weights", *arguments]) == 2
+        err = capsys.readouterr().err
+        assert err.startswith("sgllie weights: ")
+        assert err.count("\n") == 1
