@@ -1,0 +1,145 @@
+"""One video, or one segment of it, from file to file: decode, enhance without flicker, encode.
+
+    from sgllie import Enhancer
+    from sgllie.video import enhance_video
+
+    enhance_video("dark.mp4", "bright.mp4", Enhancer.load())
+
+Decoding, enhancement and encoding run on a thread each.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import BinaryIO, NamedTuple
+
+from sgllie.ahead import ahead
+from sgllie.enhancer import Enhancer
+from sgllie.metrics.brightness import brightness
+from sgllie.segments import CONTAINERS, SegmentWriter, Span, join
+from sgllie.smoothing import Smoother
+from sgllie.storage import UsageError
+from sgllie.video_reader import Picture, VideoError, VideoReader, refuse_hdr
+from sgllie.video_settings import Codec
+
+BATCH = 4
+"""Frames that go through the network together."""
+
+WHOLE = Span(None, None)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How the output is encoded; see `VideoSettings`."""
+
+    codec: Codec = "h264"
+    crf: int = 18
+    preset: str = "medium"
+    threads: int = 2
+
+
+class FrameRow(NamedTuple):
+    """What is noted of one frame; brightness is mean luma, 0 to 1, and time is in seconds."""
+
+    time: float
+    luminance_in: float
+    luminance_out: float
+    factor: float
+    cut: bool
+    repeated: bool
+
+
+def enhance_video(
+    source: str | BinaryIO,
+    target: str | Path,
+    enhancer: Enhancer,
+    *,
+    temporal_smoothing: float = 0.9,
+    encoding: Encoding | None = None,
+    force_sdr: bool = False,
+) -> list[FrameRow]:
+    """Enhance one video in a single pass.
+
+    Args:
+        source: a path, or a binary file that can seek.
+        target: the file to write: .mp4, .m4v, .mov or .mkv. It is replaced if it is there.
+        enhancer: with its weights, strength and scale factor.
+        temporal_smoothing: weight of the past in the factor map of each frame; 0 enhances each frame by itself.
+        encoding: codec, quality and threads.
+        force_sdr: enhance HDR video as if it were SDR.
+
+    Returns:
+        A row for each frame of the output.
+
+    Raises:
+        VideoError: it is no video, or of a kind that cannot be enhanced.
+        UsageError: the suffix of the target is none of those above.
+    """
+    encoding = encoding or Encoding()
+    target = Path(target)
+    if target.suffix.lower() not in CONTAINERS:
+        raise UsageError(f"output {target}: the suffix must be one of {', '.join(CONTAINERS)}")
+    with TemporaryDirectory(prefix=".sgllie-", dir=target.parent) as scratch:
+        segment, joined = Path(scratch) / "segment.mp4", Path(scratch) / "joined"
+        rows: list[FrameRow] = []
+        with VideoReader(source, encoding.threads) as reader:
+            if not force_sdr:
+                refuse_hdr(reader.info)
+            rows.extend(enhance_segment(reader, segment, WHOLE, enhancer, Smoother(temporal_smoothing), encoding))
+            reader.rewind()
+            join(joined, reader, [str(segment)], encoding.codec, target.suffix.lower())
+        joined.replace(target)
+    return rows
+
+
+def enhance_segment(
+    reader: VideoReader, target: Path, span: Span, enhancer: Enhancer, smoother: Smoother, encoding: Encoding
+) -> Iterator[FrameRow]:
+    """Enhance one span of a video into an MP4 file without sound; a row for each frame, as it is encoded.
+
+    The smoother must be new: it is shown the frames before the span first.
+
+    Raises:
+        VideoError: it cannot be decoded, or holds no frame within the span.
+    """
+    pictures = ahead(batches(reader.pictures(span.begin, span.end, smoother.lead)), depth=2)
+    enhanced = ahead(enhance_pictures(pictures, span.begin, enhancer, smoother), depth=BATCH)
+    writer = SegmentWriter(
+        target, reader.info, encoding.codec, crf=encoding.crf, preset=encoding.preset, threads=encoding.threads
+    )
+    try:
+        count = 0
+        for picture, row in enhanced:
+            writer.add(picture)
+            yield row._replace(time=float(picture.pts * reader.info.time_base))
+            count += 1
+        if not count:
+            raise VideoError("not_a_video", "no picture of it can be decoded")
+        writer.close()
+    finally:
+        writer.container.close()
+
+
+def batches(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
+    """Pictures in lists of at most BATCH."""
+    waiting = iter(pictures)
+    while batch := list(itertools.islice(waiting, BATCH)):
+        yield batch
+
+
+def enhance_pictures(
+    batched: Iterable[list[Picture]], begin: int | None, enhancer: Enhancer, smoother: Smoother
+) -> Iterator[tuple[Picture, FrameRow]]:
+    """The pictures from `begin` on, enhanced; those before it are only shown to the smoother."""
+    for batch in batched:
+        factors = enhancer.factor_maps([picture.pixels for picture in batch])
+        for picture, own in zip(batch, factors, strict=True):
+            factor, is_cut = smoother(picture.pixels, own)
+            if begin is not None and picture.pts < begin:
+                continue
+            enhanced = enhancer.apply(picture.pixels, factor)
+            levels = brightness(picture.pixels), brightness(enhanced)
+            row = FrameRow(0.0, *levels, float(factor.mean()), is_cut, picture.repeated)
+            yield picture._replace(pixels=enhanced), row
