@@ -1,4 +1,4 @@
-"""How much memory and time does planning a million images take?
+"""Measures the memory and the time that planning a million images takes.
 
     python benchmarks/listing.py [--images 1000000]
 

@@ -1,10 +1,10 @@
-"""Does an image cost the same among 100,000 as among 2,000, and does memory stay flat?
+"""Compares the cost of an image among 100,000 with that among 2,000, and the memory of all processes.
 
     python benchmarks/scale.py [--images 100000]
 
-Runs the whole job on small synthetic images, once on 2,000 and once on many, and prints the time per image in the steady
-state (between the first and the last tenth) and the greatest memory of the driver and of the workers. Then it runs the
-finished job again, which must touch nothing.
+Runs the whole job on small synthetic images, once on 2,000 and once on many, and prints the time per image in the
+steady state (between the first and the last tenth) and the greatest memory of the driver and of the workers. Then it
+runs the finished job again, which must touch nothing.
 """
 
 import argparse

@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image
 from skimage import data
 
-from sgllie.png import chunk as png_chunk
+from sgllie.images.png import chunk as png_chunk
 
 RGB = np.ascontiguousarray(data.astronaut()[100:161, 150:233])
 GREY = np.ascontiguousarray(data.camera()[100:161, 150:233])

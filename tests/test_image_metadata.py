@@ -8,8 +8,7 @@ import pytest
 from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin
 from skimage import data
 
-from sgllie import exif
-from sgllie.images import decode, encode
+from sgllie.images import decode, encode, exif
 
 # Damaged tags make Pillow warn. The library silences that, pytest shows it again.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL.TiffImagePlugin")

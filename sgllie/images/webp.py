@@ -2,9 +2,9 @@
 
 import struct
 
-from sgllie import exif
-from sgllie.image_error import ImageError
-from sgllie.metadata import EXIF_PREFIX, Header, Metadata, upright_xmp
+from sgllie.images import exif
+from sgllie.images.error import ImageError
+from sgllie.images.metadata import EXIF_PREFIX, Header, Metadata, upright_xmp
 
 
 def read(data: bytes, *, upright: bool) -> Header:

@@ -15,9 +15,9 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from sgllie import exif
-from sgllie.image_error import ImageError
-from sgllie.metadata import EXIF_PREFIX, Header, Metadata, upright_xmp
+from sgllie.images import exif
+from sgllie.images.error import ImageError
+from sgllie.images.metadata import EXIF_PREFIX, Header, Metadata, upright_xmp
 
 ICC_PREFIX = b"ICC_PROFILE\0"
 XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
@@ -188,7 +188,7 @@ def _decode_leniently(data: bytes, mode: str) -> NDArray[np.uint8]:
 def _to_rgb(stored: NDArray[np.uint8], icc: bytes | None) -> NDArray[np.uint8]:
     from PIL import Image
 
-    from sgllie import cmyk
+    from sgllie.images import cmyk
 
     # JPEG files hold 255 for no ink, as Adobe began and every writer follows.
     return cmyk.to_rgb(Image.fromarray(255 - stored, "CMYK"), icc)

@@ -4,7 +4,7 @@ import re
 import struct
 from dataclasses import dataclass, field
 
-from sgllie import exif
+from sgllie.images import exif
 
 EXIF_PREFIX = b"Exif\0\0"
 METRES_PER_INCH = 0.0254

@@ -2,8 +2,8 @@
 
 import struct
 
-from sgllie.image_error import ImageError
-from sgllie.metadata import METRES_PER_INCH, Header, Metadata
+from sgllie.images.error import ImageError
+from sgllie.images.metadata import METRES_PER_INCH, Header, Metadata
 
 
 def read(data: bytes) -> Header:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from sgllie import exif
-from sgllie.image_error import ImageError
-from sgllie.metadata import METRES_PER_INCH, Header, Metadata, upright_xmp
+from sgllie.images import exif
+from sgllie.images.error import ImageError
+from sgllie.images.metadata import METRES_PER_INCH, Header, Metadata, upright_xmp
 
 MAGIC = b"\x89PNG\r\n\x1a\n"
 XMP_KEYWORD = b"XML:com.adobe.xmp\0"

@@ -25,11 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sgllie import bmp, jpeg, png, webp
-from sgllie.image_error import ERROR_TYPES, ImageError
-from sgllie.metadata import Header, Metadata, resolution_exif
-
-__all__ = ["ERROR_TYPES", "EXTENSIONS", "DecodedImage", "ImageError", "decode", "encode", "output_name"]
+from sgllie.images import bmp, jpeg, png, webp
+from sgllie.images.error import ImageError
+from sgllie.images.metadata import Header, Metadata, resolution_exif
 
 OutputFormat = Literal["same", "jpeg", "png", "webp"]
 ExifOrientation = Literal["keep", "apply"]
@@ -207,7 +205,7 @@ def _decode_bmp(data: bytes, max_pixels: int, upright: bool) -> DecodedImage:
 
 
 def _decode_tiff(data: bytes, max_pixels: int, upright: bool) -> DecodedImage:
-    from sgllie import tiff  # its libraries take a while to load, and most corpora have no TIFF
+    from sgllie.images import tiff  # its libraries take a while to load, and most corpora have no TIFF
 
     header, layout = tiff.read(data, upright=upright)
     _check_size(header, max_pixels)
@@ -268,7 +266,7 @@ def encode(image: DecodedImage, pixels: NDArray, *, format: OutputFormat = "same
         return _encode_webp(image, pixels, quality)
     if target == "bmp":
         return bmp.insert_resolution(_encode_with_cv2(".bmp", pixels, image.alpha), image.metadata.dpi)
-    from sgllie import tiff
+    from sgllie.images import tiff
 
     return tiff.encode(pixels, image.alpha, image.metadata)
 

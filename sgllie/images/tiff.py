@@ -18,9 +18,9 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
-from sgllie import cmyk, exif
-from sgllie.image_error import ImageError
-from sgllie.metadata import EXIF_PREFIX, Header, Metadata, upright_xmp
+from sgllie.images import cmyk, exif
+from sgllie.images.error import ImageError
+from sgllie.images.metadata import EXIF_PREFIX, Header, Metadata, upright_xmp
 
 IMAGE_WIDTH, IMAGE_LENGTH, BITS_PER_SAMPLE, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
 STRIP_OFFSETS, SAMPLES_PER_PIXEL, ROWS_PER_STRIP, STRIP_BYTE_COUNTS, PLANAR_CONFIGURATION = 273, 277, 278, 279, 284
