@@ -16,9 +16,9 @@ ITERATIONS = 8
 class Architecture:
     """One network: seven 3x3 layers with symmetric skips, whose last one puts out `maps` factor maps of 3 channels.
 
-    With `global_term`, a two-layer perceptron on the mean of the fourth feature map is added to that map everywhere: the
-    receptive field of seven 3x3 layers does not reach across an image, and how bright it should become depends on all of
-    it.
+    With `global_term`, a two-layer perceptron on the mean of the fourth feature map is added to that map everywhere:
+    the receptive field of seven 3x3 layers does not reach across an image, and how bright it should become depends on
+    all of it.
     """
 
     maps: int

@@ -141,7 +141,7 @@ class LocalStorage:
         try:
             write_file(partial, target, data)
         except FileNotFoundError:
-            # Folders are made when they turn out to be missing: rarely, where asking first would cost a call for each file.
+            # Folders are made when they turn out to be missing: to ask first would cost a call for each file.
             os.makedirs(os.path.dirname(partial), exist_ok=True)
             os.makedirs(os.path.dirname(target), exist_ok=True)
             write_file(partial, target, data)
