@@ -75,22 +75,23 @@ def prepare(settings: EnhanceSettings) -> Run:
     """
     output = open_storage(settings.output, settings.s3)
     found = weights.load(settings.weights, settings.s3)
-    earlier = read_json(output, RUN)
+    in_the_way = read_json(output, RUN)
+    earlier = None if settings.overwrite else in_the_way
     with TemporaryDirectory(prefix="sgllie-") as scratch:
         images = Images(settings)
         plan = planned(images, settings, Path(scratch))
         run_json = describe(settings, images, plan, found)
-        if earlier and not settings.overwrite:
+        if earlier:
             refuse_differences(earlier, run_json, settings.output)
         elif settings.retry_failed:
             raise UsageError(f"--retry-failed: there is no run in {settings.output}")
         elif not settings.dry_run:
-            begin(output, settings, earlier is not None, Path(scratch), run_json)
-    shards = (
-        open_shards(output, earlier["shards"], settings)
-        if earlier and not settings.overwrite
-        else dict(enumerate(plan.shards))
-    )
+            begin(output, settings, in_the_way is not None, Path(scratch), run_json)
+    if earlier:
+        plan = dataclasses.replace(plan, shards=earlier["shards"])  # --shard-images may have changed since
+    shards = open_shards(output, plan, settings) if earlier else dict(enumerate(plan.shards))
+    if shards and earlier and not settings.dry_run:
+        output.remove(SUCCESS)  # of a run whose failed images are tried again
     ignored = (images.listing.ignored, images.listing.ignored_examples)
     return Run(settings, output, images.listing.root, plan, ignored, shards, resumed=bool(earlier))
 
@@ -115,8 +116,9 @@ def begin(output: Storage, settings: EnhanceSettings, replace: bool, scratch: Pa
     """Make the output a run: the manifest, and run.json last."""
     try:
         if replace:
-            # The marks of a finished run go first: what is half removed must not look complete.
-            for name in (SUCCESS, RUN, STATS, MANIFEST, IMAGES, LocalStorage.SCRATCH):
+            # The mark of a finished run goes first, for what is half removed must not look complete; run.json stays to
+            # the end, for without it the rest would be taken for somebody else's files.
+            for name in (SUCCESS, STATS, IMAGES, LocalStorage.SCRATCH, MANIFEST):
                 output.remove(name)
         else:
             refuse_strangers(output)
@@ -191,13 +193,17 @@ def refuse_differences(earlier: dict[str, Any], now: dict[str, Any], output: str
         )
 
 
-def open_shards(output: Storage, sizes: list[int], settings: EnhanceSettings) -> dict[int, int]:
+def open_shards(output: Storage, plan: Plan, settings: EnhanceSettings) -> dict[int, int]:
     """The shards of a resumed run that are not done, or with --retry-failed those that hold failed images."""
+    if len(parts(output.list(MANIFEST))) != len(plan.shards):
+        raise UsageError(
+            f"{output.uri}/{MANIFEST} is not complete (an --overwrite was killed?); begin with --overwrite"
+        )
     done = parts(output.list(STATS))
     if not settings.retry_failed:
-        return {shard: size for shard, size in enumerate(sizes) if shard not in done}
-    if len(done) < len(sizes):
-        raise UsageError(f"--retry-failed: {len(sizes) - len(done)} shards are not finished; run without it first")
+        return {shard: size for shard, size in enumerate(plan.shards) if shard not in done}
+    if missing := len(plan.shards) - len(done):
+        raise UsageError(f"--retry-failed: {missing} shards are not finished; run without it first")
     failed = {shard: stats_table(output, shard)["status"].to_pylist().count("failed") for shard in sorted(done)}
     return {shard: count for shard, count in failed.items() if count}
 
@@ -242,8 +248,9 @@ def count(output: Storage) -> dict[str, Any]:
     brightness = np.zeros(2)
     for shard in sorted(parts(output.list(STATS))):
         table = stats_table(output, shard)
-        status.update(table["status"].to_pylist())
-        errors.update(table["error_type"].drop_null().to_pylist())
+        for counter, column in ((status, "status"), (errors, "error_type")):
+            for counted in pc.value_counts(table[column].drop_null()).to_pylist():
+                counter[counted["values"]] += counted["counts"]
         bytes_in += pc.sum(table["bytes_in"]).as_py() or 0
         bytes_out += pc.sum(table["bytes_out"]).as_py() or 0
         for k, side in enumerate(("in", "out")):

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import ray
 from ray.data import ActorPoolStrategy, DataContext
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sgllie.corpus import Row
 from sgllie.distributed.cluster import cluster, total
 from sgllie.memory import keep_freed_memory
 from sgllie.progress import display, duration
-from sgllie.run import Run, finish, prepare
+from sgllie.run import Run, count, finish, prepare
 from sgllie.settings import EnhanceSettings, failures_allowed
 from sgllie.storage import StorageError
 
@@ -155,8 +156,11 @@ def enhance(settings: EnhanceSettings) -> int:
 
 def work(run: Run) -> str | None:
     """Run the shards that are left; the reason, if the job was stopped before the end."""
-    allowed = failures_allowed(run.settings.max_failures, run.plan.images)
-    scoreboard: Any = Scoreboard.remote()  # type: ignore[attr-defined]
+    limit = run.settings.max_failures
+    allowed = failures_allowed(limit, run.plan.images)
+    before = count(run.output)["failed"] if limit and run.resumed and not run.settings.retry_failed else 0
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    scoreboard: Any = Scoreboard.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
     shards = Shards(run, scoreboard)
     shards.start()
     try:
@@ -165,8 +169,8 @@ def work(run: Run) -> str | None:
                 shards.join(POLL_SECONDS)
                 done, failed = ray.get(scoreboard.read.remote())
                 shown.update(done, failed)
-                if failed > allowed:
-                    return f"{failed} images have failed, more than --max-failures {run.settings.max_failures} allows"
+                if before + failed > allowed:
+                    return f"{before + failed} images have failed, more than --max-failures {limit} allows"
     except KeyboardInterrupt:
         return "interrupted"
     return shards.error
@@ -174,15 +178,15 @@ def work(run: Run) -> str | None:
 
 def opening(run: Run) -> str:
     """What is about to be done, in words."""
-    count, examples = run.ignored
+    ignored, examples = run.ignored
     settings, plan = run.settings, run.plan
     lines = [
         f"{plan.images:,} images ({plan.size / 1e6:,.1f} MB) in {settings.input}, {len(plan.shards):,} shards"
         + (f", {len(run.shards):,} of them left" if run.resumed else "")
     ]
-    if count:
-        named = ", ".join(examples[:5]) + (", ..." if count > 5 else "")
-        lines.append(f"{count:,} other files ignored: {named}")
+    if ignored:
+        named = ", ".join(examples[:5]) + (", ..." if ignored > 5 else "")
+        lines.append(f"{ignored:,} other files ignored: {named}")
     if settings.dry_run:
         lines.append(f"Dry run: {run.remaining:,} would be enhanced into {settings.output}; nothing was written.")
     return "\n".join(lines)
