@@ -8,6 +8,7 @@ from sgllie.train_settings import DarkeningSettings, ImageSettings
 
 Pixels = NDArray[np.uint8]
 Light = NDArray[np.floating]
+CUBIC = cv2.INTER_CUBIC
 
 
 def random_part(photograph: Pixels, settings: ImageSettings, random: np.random.Generator) -> Pixels:
@@ -30,14 +31,21 @@ def random_part(photograph: Pixels, settings: ImageSettings, random: np.random.G
 def darken(photograph: Pixels, settings: DarkeningSettings, random: np.random.Generator) -> Pixels:
     """The same picture as a camera with too little light would have taken it: H x W x 3 -> H x W x 3, uint8.
 
-    In linear light x: the shoulder of the tone curve, x / (1 + k x), is undone, exposure t (stops, and a smooth field
-    for uneven light) applied and the shoulder put back, in one step t x / (1 - k x + k t x); then noise with variance
-    shot x + read^2, a power of the encoded values, and 8 bits. Each amount is drawn anew.
+    In linear light x: the shoulder of the tone curve, x / (1 + k x), is undone, exposure t applied and the shoulder put
+    back, in one step t x / (1 - k x + k t x); t is made of stops, a smooth random field for uneven light, and more loss
+    where the scene is dark, for hard contrast. Then come noise with variance shot x + read^2, a power of the encoded
+    values, and 8 bits. Each amount is drawn anew.
     """
     stops = random.uniform(0, settings.stops)
-    field = cv2.resize(random.standard_normal((4, 4)), photograph.shape[1::-1], interpolation=cv2.INTER_CUBIC)
-    unevenness = settings.unevenness * random.random() * min(stops, 1.0)
-    exposure = np.exp2(-np.maximum(stops + unevenness * field, 0))[..., None]
+    size = photograph.shape[1::-1]
+    field = (
+        settings.unevenness * random.random() * cv2.resize(random.standard_normal((4, 4)), size, interpolation=CUBIC)
+    )
+    depth = np.log2(cv2.resize(photograph, (6, 6), interpolation=cv2.INTER_AREA).mean(axis=2) / 255 + 0.02)
+    field += (
+        settings.contrast * random.random() * cv2.resize(depth.mean() - depth, size, interpolation=cv2.INTER_LINEAR)
+    )
+    exposure = np.exp2(-np.maximum(stops + min(stops, 1.0) * field, 0))[..., None]
     shoulder = settings.shoulder * np.sqrt(random.random())
     light = to_linear(photograph / 255)
     light = exposure * light / np.maximum(1 - shoulder * light + shoulder * exposure * light, 1e-6)

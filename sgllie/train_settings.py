@@ -109,9 +109,11 @@ class DarkeningSettings:
     """How strongly the camera compresses highlights, from 0 to this."""
     gamma: float = 0.2
     """The tone curve is bent by a power of 1 plus or minus this."""
-    shot_noise: float = 3e-5
+    contrast: float = 1.2
+    """Darker regions lose so many stops more for each stop that they are darker, at most."""
+    shot_noise: float = 3e-4
     """Variance of the noise of light for each unit of linear light, at most."""
-    read_noise: float = 7.5e-4
+    read_noise: float = 1.5e-3
     """Deviation of the noise of the sensor in linear light, at most."""
     darkest: float = 0.35
     brightest: float = 0.6

@@ -17,6 +17,8 @@ from sgllie.training import Batch, CollapseError, Learner
 from sgllie.training_record import TRAINING, VALIDATION
 from sgllie.validation import collapse, examine, merge, to_pixels
 
+CURVES_SECONDS = 30.0
+"""Between two drawings of all curves, each of which takes about a second; the last epoch is always drawn."""
 PICTURES = 4
 """Validation photographs that are shown before and after in each epoch's picture."""
 
@@ -53,6 +55,7 @@ class TrainingLoop:
         self.settings = learner.settings
         self.epoch = 0
         self.history: list[Row] = []
+        self.drawn = 0.0
         checkpoint = run.load()
         if checkpoint:
             self.epoch, self.history = checkpoint.epoch, checkpoint.history
@@ -71,10 +74,12 @@ class TrainingLoop:
         while self.epoch < self.settings.epochs:
             started = time.monotonic()
             steps = [self._step(next(batches)) for _ in range(steps_per_epoch)]
+            rate = len(steps) * self.settings.batch_size / (time.monotonic() - started)
             trained = self._mean_of_all(steps)
             findings, shown = self._validate()
             self.epoch += 1
             row: Row = {"epoch": self.epoch, "steps": self.learner.steps, "seconds": time.monotonic() - started}
+            row["images_per_second"] = rate
             row |= {TRAINING + name: value for name, value in trained.items()}
             row |= {VALIDATION + name: value for name, value in findings.items()}
             row[f"{VALIDATION}dead_layers"] = " ".join(findings["dead_layers"])
@@ -131,7 +136,9 @@ class TrainingLoop:
         write(f"samples/epoch-{self.epoch:05d}.png", shown)
         write(f"events/{training_record.events_name(self.epoch)}", training_record.events(scalars))
         write("metrics.csv", training_record.table(self.history))
-        write("curves.png", training_record.curves(self.history))
+        if self.epoch == self.settings.epochs or time.monotonic() - self.drawn > CURVES_SECONDS:
+            write("curves.png", training_record.curves(self.history))
+            self.drawn = time.monotonic()
 
     def _save(self) -> None:
         checkpoint = Checkpoint(self.epoch, self.learner.steps, self.history, self.learner.state())

@@ -38,7 +38,8 @@ def curves(history: Sequence[Row]) -> bytes:
     panels = list(dict.fromkeys(name.removeprefix(TRAINING).removeprefix(VALIDATION) for name in measured))
     columns = 3
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(4 * columns, 2.6 * rows), layout="constrained")
+    figure = Figure(figsize=(4 * columns, 2.6 * rows))
+    figure.subplots_adjust(0.06, 0.05, 0.98, 0.95, wspace=0.25, hspace=0.4)
     epochs = [row["epoch"] for row in history]
     for axes, panel in zip(figure.subplots(rows, columns, squeeze=False).flat, panels, strict=False):
         for side in sides:

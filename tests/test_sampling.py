@@ -120,7 +120,7 @@ def test_without_darkening_there_are_no_targets():
     assert set(stack([example])) == {"images"}
 
 
-PLAIN = {"unevenness": 0, "shoulder": 0, "gamma": 0, "shot_noise": 0, "read_noise": 0}
+PLAIN = {"unevenness": 0, "contrast": 0, "shoulder": 0, "gamma": 0, "shot_noise": 0, "read_noise": 0}
 
 
 def test_darkening_by_stops_scales_linear_light():
