@@ -40,7 +40,7 @@ class VideoSettings:
     """Of the output. ffv1 is lossless, and stores RGB."""
     crf: int = 18
     """Constant rate factor of h264 and h265: 0 is best, 51 worst."""
-    preset: Preset = "medium"
+    preset: Preset = "veryfast"
     """Preset of h264 and h265, from ultrafast to veryslow: how long the encoder seeks for a smaller file."""
     force_sdr: bool = False
     """Enhance HDR video (PQ, HLG) as if its values were SDR, instead of refusing it."""
