@@ -1,0 +1,168 @@
+"""Compares weights with each other, with the untouched input and with a trivial exposure rule.
+
+    python benchmarks/weights.py WEIGHTS [WEIGHTS ...] --well-lit FOLDER [...] --dark FOLDER [...]
+
+Two tables are printed. The first is about well-lit photographs (mean luma 0.35 to 0.6, few clipped pixels, chosen from
+the folders), darkened by recipes that training does not use: PSNR in dB and SSIM of the enhanced image against the
+photograph, from left as it is (`untouched`: how far a good image is spoilt) to very dark. The second is about dark
+photographs without a reference: NIQE (lower is better), mean luma and the share of pixels with a clipped channel.
+
+`rule` is one factor for all pixels of an image, chosen so that the mean of the result is 0.5.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from sgllie import Enhancer
+from sgllie.metrics import METRICS
+
+Method = Callable[[np.ndarray], np.ndarray]
+LONGEST_SIDE = 1280
+
+
+def to_linear(encoded: np.ndarray) -> np.ndarray:
+    """The sRGB curve: encoded values to light."""
+    return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+
+
+def to_encoded(linear: np.ndarray) -> np.ndarray:
+    """The sRGB curve: light to encoded values."""
+    linear = np.clip(linear, 0, 1)
+    return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+def exposed(encoded: np.ndarray, stops: float, shot: float = 0.0, read: float = 0.0) -> np.ndarray:
+    """Less light on the sensor, with the noise of light (variance `shot` per unit) and of the sensor (`read`)."""
+    light = to_linear(encoded) * 2.0**-stops
+    noise = np.random.default_rng(5).normal(0, 1, light.shape) * np.sqrt(shot * light + read**2)
+    return to_encoded(light + noise)
+
+
+def vignetted(encoded: np.ndarray) -> np.ndarray:
+    """One stop less in the middle, 3.2 in the corners."""
+    rows, columns = (np.linspace(-1, 1, side) for side in encoded.shape[:2])
+    return to_encoded(to_linear(encoded) * 2.0 ** -(1 + 1.1 * (rows[:, None, None] ** 2 + columns[:, None] ** 2)))
+
+
+RECIPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "untouched": lambda x: x,
+    "gamma 1.3": lambda x: x**1.3,
+    "-0.7 stops": lambda x: exposed(x, 0.7),
+    "gamma 1.7": lambda x: x**1.7,
+    "gamma 2.2": lambda x: x**2.2,
+    "-1.5 stops": lambda x: exposed(x, 1.5, 1e-4, 2e-4),
+    "vignette": vignetted,
+    "warm, gamma 1.3, -2.5": lambda x: exposed(x**1.3, 2.5, 2e-4, 5e-4) * [1.05, 1, 0.9],
+    "-3 stops": lambda x: exposed(x, 3, 2e-4, 5e-4),
+    "gamma 3.5": lambda x: x**3.5,
+    "-5 stops": lambda x: exposed(x, 5, 2e-4, 5e-4),
+    "13 % and noise": lambda x: 0.13 * x + np.random.default_rng(5).normal(0, 0.004, x.shape),
+}
+
+
+def rule(image: np.ndarray) -> np.ndarray:
+    """The curve with the one factor that makes the mean 0.5, found by bisection."""
+    low, high = -1.0, 1.0
+    for _ in range(30):
+        factor = (low + high) / 2
+        x = image / 255
+        for _ in range(8):
+            x = x + factor * (x * x - x)
+        low, high = (low, factor) if x.mean() < 0.5 else (factor, high)
+    return rounded(x)
+
+
+def rounded(x: np.ndarray) -> np.ndarray:
+    """[0, 1] to uint8."""
+    return np.round(np.clip(x, 0, 1) * 255).astype(np.uint8)
+
+
+def read(path: Path) -> np.ndarray:
+    """RGB uint8, at most LONGEST_SIDE on its longer side."""
+    image = cv2.cvtColor(cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    factor = LONGEST_SIDE / max(image.shape)
+    return np.ascontiguousarray(
+        image if factor >= 1 else cv2.resize(image, None, fx=factor, fy=factor, interpolation=3)
+    )
+
+
+def images_in(folders: list[Path]) -> list[Path]:
+    """The images of folders, or single files."""
+    suffixes = {".jpg", ".jpeg", ".png", ".bmp"}
+    found = [path for folder in folders for path in (sorted(folder.iterdir()) if folder.is_dir() else [folder])]
+    return [path for path in found if path.suffix.lower() in suffixes]
+
+
+def well_lit(image: np.ndarray) -> bool:
+    """Whether a photograph can stand for what a dark one should become."""
+    mean = float(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).mean() / 255)
+    coloured = image.ndim == 3 and bool((image[..., 0] != image[..., 2]).any())
+    return coloured and 0.35 <= mean <= 0.6 and clipped(image) < 0.1
+
+
+def clipped(image: np.ndarray) -> float:
+    """Share of pixels with a channel at 0 or 255."""
+    return float(((image == 0) | (image == 255)).any(axis=2).mean())
+
+
+def pairs_table(methods: dict[str, Method], photographs: list[np.ndarray]) -> None:
+    """PSNR and SSIM, a line for each recipe."""
+    psnr, ssim = METRICS["psnr"].function, METRICS["ssim"].function
+    print(f"{len(photographs)} well-lit photographs, darkened: mean luma of the input, then PSNR (dB) / SSIM")
+    print(f"{'recipe':24}{'mean':>6}" + "".join(f"{name:>20}" for name in methods))
+    for recipe, darken in RECIPES.items():
+        dark = [rounded(darken(photograph / 255)) for photograph in photographs]
+        line = f"{recipe:24}{np.mean([image.mean() / 255 for image in dark]):6.2f}"
+        for method in methods.values():
+            scores = []
+            for image, photograph in zip(dark, photographs, strict=True):
+                enhanced = method(image)
+                scores.append((min(psnr(enhanced, photograph), 100.0), ssim(enhanced, photograph)))
+            mean = np.mean(scores, axis=0)
+            line += f"{mean[0]:>12.2f} / {mean[1]:.3f}"
+        print(line, flush=True)
+
+
+def dark_table(methods: dict[str, Method], folders: list[Path]) -> None:
+    """NIQE, mean and clipped share, a line for each folder."""
+    niqe = METRICS["niqe"].function
+    print("\ndark photographs: NIQE / mean luma / clipped share")
+    print(f"{'folder':16}{'images':>7}" + "".join(f"{name:>22}" for name in methods))
+    for folder in folders:
+        paths = images_in([folder])
+        line = f"{folder.name:16}{len(paths):>7}"
+        for method in methods.values():
+            scores = []
+            for path in paths:
+                enhanced = method(read(path))
+                luma = cv2.cvtColor(enhanced, cv2.COLOR_RGB2GRAY).mean() / 255
+                scores.append((niqe(enhanced), luma, clipped(enhanced)))
+            mean = np.mean(scores, axis=0)
+            line += f"{mean[0]:>10.2f} / {mean[1]:.2f} / {mean[2]:.2f}"
+        print(line, flush=True)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", nargs="+")
+    parser.add_argument("--well-lit", nargs="+", type=Path, default=[])
+    parser.add_argument("--dark", nargs="+", type=Path, default=[])
+    parser.add_argument("--scale-factor", type=int, default=12)
+    options = parser.parse_args()
+    methods: dict[str, Method] = {"input": lambda image: image, "rule": rule}
+    for name in options.weights:
+        methods[Path(name).stem] = Enhancer.load(name, scale_factor=options.scale_factor, device="cpu").__call__
+    photographs = [image for image in map(read, images_in(options.well_lit)) if well_lit(image)]
+    if photographs:
+        pairs_table(methods, photographs)
+    if options.dark:
+        dark_table(methods, options.dark)
+
+
+if __name__ == "__main__":
+    main()
