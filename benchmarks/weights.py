@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from sgllie import Enhancer
+from sgllie.images import decode
 from sgllie.metrics import METRICS
 
 Method = Callable[[np.ndarray], np.ndarray]
@@ -83,7 +84,8 @@ def rounded(x: np.ndarray) -> np.ndarray:
 
 def read(path: Path) -> np.ndarray:
     """RGB uint8, at most LONGEST_SIDE on its longer side."""
-    image = cv2.cvtColor(cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    image = decode(path.read_bytes()).pixels
+    image = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
     factor = LONGEST_SIDE / max(image.shape)
     return np.ascontiguousarray(
         image if factor >= 1 else cv2.resize(image, None, fx=factor, fy=factor, interpolation=3)
