@@ -37,7 +37,21 @@ def weights(arguments: Sequence[str]) -> int:
     return run(arguments)
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"enhance": enhance, "train": train, "weights": weights}
+def report(arguments: Sequence[str]) -> int:
+    """Show what a run did: one HTML file with pictures before and after."""
+    from sgllie.report import ReportSettings, write_report
+
+    settings = tyro.cli(ReportSettings, args=arguments, prog="sgllie report")
+    sys.stdout.write(f"Report in {write_report(settings)}\n")
+    return 0
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "enhance": enhance,
+    "train": train,
+    "report": report,
+    "weights": weights,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

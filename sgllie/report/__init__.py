@@ -1,0 +1,10 @@
+"""The report of a run: `OUT/report.html`, one file that shows whether enhancement helped, to look at anywhere.
+
+`aggregates` streams the statistics, `leaders` keeps the rows worth a look, `gallery` fetches their pictures, `charts`
+draws, and `page` puts it all together.
+"""
+
+from sgllie.report.page import REPORT, write_report
+from sgllie.report.settings import ReportSettings
+
+__all__ = ["REPORT", "ReportSettings", "write_report"]

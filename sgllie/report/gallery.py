@@ -1,0 +1,187 @@
+"""The pictures of the report: few, small, and inside the file."""
+
+import base64
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sgllie.corpus import Row
+from sgllie.images import ImageError, decode
+from sgllie.metrics.niqe import niqe
+from sgllie.report.aggregates import CHOICES, SHOWN, Aggregates
+from sgllie.storage import Storage, StorageError
+
+Pixels = NDArray[Any]
+
+RANDOM = 12
+THUMBNAIL_BYTES = 24_000
+"""Of one picture, at most: 42 pictures, before and after, as base64 make 2.7 MB."""
+NIQE_SIDE = 1024
+
+
+@dataclass
+class Picture:
+    """An image before and after.
+
+    Attributes:
+        row: its statistics.
+        groups: the groups of the gallery that show it, and its rank in each.
+        before, after: data URIs; None where the file is not there, or `before` is no longer what was enhanced.
+        size: width and height of the thumbnails.
+        niqe_before, niqe_after: of the middle of the image, at most NIQE_SIDE pixels a side; None where not measured.
+    """
+
+    row: Row
+    groups: dict[str, int]
+    before: str | None = None
+    after: str | None = None
+    size: tuple[int, int] = (0, 0)
+    niqe_before: float | None = None
+    niqe_after: float | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Pictures that are shown together, and why."""
+
+    name: str
+    title: str
+    reason: str
+
+
+def choose(aggregates: Aggregates) -> list[Picture]:
+    """The images to fetch: the sample, and those that lead a choice. An image is there once, whatever it stands for."""
+    pictures = {row["path"]: Picture(row, {}) for row in aggregates.sample.rows}
+    for rank, picture in enumerate(list(pictures.values())[:RANDOM]):
+        picture.groups["random"] = rank
+    for name, leaders in aggregates.chosen.items():
+        for rank, row in enumerate(leaders.rows):
+            pictures.setdefault(row["path"], Picture(row, {})).groups[name] = rank
+    return list(pictures.values())
+
+
+def gallery(aggregates: Aggregates, output: Storage, source: Storage | None) -> tuple[list[Group], list[Picture]]:
+    """Fetch the chosen images and make their thumbnails.
+
+    Args:
+        aggregates: of the whole run.
+        output: the output of the run.
+        source: the input that it enhanced, or None where there is none any more.
+
+    Returns:
+        The groups that have pictures, and all pictures; those without any file are left out.
+    """
+    files = Files(output, source)
+    sampled = {row["path"] for row in aggregates.sample.rows}
+    pictures = choose(aggregates)
+    for picture in pictures:
+        fill(picture, files, measure=picture.row["path"] in sampled)
+    measured = [picture for picture in pictures if picture.niqe_after is not None]
+    for rank, picture in enumerate(sorted(measured, key=lambda picture: -(picture.niqe_after or 0))[:SHOWN]):
+        picture.groups["niqe"] = rank
+    shown = [picture for picture in pictures if picture.groups and (picture.before or picture.after)]
+    groups = [
+        Group("random", "Random", "a random sample of all images"),
+        *(Group(choice.name, choice.title, choice.reason) for choice in CHOICES),
+        Group("niqe", "Worst NIQE", f"the least natural after, of {len(measured)} random images"),
+    ]
+    return [group for group in groups if any(group.name in picture.groups for picture in shown)], shown
+
+
+def fill(picture: Picture, files: "Files", measure: bool) -> None:
+    """Put the thumbnails into a picture, and its NIQE."""
+    for side, fetch in (("before", files.before), ("after", files.after)):
+        pixels = load(fetch, picture.row)
+        if pixels is None:
+            continue
+        small = shrunk(pixels, 640)
+        picture.size = (small.shape[1], small.shape[0])
+        setattr(picture, side, thumbnail(small))
+        if measure:
+            setattr(picture, f"niqe_{side}", naturalness(pixels))
+
+
+class Files:
+    """The files of a run's images."""
+
+    def __init__(self, output: Storage, source: Storage | None) -> None:
+        self.output = output
+        self.source = source
+
+    def after(self, row: Row) -> bytes:
+        """The bytes that were written."""
+        return self.output.read(row["output"])
+
+    def before(self, row: Row) -> bytes | None:
+        """The bytes that were enhanced, if they still are what they were."""
+        if self.source is None:
+            return None
+        try:
+            data = self.source.read(row["path"])
+        except StorageError:
+            # A bucket that is out of reach is asked once: each further request would be tried for a minute.
+            self.source = None
+            return None
+        return data if hashlib.sha256(data).hexdigest() == row["sha256_in"] else None
+
+
+def load(fetch: Callable[[Row], bytes | None], row: Row) -> Pixels | None:
+    """The pixels of an image, upright, over grey where they are transparent; None where they cannot be had.
+
+    Returns:
+        H x W x 3 (RGB) or H x W (grey), uint8.
+    """
+    try:
+        data = fetch(row)
+        image = decode(data, exif_orientation="apply") if data else None
+    except (OSError, StorageError, ImageError):
+        return None
+    if image is None:
+        return None
+    pixels, alpha = eight_bits(image.pixels), image.alpha
+    if alpha is None:
+        return pixels
+    share = eight_bits(alpha).astype(np.float32) / 255
+    share = share if pixels.ndim == 2 else share[..., None]
+    return (pixels * share + 128 * (1 - share)).astype(np.uint8)
+
+
+def eight_bits(samples: Pixels) -> Pixels:
+    """Samples of 8 or 16 bits as 8 bits."""
+    return cv2.convertScaleAbs(samples, alpha=1 / 257) if samples.dtype == np.uint16 else samples
+
+
+def shrunk(pixels: Pixels, longest: int) -> Pixels:
+    """The same picture with no side longer than this."""
+    height, width = pixels.shape[:2]
+    scale = longest / max(height, width)
+    if scale >= 1:
+        return pixels
+    return cv2.resize(
+        pixels, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA
+    )
+
+
+def thumbnail(pixels: Pixels, most: int = THUMBNAIL_BYTES) -> str:
+    """A data URI of at most `most` bytes of WebP: coarser, then smaller, until it fits."""
+    stored = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels
+    for longest in (640, 480, 320, 160, 80):
+        for quality in (80, 60, 40):
+            data = cv2.imencode(".webp", shrunk(stored, longest), [cv2.IMWRITE_WEBP_QUALITY, quality])[1].tobytes()
+            if len(data) <= most:
+                return "data:image/webp;base64," + base64.b64encode(data).decode()
+    raise AssertionError("80 pixels a side fit in any sensible limit")
+
+
+def naturalness(pixels: Pixels) -> float | None:
+    """NIQE of the middle of an image, so that a huge one takes no longer; None where it is too small or too flat."""
+    top, left = (max(0, (side - NIQE_SIDE) // 2) for side in pixels.shape[:2])
+    try:
+        return niqe(pixels[top : top + NIQE_SIDE, left : left + NIQE_SIDE])
+    except ValueError:
+        return None

@@ -1,0 +1,177 @@
+"""The page itself: what is said about a run, put into the template `page.html`."""
+
+import base64
+import hashlib
+from datetime import UTC, datetime
+from importlib import resources
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from sgllie.corpus import RUN, SUCCESS
+from sgllie.report import charts
+from sgllie.report.aggregates import STAGES, Aggregates, aggregate, tables
+from sgllie.report.distribution import Distribution
+from sgllie.report.gallery import gallery
+from sgllie.report.settings import ReportSettings
+from sgllie.run import output_uri, read_json
+from sgllie.storage import LocalStorage, Storage, StorageError, UsageError, open_storage
+
+REPORT = "report.html"
+MEASURES = {
+    "luminance_mean": "Mean brightness",
+    "luminance_p5": "Dark parts (5th percentile)",
+    "luminance_p50": "Median brightness",
+    "luminance_p95": "Bright parts (95th percentile)",
+    "contrast": "Contrast",
+    "entropy": "Entropy, bits",
+    "clipped": "Clipped pixels",
+}
+MOST_NODES = 20
+
+
+def write_report(settings: ReportSettings) -> str:
+    """Write OUT/report.html; its path or uri is returned.
+
+    Raises:
+        UsageError: there is no enhancement run in OUT.
+        StorageError: the output cannot be read or written.
+    """
+    output = open_storage(settings.output, settings.s3)
+    run = read_json(output, RUN)
+    if run is None:
+        raise UsageError(f"there is no run in {settings.output}: it has no {RUN}. OUT is the output of sgllie enhance")
+    if not {"input", "outcome", "shards"} <= run.keys():
+        raise UsageError(f"{settings.output} is no output of sgllie enhance; only those have a report")
+    finished = output.exists(SUCCESS)
+    html = render(run, aggregate(tables(output)), output, source_of(run, settings), finished)
+    output.write(REPORT, html.encode())
+    if finished:
+        output.remove(LocalStorage.SCRATCH)  # no job is using it
+    return f"{output.uri}/{REPORT}"
+
+
+def source_of(run: dict[str, Any], settings: ReportSettings) -> Storage | None:
+    """The input of a run, if it can be opened."""
+    try:
+        return open_storage(run["input"]["root"], settings.s3)
+    except (UsageError, StorageError):
+        return None
+
+
+def render(run: dict[str, Any], aggregates: Aggregates, output: Storage, source: Storage | None, finished: bool) -> str:
+    """The whole page as HTML."""
+    groups, pictures = gallery(aggregates, output, source)
+    bars = aggregates.timeline.bars(80)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"number": number, "size": size, "uri": output_uri}
+    style, script = text("page.css"), text("page.js")
+    return environment.from_string(text("page.html")).render(
+        style=Markup(style),
+        script=Markup(script),
+        # The browser itself refuses any request, and any style or script but these two.
+        policy=f"default-src 'none'; img-src data:; style-src {source_hash(style)}; script-src {source_hash(script)}",
+        run=run,
+        output=output.uri,
+        finished=finished,
+        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        aggregates=aggregates,
+        images=aggregates.status.total(),
+        groups=groups,
+        pictures=pictures,
+        bars=bars,
+        charts=drawn(aggregates, bars),
+        measures=measures(aggregates),
+        stages=stages(aggregates),
+        nodes=aggregates.nodes.most_common(MOST_NODES),
+        settings=flat(run["settings"]),
+        bar=charts.bar,
+    )
+
+
+def drawn(aggregates: Aggregates, bars: Any) -> dict[str, Markup]:
+    """The charts by their names."""
+    found: dict[str, Markup] = {}
+    for name, highest in (("luminance_mean", 1.0), ("contrast", 0.5)):
+        before, after = aggregates.brightness[f"{name}_in"], aggregates.brightness[f"{name}_out"]
+        label = f"{MEASURES[name]} of the images. Before: {spread(before)}. After: {spread(after)}."
+        coarse = [distribution.counts.reshape(50, -1).sum(axis=1).tolist() for distribution in (before, after)]
+        found[name] = charts.histogram(coarse[0], coarse[1], highest, label)
+    found["response"] = charts.response(aggregates.grid, "Mean brightness before and after, image by image.")
+    if bars.rate:
+        found["throughput"] = charts.throughput(bars, f"Images per second over time, {bars.rate:,.1f} on average.")
+    return found
+
+
+def measures(aggregates: Aggregates) -> list[tuple[str, list[tuple[str, str]]]]:
+    """For each measure its title and, before and after, its mean and what nine in ten images lie between."""
+    found = aggregates.brightness
+    return [
+        (title, [(number(found[f"{name}_{side}"].mean), between(found[f"{name}_{side}"])) for side in ("in", "out")])
+        for name, title in MEASURES.items()
+    ]
+
+
+def between(distribution: Distribution) -> str:
+    """What nine in ten values lie between."""
+    return f"{number(distribution.quantile(0.05))} to {number(distribution.quantile(0.95))}"
+
+
+def spread(distribution: Distribution) -> str:
+    """A distribution in words."""
+    return f"mean {number(distribution.mean)}, nine in ten images from {between(distribution)}"
+
+
+def stages(aggregates: Aggregates) -> list[dict[str, Any]]:
+    """Milliseconds of each stage, and its share of the time of all."""
+    total = sum(aggregates.stages[stage].total for stage in STAGES)
+    return [
+        {
+            "name": stage,
+            "mean": found.mean,
+            "median": found.quantile(0.5),
+            "p95": found.quantile(0.95),
+            "share": found.total / total if total else 0.0,
+        }
+        for stage, found in aggregates.stages.items()
+    ]
+
+
+def flat(settings: dict[str, Any], prefix: str = "--") -> dict[str, Any]:
+    """Settings as the options of the command line; nested ones as `--s3.region`."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        option = prefix + name.replace("_", "-")
+        found |= flat(value, f"{option}.") if isinstance(value, dict) else {option: value}
+    return found
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, or all of those before the point."""
+    if value is None or not np.isfinite(value):
+        return "–"
+    if abs(value) < 1:
+        return f"{value:.3f}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def size(count: int) -> str:
+    """Bytes as people read them."""
+    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
+        if count >= unit:
+            return f"{count / unit:,.1f} {name}"
+    return f"{count / 1e3:,.1f} kB"
+
+
+def text(name: str) -> str:
+    """A file beside this one."""
+    return resources.files(__package__).joinpath(name).read_text("utf-8")
+
+
+def source_hash(content: str) -> str:
+    """A Content Security Policy source that allows exactly this inline element."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
