@@ -3,7 +3,7 @@
     OUT/manifest/part-00042.parquet   the images of shard 42
     OUT/stats/part-00042.parquet      one row for each of them; the shard is done when this file exists, and only then
 
-The Arrow schemas stand here and nowhere else.
+The Arrow schemas stand here, those of video in video_corpus.py, and nowhere else.
 """
 
 import io
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from sgllie.storage import Entry, Storage
 
 MANIFEST, STATS, IMAGES, RUN, SUCCESS = "manifest", "stats", "images", "run.json", "_SUCCESS"
+SEGMENTS, FRAMES, VIDEOS = "segments", "frames", "videos"
 SHARD_BYTES = 256 * 2**20
 
 MANIFEST_SCHEMA = pa.schema([("path", pa.string()), ("size", pa.int64()), ("version", pa.string())])

@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 import pyarrow.parquet as pq
@@ -27,6 +27,7 @@ class Listing:
         source: what the user named as input.
         s3: how to reach S3.
         exclude: a folder or prefix whose files are none of the input (the output, where it lies below the input).
+        extensions: the suffixes by which files are told, in lower case.
 
     Attributes:
         root: the folder or prefix to which all paths are relative.
@@ -34,8 +35,15 @@ class Listing:
         ignored_examples: the first few of them.
     """
 
-    def __init__(self, source: str, s3: S3Options | None = None, exclude: str | None = None) -> None:
+    def __init__(
+        self,
+        source: str,
+        s3: S3Options | None = None,
+        exclude: str | None = None,
+        extensions: Collection[str] = EXTENSIONS,
+    ) -> None:
         self.source = source
+        self.extensions = extensions
         self.s3 = s3
         self.exclude = exclude
         self.ignored = 0
@@ -50,7 +58,7 @@ class Listing:
         suffix = PurePosixPath(self.source).suffix.lower()
         if suffix in LIST_SUFFIXES:
             return self._root_of_list(), "list"
-        if suffix in EXTENSIONS and not is_pattern(self.source, is_local):
+        if suffix in self.extensions and not is_pattern(self.source, is_local):
             return split_uri(self.source)[0], "file"
         if is_pattern(self.source, is_local):
             fixed = itertools.takewhile(lambda part: not re.search(r"[*?\[]", part), self.source.split("/")[:-1])
@@ -64,7 +72,7 @@ class Listing:
         for entry in self._entries():
             if not is_utf8(entry.path):
                 self._ignore(f"{os.fsencode(entry.path)!r} (its name is not UTF-8)")
-            elif PurePosixPath(entry.path).suffix.lower() in EXTENSIONS:
+            elif PurePosixPath(entry.path).suffix.lower() in self.extensions:
                 yield entry
             else:
                 self._ignore(entry.path)

@@ -6,7 +6,7 @@ import itertools
 import json
 import platform
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,21 +18,33 @@ import numpy as np
 import pyarrow.compute as pc
 
 from sgllie import weights
-from sgllie.corpus import IMAGES, MANIFEST, RUN, STATS, SUCCESS, parts, stats_table
-from sgllie.images import output_name
+from sgllie.corpus import (
+    FRAMES,
+    IMAGES,
+    MANIFEST,
+    RUN,
+    SEGMENTS,
+    STATS,
+    SUCCESS,
+    VIDEOS,
+    parts,
+    stats_table,
+)
+from sgllie.images import EXTENSIONS, output_name
 from sgllie.listing import Listing
 from sgllie.plan import Plan, make_plan
 from sgllie.settings import EnhanceSettings
 from sgllie.storage import Entry, LocalStorage, Storage, StorageError, UsageError, open_storage
+from sgllie.video_settings import VideoSettings
 
-PACKAGES = ("sgllie", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "pyarrow", "ray", "torch")
+PACKAGES = ("sgllie", "av", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "pyarrow", "ray", "torch")
 
 
 class Images:
     """The images of a job, found anew by each iteration: its listing up to its limit."""
 
-    def __init__(self, settings: EnhanceSettings) -> None:
-        self.listing = Listing(settings.input, settings.s3, exclude=output_uri(settings.output))
+    def __init__(self, settings: EnhanceSettings | VideoSettings, extensions: Collection[str] = EXTENSIONS) -> None:
+        self.listing = Listing(settings.input, settings.s3, output_uri(settings.output), extensions)
         self.limit = settings.limit
 
     def __iter__(self) -> Iterator[Entry]:
@@ -112,13 +124,19 @@ def planned(images: Images, settings: EnhanceSettings, scratch: Path) -> Plan:
     return plan
 
 
-def begin(output: Storage, settings: EnhanceSettings, replace: bool, scratch: Path, run_json: dict[str, Any]) -> None:
+def begin(
+    output: Storage,
+    settings: EnhanceSettings | VideoSettings,
+    replace: bool,
+    scratch: Path,
+    run_json: dict[str, Any],
+) -> None:
     """Make the output a run: the manifest, and run.json last."""
     try:
         if replace:
             # The mark of a finished run goes first, for what is half removed must not look complete; run.json stays to
             # the end, for without it the rest would be taken for somebody else's files.
-            for name in (SUCCESS, STATS, IMAGES, LocalStorage.SCRATCH, MANIFEST):
+            for name in (SUCCESS, STATS, SEGMENTS, FRAMES, IMAGES, VIDEOS, LocalStorage.SCRATCH, MANIFEST):
                 output.remove(name)
         else:
             refuse_strangers(output)
@@ -140,7 +158,9 @@ def refuse_strangers(output: Storage) -> None:
             raise UsageError(f"output {output.uri} holds other files ({entry.path}); choose an empty OUT")
 
 
-def describe(settings: EnhanceSettings, images: Images, plan: Plan, found: weights.Weights) -> dict[str, Any]:
+def describe(
+    settings: EnhanceSettings | VideoSettings, images: Images, plan: Plan, found: weights.Weights
+) -> dict[str, Any]:
     """What run.json says."""
     return {
         "input": {

@@ -1,10 +1,12 @@
 """A prefix of an S3 bucket as a `Storage`, through s3fs."""
 
+import io
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
 
 import aiohttp
 import s3fs
@@ -18,6 +20,8 @@ Answer = TypeVar("Answer")
 
 ATTEMPTS = 9
 LONGEST_PAUSE = 15.0
+READ_BYTES = 4 * 2**20
+"""Bytes of a request for a part of an object."""
 FIRST_PAUSE = 0.4
 """Seconds, at most, before the second attempt; doubled for each later one up to LONGEST_PAUSE."""
 
@@ -60,6 +64,26 @@ class S3Storage:
             return sync(connection.loop, answer["Body"].read)
 
         return self._retrying(request, f"{self.uri}/{path}")
+
+    def open(self, path: str) -> BinaryIO:
+        head = self._call("head_object", f"{self.uri}/{path}", Key=self._key(path))
+        return io.BufferedReader(ObjectFile(self, path, head["ContentLength"]), READ_BYTES)
+
+    def read_range(self, path: str, start: int, end: int) -> bytes:
+        """The bytes of one object from `start` up to, but not including, `end`."""
+
+        def request(connection: s3fs.S3FileSystem) -> bytes:
+            wanted = f"bytes={start}-{end - 1}"
+            answer = connection.call_s3("get_object", Bucket=self.bucket, Key=self._key(path), Range=wanted)
+            return sync(connection.loop, answer["Body"].read)
+
+        return self._retrying(request, f"{self.uri}/{path}")
+
+    def upload(self, path: str, file: Path) -> None:
+        def request(connection: s3fs.S3FileSystem) -> None:
+            connection.put_file(str(file), f"{self.bucket}/{self._key(path)}")
+
+        self._retrying(request, f"{self.uri}/{path}")
 
     def write(self, path: str, data: bytes) -> None:
         try:
@@ -113,6 +137,36 @@ class S3Storage:
             if self._connection is None:
                 self._connection = connect(self.options)
             return self._connection
+
+
+class ObjectFile(io.RawIOBase):
+    """An object as a file: each read is a request for a range of its bytes."""
+
+    def __init__(self, storage: S3Storage, path: str, size: int) -> None:
+        self._storage, self._path, self._size = storage, path, size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        end = min(self._position + len(buffer), self._size)
+        if self._position >= end:
+            return 0
+        data = self._storage.read_range(self._path, self._position, end)
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
 
 
 def connect(options: S3Options) -> s3fs.S3FileSystem:

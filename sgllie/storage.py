@@ -8,10 +8,11 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 
 class UsageError(Exception):
@@ -66,8 +67,14 @@ class Storage(Protocol):
     def read(self, path: str) -> bytes:
         """All bytes of one object; FileNotFoundError where there is none."""
 
+    def open(self, path: str) -> BinaryIO:
+        """One object as a file that can seek, for what is too large for memory; FileNotFoundError if there is none."""
+
     def write(self, path: str, data: bytes) -> None:
         """Create or replace one object, atomically; NameRefusedError or StorageError where that cannot be done."""
+
+    def upload(self, path: str, file: Path) -> None:
+        """The same as `write`, with the content of a local file."""
 
     def exists(self, path: str) -> bool:
         """Whether there is an object (not a folder) of this path."""
@@ -128,23 +135,33 @@ class LocalStorage:
         with (self.root / path).open("rb") as file:
             return file.read()
 
+    def open(self, path: str) -> BinaryIO:
+        return (self.root / path).open("rb")
+
     def write(self, path: str, data: bytes) -> None:
+        self._place(path, partial(write_file, data=data))
+
+    def upload(self, path: str, file: Path) -> None:
+        self._place(path, partial(copy_file, file))
+
+    def _place(self, path: str, write: Callable[[str, str], None]) -> None:
+        """Have a file written under a partial name, and renamed."""
         try:
-            self._write(self._inside(path), data)
+            self._write(self._inside(path), write)
         except OSError as error:
             if error.errno in NAME_ERRORS:
                 raise NameRefusedError(f"{path!r} cannot be a file of {self.root}: {error.strerror}") from error
             raise StorageError(f"{self.root} cannot be written: {error.strerror}") from error
 
-    def _write(self, target: str, data: bytes) -> None:
-        partial = f"{self.root}/{self.SCRATCH}/{uuid.uuid4().hex}"
+    def _write(self, target: str, write: Callable[[str, str], None]) -> None:
+        scratch = f"{self.root}/{self.SCRATCH}/{uuid.uuid4().hex}"
         try:
-            write_file(partial, target, data)
+            write(scratch, target)
         except FileNotFoundError:
             # Folders are made when they turn out to be missing: to ask first would cost a call for each file.
-            os.makedirs(os.path.dirname(partial), exist_ok=True)
+            os.makedirs(os.path.dirname(scratch), exist_ok=True)
             os.makedirs(os.path.dirname(target), exist_ok=True)
-            write_file(partial, target, data)
+            write(scratch, target)
 
     def _inside(self, path: str) -> str:
         if path.startswith("/") or ".." in PurePosixPath(path).parts:
@@ -169,6 +186,16 @@ def write_file(partial: str, target: str, data: bytes) -> None:
             remaining = memoryview(data)
             while remaining:
                 remaining = remaining[file.write(remaining) :]
+        os.replace(partial, target)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+
+
+def copy_file(source: Path, partial: str, target: str) -> None:
+    """Copy a file to one name, then rename it to another."""
+    try:
+        shutil.copyfile(source, partial)
         os.replace(partial, target)
     except BaseException:
         Path(partial).unlink(missing_ok=True)

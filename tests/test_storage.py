@@ -107,3 +107,20 @@ def test_split_uri(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert split_uri("s3://bucket/a/c.txt") == ("s3://bucket/a", "c.txt")
     assert split_uri("c.txt") == (str(tmp_path), "c.txt")
+
+
+def test_large_objects_as_files(storage, tmp_path):
+    content = bytes(range(256)) * 40
+    (tmp_path / "local").write_bytes(content)
+    storage.upload("a/b.bin", tmp_path / "local")
+    with storage.open("a/b.bin") as file:
+        assert file.read(10) == content[:10]
+        assert file.seek(-5, 2) == len(content) - 5
+        assert file.read() == content[-5:]
+        file.seek(1000)
+        assert file.read(3) == content[1000:1003]
+        assert file.tell() == 1003
+    storage.upload("a/b.bin", tmp_path / "local")  # replaces
+    assert storage.read("a/b.bin") == content
+    with pytest.raises(FileNotFoundError):
+        storage.open("a/none")

@@ -19,6 +19,7 @@ from sgllie.progress import display, duration
 from sgllie.run import Run, count, finish, prepare
 from sgllie.settings import EnhanceSettings, failures_allowed
 from sgllie.storage import StorageError
+from sgllie.video_settings import VideoSettings
 
 POLL_SECONDS = 0.25
 REPORT_SECONDS = 0.5
@@ -86,9 +87,9 @@ class ShardWorker:
 class Shards(threading.Thread):
     """Runs all shards on the cluster. Beside the main thread, so that this one can draw, count and be interrupted."""
 
-    def __init__(self, run: Run, scoreboard: Any) -> None:
+    def __init__(self, dataset: ray.data.Dataset) -> None:
         super().__init__(daemon=True)
-        self.dataset = shard_dataset(run, scoreboard)
+        self.dataset = dataset
         self.error: str | None = None
 
     def run(self) -> None:
@@ -102,9 +103,13 @@ class Shards(threading.Thread):
             self.error = f"the cluster gave up: {first_line(error)}"
 
 
-def shard_dataset(run: Run, scoreboard: Any) -> ray.data.Dataset:
-    """The lazy dataset whose rows are the results of shards."""
-    settings = run.settings
+def shard_dataset(
+    worker: type, settings: EnhanceSettings | VideoSettings, shards: list[int], *arguments: Any
+) -> ray.data.Dataset:
+    """The lazy dataset whose rows are the results of shards, in this order.
+
+    Actors of the class `worker` are made with the settings, their device resolved, and the other arguments.
+    """
     device = settings.device if settings.device != "auto" else ("cuda" if total("GPU") else "cpu")
     resources: dict[str, Any] = {"num_gpus": 1} if device == "cuda" else {"num_cpus": 1}
     workers = settings.num_actors or total("GPU" if device == "cuda" else "CPU")
@@ -112,12 +117,12 @@ def shard_dataset(run: Run, scoreboard: Any) -> ray.data.Dataset:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = -1  # a shard of large images may take longer than any limit set here
-    # Large shards first, small ones last: see corpus.cut. Ray Data restarts a dead actor and runs its shard again,
-    # without a limit; the shard's journal is what ends a vicious circle.
-    items = [{"shard": shard} for shard in sorted(run.shards, reverse=True)]
+    # Ray Data restarts a dead actor and runs its shard again, without a limit; the shard's journal is what ends a
+    # vicious circle.
+    items = [{"shard": shard} for shard in shards]
     return ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-        ShardWorker,
-        fn_constructor_args=(dataclasses.replace(settings, device=device), run.root, scoreboard),
+        worker,
+        fn_constructor_args=(dataclasses.replace(settings, device=device), *arguments),
         batch_size=1,
         compute=ActorPoolStrategy(size=min(workers, len(items)), max_tasks_in_flight_per_actor=2),
         **resources,
@@ -161,7 +166,9 @@ def work(run: Run) -> str | None:
     before = count(run.output)["failed"] if limit and run.resumed and not run.settings.retry_failed else 0
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     scoreboard: Any = Scoreboard.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
-    shards = Shards(run, scoreboard)
+    # Large shards first, small ones last: see corpus.cut.
+    order = sorted(run.shards, reverse=True)
+    shards = Shards(shard_dataset(ShardWorker, run.settings, order, run.root, scoreboard))
     shards.start()
     try:
         with display(run.remaining, "images") as shown:
