@@ -8,7 +8,7 @@ from markupsafe import Markup
 from sgllie.report.timeline import Bars
 
 WIDTH, HEIGHT = 640, 220
-LEFT, RIGHT, TOP, BOTTOM = 8, 8, 12, 28
+LEFT, RIGHT, TOP, BOTTOM = 8, 8, 22, 28
 
 
 def histogram(before: Sequence[int], after: Sequence[int], highest: float, label: str) -> Markup:
@@ -19,7 +19,7 @@ def histogram(before: Sequence[int], after: Sequence[int], highest: float, label
         Markup('<path class="{}" d="{}"/>').format(side, outline(np.array(counts) / top))
         for side, counts in (("before", before), ("after", after))
     ]
-    return svg(label, *shapes, axis(ticks))
+    return svg(label, *shapes, height(f"{top:,} images"), axis(ticks))
 
 
 def outline(heights: np.ndarray) -> str:
@@ -43,10 +43,8 @@ def throughput(bars: Bars, label: str) -> Markup:
         Markup('<line class="pause" x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}"/>').format(at, TOP, HEIGHT - BOTTOM)
         for at in x
     ]
-    highest = Markup('<text class="tick" x="{}" y="{}">{:,.3g} images/s</text>').format(LEFT + 4, TOP + 10, top)
-    grid = Markup('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(LEFT, WIDTH - RIGHT, TOP, TOP)
     path = Markup('<path class="after" d="{}"/>').format(outline(rates / top))
-    return svg(label, grid, path, *pauses, highest, axis(ticks))
+    return svg(label, path, *pauses, height(f"{top:,.3g} images/s"), axis(ticks))
 
 
 def response(grid: np.ndarray, label: str) -> Markup:
@@ -87,6 +85,14 @@ def bar(share: float) -> Markup:
         '<svg class="bar" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
         '<rect class="rest" width="100" height="8"/><rect class="part" width="{:.1f}" height="8"/></svg>'
     ).format(100 * share)
+
+
+def height(text: str) -> Markup:
+    """A line at the top that says what the highest bar stands for."""
+    line = Markup('<path class="grid" d="M{} {}H{}"/>').format(LEFT, TOP, WIDTH - RIGHT)
+    return line + Markup('<text class="tick" x="{}" y="{}" text-anchor="end">{}</text>').format(
+        WIDTH - RIGHT, TOP - 5, text
+    )
 
 
 def axis(ticks: Sequence[tuple[float, str]]) -> Markup:

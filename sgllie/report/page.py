@@ -16,7 +16,7 @@ from sgllie.report.aggregates import STAGES, Aggregates, aggregate, tables
 from sgllie.report.distribution import Distribution
 from sgllie.report.gallery import gallery
 from sgllie.report.settings import ReportSettings
-from sgllie.run import output_uri, read_json
+from sgllie.run import read_json
 from sgllie.storage import LocalStorage, Storage, StorageError, UsageError, open_storage
 
 REPORT = "report.html"
@@ -68,7 +68,7 @@ def render(run: dict[str, Any], aggregates: Aggregates, output: Storage, source:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": number, "size": size, "uri": output_uri}
+    environment.filters |= {"number": number, "decimals": decimals, "size": size}
     style, script = text("page.css"), text("page.js")
     return environment.from_string(text("page.html")).render(
         style=Markup(style),
@@ -88,7 +88,7 @@ def render(run: dict[str, Any], aggregates: Aggregates, output: Storage, source:
         measures=measures(aggregates),
         stages=stages(aggregates),
         nodes=aggregates.nodes.most_common(MOST_NODES),
-        settings=flat(run["settings"]),
+        settings=flat({name: value for name, value in run["settings"].items() if name not in ("input", "output")}),
         bar=charts.bar,
     )
 
@@ -151,12 +151,16 @@ def flat(settings: dict[str, Any], prefix: str = "--") -> dict[str, Any]:
 
 
 def number(value: float | None) -> str:
-    """Three significant digits, or all of those before the point."""
+    """About three digits of a value that is not negative."""
     if value is None or not np.isfinite(value):
         return "–"
-    if abs(value) < 1:
-        return f"{value:.3f}"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    digits = 3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0
+    return f"{value:,.{digits}f}"
+
+
+def decimals(value: float | None) -> str:
+    """Two digits behind the point."""
+    return "–" if value is None else f"{value:.2f}"
 
 
 def size(count: int) -> str:
