@@ -6,7 +6,7 @@ The clip is a pan over a synthetic dark photograph with sensor noise, in H.264 w
 and, since machines differ, the ratios within this one run:
 
     a  decode + encode only, the clip as it is
-    b  decode + encode only, of the enhanced clip: a bright picture with its noise costs the encoder more than a dark one
+    b  decode + encode only, of the enhanced clip: bright, with its noise, it costs the encoder more than the dark one
     c  through image files, as the published script does: every frame to a JPEG, the eager model, to a JPEG, to a video
     d  sgllie.video.enhance_video
 """
@@ -62,9 +62,10 @@ def recode(source: Path, target: Path, encoding: Encoding) -> float:
         original = opened.streams.video[0]
         original.thread_type, original.thread_count = "AUTO", encoding.threads
         options = {"crf": str(encoding.crf), "preset": encoding.preset}
-        video = output.add_stream("libx264", rate=original.average_rate, options=options)
+        video = output.add_stream("libx264", rate=original.average_rate or RATE, options=options)
         video.width, video.height, video.pix_fmt = original.width, original.height, "yuv420p"
         video.codec_context.thread_count = encoding.threads
+        assert original.time_base is not None
         video.codec_context.time_base = original.time_base
         for frame in opened.decode(original):
             output.mux(video.encode(frame))
@@ -88,11 +89,11 @@ def through_files(source: Path, target: Path, scratch: Path, limit: int) -> floa
             cv2.imwrite(str(dark / f"{count:06d}.jpg"), frame)
             count += 1
         for path in sorted(dark.iterdir()):
-            enhanced = model.enhance(cv2.imread(str(path))[..., ::-1])
+            enhanced = model.enhance(read(path)[..., ::-1])
             cv2.imwrite(str(bright / path.name), enhanced[..., ::-1])
         writer = None
         for path in sorted(bright.iterdir()):
-            picture = cv2.imread(str(path))
+            picture = read(path)
             if writer is None:
                 code = cv2.VideoWriter.fourcc(*"mp4v")
                 writer = cv2.VideoWriter(str(target), code, RATE, picture.shape[1::-1])
@@ -100,6 +101,13 @@ def through_files(source: Path, target: Path, scratch: Path, limit: int) -> floa
         if writer is not None:
             writer.release()
     return seconds[0] / count
+
+
+def read(path: Path) -> np.ndarray:
+    """An image file as BGR."""
+    picture = cv2.imread(str(path))
+    assert picture is not None
+    return picture
 
 
 def main() -> None:

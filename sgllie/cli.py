@@ -30,6 +30,16 @@ def train(arguments: Sequence[str]) -> int:
     return job(settings)
 
 
+def video(arguments: Sequence[str]) -> int:
+    """Brighten videos without flicker."""
+    from sgllie.video_settings import VideoSettings
+
+    settings = tyro.cli(VideoSettings, args=arguments, prog="sgllie video")
+    from sgllie.distributed.video import video as job
+
+    return job(settings)
+
+
 def weights(arguments: Sequence[str]) -> int:
     """Import published weights, or show what a weights file holds."""
     from sgllie.weights_command import run
@@ -48,6 +58,7 @@ def report(arguments: Sequence[str]) -> int:
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "enhance": enhance,
+    "video": video,
     "train": train,
     "report": report,
     "weights": weights,

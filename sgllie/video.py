@@ -36,8 +36,8 @@ class Encoding:
 
     codec: Codec = "h264"
     crf: int = 18
-    # Noise that was invisible in the dark is most of what is encoded, and slower presets gain little on noise: medium took
-    # twice the time for a file of the same size.
+    # Noise that was invisible in the dark is most of what is encoded, and slower presets gain little on noise: medium
+    # took twice the time for a file of the same size.
     preset: str = "veryfast"
     threads: int = 2
 
@@ -106,7 +106,8 @@ def enhance_segment(
     Raises:
         VideoError: it cannot be decoded, or holds no frame within the span.
     """
-    pictures = ahead(batches(reader.pictures(span.begin, span.end, smoother.lead)), depth=2)
+    # One frame before the span at least, to be repeated if the first of the span is damaged.
+    pictures = ahead(batches(reader.pictures(span.begin, span.end, max(smoother.lead, 1))), depth=2)
     enhanced = ahead(enhance_pictures(pictures, span.begin, enhancer, smoother), depth=BATCH)
     writer = SegmentWriter(
         target, reader.info, encoding.codec, crf=encoding.crf, preset=encoding.preset, threads=encoding.threads
@@ -118,7 +119,7 @@ def enhance_segment(
             yield row._replace(time=float(picture.pts * reader.info.time_base))
             count += 1
         if not count:
-            raise VideoError("not_a_video", "no picture of it can be decoded")
+            raise VideoError("empty", "it holds no picture in the place where its container says that there are some")
         writer.close()
     finally:
         writer.container.close()

@@ -1,0 +1,179 @@
+"""The video job: segments of videos over a pool of Ray Data actors, each of which holds the model."""
+
+import logging
+import time
+from typing import Any
+
+import numpy as np
+import ray
+
+from sgllie.corpus import STATS, VIDEOS
+from sgllie.distributed.cluster import cluster
+from sgllie.distributed.enhance import (
+    OK,
+    POLL_SECONDS,
+    REPORT_SECONDS,
+    STOPPED,
+    WITH_FAILURES,
+    Shards,
+    say,
+    shard_dataset,
+)
+from sgllie.progress import duration
+from sgllie.settings import failures_allowed
+from sgllie.storage import StorageError
+from sgllie.video_corpus import Segment
+from sgllie.video_progress import display
+from sgllie.video_run import VideoRun, count, finish, prepare
+from sgllie.video_settings import VideoSettings
+
+COUNT_SECONDS = 5.0
+"""Between two looks at how many videos have failed."""
+
+
+@ray.remote(num_cpus=0)
+class FrameBoard:
+    """Collects from all workers how many frames of each segment are done; a segment run again replaces its count."""
+
+    def __init__(self) -> None:
+        self.segments: dict[int, tuple[str, int]] = {}
+
+    def set(self, shard: int, path: str, done: int) -> None:
+        """Note the state of a segment."""
+        self.segments[shard] = (path, done)
+
+    def read(self) -> dict[str, int]:
+        """The frames that are done of each video."""
+        frames: dict[str, int] = {}
+        for path, done in self.segments.values():
+            frames[path] = frames.get(path, 0) + done
+        return frames
+
+
+class SegmentWorker:
+    """One actor of the pool: holds a pipeline, and runs the segments that Ray Data hands to it."""
+
+    def __init__(
+        self,
+        settings: VideoSettings,
+        root: str,
+        run: str,
+        target: tuple[str, str] | None,
+        board: Any,
+    ) -> None:
+        import cv2
+
+        from sgllie.video_pipeline import VideoPipeline
+
+        cv2.setNumThreads(1)  # decoding, enhancement and encoding are the parallel ones
+        self.board = board
+        self.reported = 0.0
+        self.pipeline = VideoPipeline(settings, root, run, target, self.report)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
+        """Run the segments of a batch; a storage that fails is an answer, since Ray would try an exception again."""
+        errors = []
+        for shard in batch["shard"].tolist():
+            try:
+                self.pipeline.run(shard)
+                errors.append("")
+            except StorageError as error:
+                errors.append(str(error))
+        return {"shard": batch["shard"], "error": errors}
+
+    def report(self, segment: Segment, done: int) -> None:
+        """Tell the board now and then."""
+        if done >= segment.frames or time.monotonic() - self.reported > REPORT_SECONDS:
+            self.board.set.remote(segment.shard, segment.path, done)
+            self.reported = time.monotonic()
+
+
+def video(settings: VideoSettings) -> int:
+    """Run the job to its end.
+
+    Returns:
+        The exit code: 0 all videos are there, 3 finished with failed videos, 1 stopped before the end.
+
+    Raises:
+        UsageError: the settings cannot be carried out.
+    """
+    started = time.monotonic()
+    run = prepare(settings)
+    say(opening(run))
+    if settings.dry_run:
+        return OK
+    if run.shards:
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        with cluster(settings.address):
+            stopped = work(run)
+        if stopped:
+            say(f"Stopped: {stopped}. What is done is kept; the same command goes on.")
+            return STOPPED
+    try:
+        totals = finish(run)
+    except StorageError as error:
+        say(f"Stopped: {error}.")
+        return STOPPED
+    say(closing(run, totals, time.monotonic() - started))
+    return WITH_FAILURES if totals["failed"] else OK
+
+
+def work(run: VideoRun) -> str | None:
+    """Run the segments that are left; the reason, if the job was stopped before the end."""
+    allowed = failures_allowed(run.settings.max_failures, run.plan.images)
+    board: Any = FrameBoard.remote()  # type: ignore[attr-defined]
+    arguments = (run.root, run.output.uri, run.target, board)
+    shards = Shards(shard_dataset(SegmentWorker, run.settings, run.shards, *arguments))
+    shards.start()
+    counted = time.monotonic()
+    try:
+        with display([run.segments[shard] for shard in run.shards]) as shown:
+            while shards.is_alive():
+                shards.join(POLL_SECONDS)
+                shown.update(ray.get(board.read.remote()))
+                if run.settings.max_failures is not None and time.monotonic() - counted > COUNT_SECONDS:
+                    counted = time.monotonic()
+                    failed = count(run.output)["failed"]
+                    if failed > allowed:
+                        limit = run.settings.max_failures
+                        return f"{failed} videos have failed, more than --max-failures {limit} allows"
+    except KeyboardInterrupt:
+        return "interrupted"
+    return shards.error
+
+
+def opening(run: VideoRun) -> str:
+    """What is about to be done, in words."""
+    settings, plan = run.settings, run.plan
+    ignored, examples = run.ignored
+    frames = sum(segment.frames for segment in run.segments)
+    lines = [
+        f"{plan.images:,} videos ({plan.size / 1e6:,.1f} MB, about {frames:,} frames) in {settings.input}, "
+        f"{len(run.segments):,} segments" + (f", {len(run.shards):,} of them left" if run.resumed else "")
+    ]
+    if ignored:
+        named = ", ".join(examples[:5]) + (", ..." if ignored > 5 else "")
+        lines.append(f"{ignored:,} other files ignored: {named}")
+    if settings.dry_run:
+        lines.append(f"Dry run: they would be enhanced into {settings.output}; nothing was written.")
+    return "\n".join(lines)
+
+
+def closing(run: VideoRun, totals: dict[str, Any], seconds: float) -> str:
+    """What was done, in words."""
+    output = run.settings.output
+    outcome = f"{totals['ok']:,} enhanced"
+    if totals["failed"]:
+        kinds = ", ".join(f"{number:,} {kind}" for kind, number in totals["errors"].items())
+        outcome += f", {totals['failed']:,} failed ({kinds})"
+    repeated = f" ({totals['repeated']:,} damaged ones repeated)" if totals["repeated"] else ""
+    lines = [
+        f"{totals['videos']:,} videos: {outcome}; {totals['frames']:,} frames{repeated}; "
+        f"mean luminance {totals['luminance_mean_in']:.2f} -> {totals['luminance_mean_out']:.2f}; {duration(seconds)}."
+    ]
+    if not run.shards:
+        lines[0] += " All of it was there already."
+    lines += totals["failures"]
+    if not run.target:
+        lines.append(f"Videos in {output}/{VIDEOS}, one row for each in {output}/{STATS}.")
+    return "\n".join(lines)

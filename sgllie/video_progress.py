@@ -1,0 +1,95 @@
+"""How far each video of a job is: a bar for each that is at work on a terminal, lines every ten seconds in a log."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from sgllie.progress import LOG_SECONDS, duration
+from sgllie.video_corpus import Segment
+
+
+class VideoDisplay(Protocol):
+    """Shows how many frames of each video are done."""
+
+    def update(self, frames: dict[str, int]) -> None:
+        """Called about four times a second, with the frames that are done of each video that was begun."""
+
+
+class Totals:
+    """The frames that each video has to come to, and when it was first seen at work."""
+
+    def __init__(self, segments: list[Segment]) -> None:
+        self.frames: dict[str, int] = {}
+        for segment in segments:
+            self.frames[segment.path] = self.frames.get(segment.path, 0) + segment.frames
+        self._begun: dict[str, tuple[float, int]] = {}
+
+    def rate(self, path: str, done: int) -> float:
+        """Frames per second since the video was first seen."""
+        now = time.monotonic()
+        since, before = self._begun.setdefault(path, (now, done))
+        return (done - before) / max(now - since, 1e-9)
+
+
+class LogVideoDisplay:
+    """A line for each video that has moved, every ten seconds."""
+
+    def __init__(self, totals: Totals) -> None:
+        self._totals = totals
+        self._shown: dict[str, int] = {}
+        self._last = time.monotonic()
+
+    def update(self, frames: dict[str, int]) -> None:
+        """Print lines if it is time."""
+        rates = {path: self._totals.rate(path, done) for path, done in frames.items()}
+        if time.monotonic() - self._last < LOG_SECONDS:
+            return
+        self._last = time.monotonic()
+        for path, done in frames.items():
+            if done != self._shown.get(path):
+                total, rate = self._totals.frames[path], rates[path]
+                left = f", {duration(max(total - done, 0) / rate)} left" if rate and total else ""
+                sys.stdout.write(f"{path}: {done:,} of {total:,} frames, {rate:.1f} frames/s{left}\n")
+        sys.stdout.flush()
+        self._shown = dict(frames)
+
+
+class LiveVideoDisplay:
+    """A bar for each video at work, drawn again and again; it goes when the video is done."""
+
+    def __init__(self, totals: Totals, progress: Progress) -> None:
+        self._totals, self._progress = totals, progress
+        self._tasks: dict[str, TaskID] = {}
+
+    def update(self, frames: dict[str, int]) -> None:
+        """Redraw."""
+        for path, done in frames.items():
+            total, rate = self._totals.frames[path], self._totals.rate(path, done)
+            if path not in self._tasks:
+                self._tasks[path] = self._progress.add_task(path, total=total or None, rate="")
+            complete = bool(total) and done >= total
+            self._progress.update(self._tasks[path], completed=done, rate=f"{rate:,.1f}", visible=not complete)
+
+
+@contextmanager
+def display(segments: list[Segment]) -> Iterator[VideoDisplay]:
+    """A display for these segments, live where standard output is a terminal."""
+    console = Console()
+    totals = Totals(segments)
+    if not console.is_terminal:
+        yield LogVideoDisplay(totals)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed} of {task.total} frames, {task.fields[rate]} frames/s,"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    with Progress(*columns, console=console) as progress:
+        yield LiveVideoDisplay(totals, progress)
