@@ -1,5 +1,6 @@
 """Helpers of the tests that run whole jobs: make a corpus, run the command, check what came out against the promise."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import psutil
 import pyarrow.dataset as ds
 
 
@@ -32,6 +34,20 @@ def sgllie(*arguments: object, **environment: str) -> subprocess.CompletedProces
     """Run the command to its end."""
     merged = os.environ | environment
     return subprocess.run(command(*arguments), capture_output=True, text=True, env=merged, timeout=240, check=False)
+
+
+def start(*arguments: object) -> subprocess.Popen[bytes]:
+    """Begin the command beside this process."""
+    return subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def kill_all(job: subprocess.Popen[bytes]) -> None:
+    """End a driver and all that it started at once, as a power cut would."""
+    below = psutil.Process(job.pid).children(recursive=True)
+    for process in (job, *below):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    job.wait()
 
 
 def rows_of(output: Path) -> list[dict[str, object]]:

@@ -1,6 +1,5 @@
 """The enhancement job is killed, starved and lied to; nothing is lost, nothing is doubled."""
 
-import contextlib
 import os
 import random
 import signal
@@ -11,15 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from jobs import assert_complete, command, make_corpus, rows_of, sgllie
+from jobs import assert_complete, kill_all, make_corpus, rows_of, sgllie, start
 
 HOOKS = str(Path(__file__).parent / "hooks")
 MARKER = b"KILL THE DECODER"
-
-
-def start(*arguments: object) -> subprocess.Popen[bytes]:
-    """Begin a job in a process group of its own."""
-    return subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def wait_for(condition, seconds=60.0):
@@ -39,15 +33,6 @@ def workers_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     """The Ray Data actors below a driver."""
     found = psutil.Process(process.pid).children(recursive=True)
     return [child for child in found if "MapWorker" in " ".join(child.cmdline()[:1])]
-
-
-def kill_all(job: subprocess.Popen[bytes]) -> None:
-    """End the driver and all that it started at once, as a power cut would."""
-    below = psutil.Process(job.pid).children(recursive=True)
-    for process in (job, *below):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    job.wait()
 
 
 def test_the_driver_alone_is_killed_and_the_job_started_again_at_once(tmp_path):

@@ -26,22 +26,41 @@ def cluster(address: str | None, object_store_bytes: int | None = OBJECT_STORE_B
         return
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     try:
-        if address == "local":
-            ray.init(
-                "local",
-                include_dashboard=False,
-                object_store_memory=object_store_bytes,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-            )
-        else:
-            ray.init(address, logging_level=logging.ERROR, log_to_driver=False)
+        with quiet_core():
+            if address == "local":
+                ray.init(
+                    "local",
+                    include_dashboard=False,
+                    object_store_memory=object_store_bytes,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                )
+            else:
+                ray.init(address, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UsageError(f"the Ray cluster at {address} cannot be reached: {error}") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def quiet_core() -> Iterator[None]:
+    """Keep Ray's C++ core from writing to the terminal of every job.
+
+    It reports a property of Ray Data's own actors as an error, and, told to report only fatal ones, that it was told so.
+    """
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    terminal = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(nowhere)
+        os.close(terminal)
 
 
 def total(resource: str) -> int:
