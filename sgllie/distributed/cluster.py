@@ -49,7 +49,7 @@ def cluster(address: str | None, object_store_bytes: int | None = OBJECT_STORE_B
 def quiet_core() -> Iterator[None]:
     """Keep Ray's C++ core from writing to the terminal of every job.
 
-    It reports a property of Ray Data's own actors as an error, and, told to report only fatal ones, that it was told so.
+    It reports a property of Ray Data's own actors as an error; told to report only fatal ones, it reports that.
     """
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     terminal = os.dup(2)
