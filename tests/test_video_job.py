@@ -1,0 +1,272 @@
+"""The video job: many files in segments, resumed, refused, killed; one row for each video whatever happens."""
+
+import io
+import json
+import shutil
+
+import av
+import numpy as np
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+from clips import packets, pan, pictures, static, timestamps, varying, write_clip
+from test_enhance_faults import kill_all, start, wait_for
+
+from jobs import sgllie
+from sgllie import Enhancer
+from sgllie.corpus import part_name
+from sgllie.journal import Journal
+from sgllie.storage import StorageError, UsageError, open_storage
+from sgllie.video import Encoding, enhance_video
+from sgllie.video_pipeline import MOST_ATTEMPTS, VideoPipeline
+from sgllie.video_run import VideoRun, finish, prepare
+from sgllie.video_settings import VideoSettings
+
+QUICK = {"preset": "ultrafast", "threads": 1, "device": "cpu"}
+
+
+def settings_for(source, output, **options):
+    return VideoSettings(str(source), str(output), **QUICK | options)
+
+
+def pipeline_of(run: VideoRun) -> VideoPipeline:
+    return VideoPipeline(run.settings, run.root, run.output.uri, run.target, lambda segment, done: None)
+
+
+def work(settings) -> dict:
+    """The job in this process: what the actors would do, one segment after another."""
+    run = prepare(settings)
+    if run.shards:
+        pipeline = pipeline_of(run)
+        for shard in run.shards:
+            pipeline.run(shard)
+    return finish(run)
+
+
+def rows(output, table="stats"):
+    return sorted(ds.dataset(output / table).to_table().to_pylist(), key=lambda row: row["path"])
+
+
+@pytest.fixture
+def rides(tmp_path):
+    """Two good videos, one of them long, one in HDR, one that is none, and a stray file."""
+    folder = tmp_path / "rides"
+    (folder / "sub").mkdir(parents=True)
+    write_clip(folder / "a.mp4", pan(60), varying(60))
+    write_clip(folder / "sub/b.avi", static(15), codec="mpeg4", options={"b": "900000"}, sound=False)
+    deep = [frame.astype(np.uint16) * 257 for frame in static(2)]
+    write_clip(folder / "hdr.mov", deep, pixels="yuv420p10le", colour=(1, 9, 9, 16), sound=False)
+    (folder / "broken.mp4").write_bytes(b"no video")
+    (folder / "notes.txt").write_text("no video either")
+    return folder
+
+
+def test_a_folder_of_videos(rides, tmp_path):
+    output = tmp_path / "out"
+    totals = work(settings_for(rides, output, segment_seconds=0.8))
+    assert (totals["videos"], totals["ok"], totals["errors"]) == (4, 2, {"not_a_video": 1, "hdr": 1})
+    found = rows(output)
+    assert [row["path"] for row in found] == ["a.mp4", "broken.mp4", "hdr.mov", "sub/b.avi"]
+    good = found[0]
+    assert (good["status"], good["output"], good["frames"], good["width"], good["height"]) == (
+        "ok",
+        "videos/a.mp4",
+        60,
+        160,
+        96,
+    )
+    assert good["segments"] > 2
+    assert good["bytes_out"] == (output / "videos/a.mp4").stat().st_size
+    assert 0 < good["luminance_mean_in"] < good["luminance_mean_out"] < 1
+    assert "--force-sdr" in found[2]["error"]
+    assert found[3]["output"] == "videos/sub/b.mkv"
+    assert {str(path.relative_to(output / "videos")) for path in (output / "videos").rglob("*.*")} == {
+        "a.mp4",
+        "sub/b.mkv",
+    }
+    assert timestamps(output / "videos/a.mp4") == timestamps(rides / "a.mp4")
+    assert packets(output / "videos/a.mp4", "audio") == packets(rides / "a.mp4", "audio")
+    frames = [row for row in rows(output, "frames") if row["path"] == "a.mp4"]
+    assert sorted(row["time"] for row in frames) == [float(time) for time in timestamps(rides / "a.mp4")]
+    assert len(rows(output, "segments")) == sum(row["segments"] for row in found)
+    assert json.loads((output / "_SUCCESS").read_text()) == totals
+    left = {path.name for path in output.iterdir()}
+    assert left == {"manifest", "segments", "frames", "stats", "videos", "run.json", "_SUCCESS"}
+
+
+def test_segments_and_a_single_pass_give_the_same_pixels(tmp_path):
+    source = write_clip(tmp_path / "in.mp4", pan(40) + static(40), varying(80))
+    work(settings_for(source, tmp_path / "out.mp4", segment_seconds=0.7, codec="ffv1"))
+    enhancer = Enhancer.load(device="cpu")
+    enhance_video(str(source), tmp_path / "whole.mp4", enhancer, encoding=Encoding("ffv1"))
+    assert timestamps(tmp_path / "out.mp4") == timestamps(source)
+    for one, other in zip(pictures(tmp_path / "out.mp4"), pictures(tmp_path / "whole.mp4"), strict=True):
+        assert np.array_equal(one, other)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4", "whole.mp4"]
+
+
+def test_a_stopped_job_goes_on_where_it_was(rides, tmp_path):
+    output = tmp_path / "out"
+    settings = settings_for(rides, output, segment_seconds=0.8)
+    run = prepare(settings)
+    pipeline = pipeline_of(run)
+    for shard in run.shards[:2]:
+        pipeline.run(shard)
+    before = {path: path.stat().st_mtime_ns for path in (output / "segments").iterdir()}
+    assert len(before) == 2
+    again = prepare(settings)
+    assert again.resumed
+    assert again.shards == run.shards[2:]
+    assert work(settings)["ok"] == 2
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert prepare(settings).shards == []
+
+
+def test_a_video_of_which_only_the_joining_is_missing(rides, tmp_path):
+    output = tmp_path / "out"
+    settings = settings_for(rides, output, segment_seconds=0.8)
+    run = prepare(settings)
+    pipeline = pipeline_of(run)
+    mine = [segment for segment in run.segments if segment.path == "a.mp4"]
+    for segment in mine:
+        pipeline._commit_segment(segment)  # and then the process was killed
+    assert mine[-1].shard in prepare(settings).shards
+    assert mine[0].shard not in prepare(settings).shards
+    assert work(settings)["ok"] == 2
+    assert timestamps(output / "videos/a.mp4") == timestamps(rides / "a.mp4")
+
+
+def test_other_settings_are_refused(rides, tmp_path):
+    settings = settings_for(rides, tmp_path / "out", limit=1)
+    prepare(settings)
+    for change in ({"temporal_smoothing": 0.5}, {"codec": "h265"}, {"crf": 20}, {"segment_seconds": 3.0}):
+        with pytest.raises(UsageError, match=f"--{next(iter(change)).replace('_', '-')}"):
+            prepare(settings_for(rides, tmp_path / "out", limit=1, **change))
+    write_clip(rides / "a.mp4", static(3))
+    with pytest.raises(UsageError, match="the input"):
+        prepare(settings)
+
+
+def test_failed_videos_are_tried_again(rides, tmp_path):
+    output = tmp_path / "out"
+    settings = settings_for(rides, output)
+    hidden = rides / "a.mp4"
+    run = prepare(settings)
+    shutil.move(hidden, tmp_path / "aside.mp4")  # after the listing
+    for shard in run.shards:
+        pipeline_of(run).run(shard)
+    assert finish(run)["errors"] == {"not_a_video": 1, "hdr": 1, "missing": 1}
+    shutil.move(tmp_path / "aside.mp4", hidden)
+    kept = (output / "stats" / part_name(3)).stat().st_mtime_ns
+    totals = work(settings_for(rides, output, retry_failed=True))
+    assert (totals["ok"], totals["failed"]) == (2, 2)
+    assert (output / "stats" / part_name(3)).stat().st_mtime_ns == kept
+    assert (output / "videos/a.mp4").exists()
+
+
+def test_a_video_that_kills_its_worker_is_given_up(rides, tmp_path):
+    output = tmp_path / "out"
+    settings = settings_for(rides, output)
+    run = prepare(settings)
+    for _ in range(MOST_ATTEMPTS):
+        Journal(run.output, 0)  # begun, and never heard of again
+    assert work(settings)["errors"] == {"crash": 1, "not_a_video": 1, "hdr": 1}
+    assert "ended with the death of the worker" in rows(output)[0]["error"]
+
+
+def test_output_that_cannot_be_written_stops_the_job(rides, tmp_path, monkeypatch):
+    run = prepare(settings_for(rides, tmp_path / "out"))
+    pipeline = pipeline_of(run)
+
+    def refuse(path, file):
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(pipeline.run_storage, "upload", refuse)
+    with pytest.raises(StorageError, match="disk is full"):
+        pipeline.run(0)
+    assert not list((tmp_path / "out").rglob("stats/*"))
+
+
+def test_damage_is_counted(tmp_path):
+    (tmp_path / "in").mkdir()
+    source = write_clip(tmp_path / "in/a.mp4", static(30))
+    data = bytearray(source.read_bytes())
+    with av.open(str(source)) as container:
+        places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    place, size = places[7]
+    data[place : place + size] = bytes(size)
+    source.write_bytes(data)
+    totals = work(settings_for(tmp_path / "in", tmp_path / "out"))
+    assert (totals["ok"], totals["frames"], totals["repeated"]) == (1, 30, 1)
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "sentence"),
+    [
+        ("rides/a.mp4", "out.gif.avi", "suffix must be one of"),
+        ("rides", "out.mp4", "is one file, but input"),
+        ("rides/none.mp4", "out.mp4", "does not exist"),
+        ("rides/a.mp4", "rides/hdr.mov", "--overwrite replaces it"),
+        ("nowhere", "out", "does not exist"),
+        ("rides/sub", "rides", "holds other files"),
+    ],
+)
+def test_wrong_usage(rides, tmp_path, source, output, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        prepare(settings_for(tmp_path / source, tmp_path / output))
+
+
+def test_a_dry_run_writes_nothing(rides, tmp_path):
+    assert prepare(settings_for(rides, tmp_path / "out", dry_run=True)).segments
+    assert prepare(settings_for(rides / "a.mp4", tmp_path / "out.mp4", dry_run=True)).segments
+    assert [path.name for path in tmp_path.iterdir()] == ["rides"]
+
+
+def test_from_bucket_to_bucket(rides, s3):
+    source, output = open_storage("s3://bucket/in", s3), open_storage("s3://bucket/out", s3)
+    for path in rides.rglob("*.*"):
+        source.upload(str(path.relative_to(rides)), path)
+    totals = work(settings_for("s3://bucket/in/", "s3://bucket/out/", segment_seconds=0.8, s3=s3))
+    assert (totals["ok"], totals["errors"]) == (2, {"not_a_video": 1, "hdr": 1})
+    found = [entry.path for entry in output.list()]
+    assert {"videos/a.mp4", "videos/sub/b.mkv", "_SUCCESS"} <= set(found)
+    assert not any(path.startswith(".partial") for path in found)
+    with av.open(io.BytesIO(output.read("videos/a.mp4"))) as container:
+        assert len(list(container.decode(video=0))) == 60
+    row = pq.read_table(io.BytesIO(output.read(f"stats/{part_name(0)}"))).to_pylist()[0]
+    assert (row["path"], row["status"]) == ("a.mp4", "ok")
+    work(settings_for("s3://bucket/in/a.mp4", "s3://bucket/one.mp4", s3=s3))
+    assert open_storage("s3://bucket", s3).exists("one.mp4")
+
+
+# The command, with Ray.
+
+
+def test_the_command_on_a_folder_and_again(rides, tmp_path):
+    arguments = ("video", rides, tmp_path / "out", "--segment-seconds", 0.8, "--preset", "ultrafast")
+    result = sgllie(*arguments)
+    assert result.returncode == 3, result.stderr
+    assert "4 videos: 2 enhanced, 2 failed (1 not_a_video, 1 hdr)" in result.stdout
+    assert "1 other files ignored: notes.txt" in result.stdout
+    again = sgllie(*arguments)
+    assert (again.returncode, "All of it was there already" in again.stdout) == (3, True)
+    other = sgllie(*arguments, "--crf", 30)
+    assert (other.returncode, other.stderr.count("\n")) == (2, 1)
+
+
+def test_the_command_is_killed_and_started_again(tmp_path):
+    source = write_clip(tmp_path / "in.mp4", pan(60) * 8)
+    arguments = ("video", source, tmp_path / "out.mp4", "--segment-seconds", 1)
+    job = start(*arguments)
+    segments = tmp_path / ".out.mp4.run/segments"
+    wait_for(lambda: segments.is_dir() and len(list(segments.iterdir())) >= 3, 120)
+    kill_all(job)
+    done = {path: path.stat().st_mtime_ns for path in segments.iterdir()}
+    assert not (tmp_path / "out.mp4").exists()
+    result = sgllie(*arguments)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"{len(timestamps(source)):,} frames" in result.stdout
+    assert "of them left" in result.stdout
+    assert done
+    assert timestamps(tmp_path / "out.mp4") == timestamps(source)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
