@@ -418,6 +418,19 @@ def test_lossy_segments_are_joined_without_a_seam(tmp_path, enhancer, suffix, en
         assert np.abs(one.astype(int) - other).mean() < 6  # two encodings of one picture
 
 
+def test_decoding_times_rise_where_frames_become_rare(tmp_path, enhancer):
+    """The second encoder begins further back in time than the last frames of the first are apart."""
+    times = [*range(0, 8000, 200), *range(8000, 98000, 3000)]
+    source = write_clip(tmp_path / "in.mp4", pan(len(times)), times)
+    spans = [Span(None, 8000), Span(8000, None)]
+    in_segments(source, tmp_path / "out.mp4", spans, enhancer, Encoding(preset="fast"), tmp_path)
+    assert timestamps(tmp_path / "out.mp4") == timestamps(source)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        found = [(packet.dts, packet.pts) for packet in container.demux(video=0) if packet.size]
+    assert all(one[0] < other[0] for one, other in itertools.pairwise(found))
+    assert all(dts <= pts for dts, pts in found)
+
+
 def test_spans_begin_at_key_frames(tmp_path):
     source = write_clip(tmp_path / "in.mp4", static(90), options={"crf": "20", "g": "10", "bf": "0"}, sound=False)
     with VideoReader(str(source)) as reader:

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import time
 
 import av
 import numpy as np
@@ -10,9 +11,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 from clips import packets, pan, pictures, static, timestamps, varying, write_clip
-from test_enhance_faults import kill_all, start, wait_for
 
-from jobs import sgllie
+from jobs import kill_all, sgllie, start
 from sgllie import Enhancer
 from sgllie.corpus import part_name
 from sgllie.journal import Journal
@@ -259,7 +259,10 @@ def test_the_command_is_killed_and_started_again(tmp_path):
     arguments = ("video", source, tmp_path / "out.mp4", "--segment-seconds", 1)
     job = start(*arguments)
     segments = tmp_path / ".out.mp4.run/segments"
-    wait_for(lambda: segments.is_dir() and len(list(segments.iterdir())) >= 3, 120)
+    end = time.monotonic() + 200
+    while not segments.is_dir() or len(list(segments.iterdir())) < 3:
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
     kill_all(job)
     done = {path: path.stat().st_mtime_ns for path in segments.iterdir()}
     assert not (tmp_path / "out.mp4").exists()
