@@ -42,6 +42,7 @@ class Distribution:
         if not self.size:
             return None
         reached = np.cumsum(self.counts)
-        k = int(np.searchsorted(reached, share * self.size))
-        inside = 1 - (reached[k] - share * self.size) / max(self.counts[k], 1)
+        rank = max(share * self.size, 1)
+        k = int(np.searchsorted(reached, rank))
+        inside = 1 - (reached[k] - rank) / self.counts[k]
         return float(self.edges[k] + inside * (self.edges[k + 1] - self.edges[k]))

@@ -4,7 +4,7 @@ import base64
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -19,9 +19,19 @@ from sgllie.storage import Storage, StorageError
 Pixels = NDArray[Any]
 
 RANDOM = 12
-THUMBNAIL_BYTES = 24_000
-"""Of one picture, at most: 42 pictures, before and after, as base64 make 2.7 MB."""
-NIQE_SIDE = 1024
+MOST_SHOWN = RANDOM + (len(CHOICES) + 1) * SHOWN
+GALLERY_BYTES, THUMBNAIL_BYTES = 2_000_000, 60_000
+"""Of all pictures together, and of one, at most; base64 makes a third more of it."""
+LONGEST_SIDE, NIQE_SIDE = 640, 1024
+"""Pixels of a thumbnail, and of the part of an image that NIQE is measured on."""
+
+
+class Thumbnail(NamedTuple):
+    """A small picture as a data URI, and its size in pixels."""
+
+    uri: str
+    width: int
+    height: int
 
 
 @dataclass
@@ -31,16 +41,14 @@ class Picture:
     Attributes:
         row: its statistics.
         groups: the groups of the gallery that show it, and its rank in each.
-        before, after: data URIs; None where the file is not there, or `before` is no longer what was enhanced.
-        size: width and height of the thumbnails.
+        before, after: None where the file is not there, or `before` is no longer what was enhanced.
         niqe_before, niqe_after: of the middle of the image, at most NIQE_SIDE pixels a side; None where not measured.
     """
 
     row: Row
     groups: dict[str, int]
-    before: str | None = None
-    after: str | None = None
-    size: tuple[int, int] = (0, 0)
+    before: Thumbnail | None = None
+    after: Thumbnail | None = None
     niqe_before: float | None = None
     niqe_after: float | None = None
 
@@ -79,8 +87,9 @@ def gallery(aggregates: Aggregates, output: Storage, source: Storage | None) -> 
     files = Files(output, source)
     sampled = {row["path"] for row in aggregates.sample.rows}
     pictures = choose(aggregates)
+    most = min(THUMBNAIL_BYTES, GALLERY_BYTES // (2 * max(1, min(len(pictures), MOST_SHOWN))))
     for picture in pictures:
-        fill(picture, files, measure=picture.row["path"] in sampled)
+        fill(picture, files, most, measure=picture.row["path"] in sampled)
     measured = [picture for picture in pictures if picture.niqe_after is not None]
     for rank, picture in enumerate(sorted(measured, key=lambda picture: -(picture.niqe_after or 0))[:SHOWN]):
         picture.groups["niqe"] = rank
@@ -93,15 +102,13 @@ def gallery(aggregates: Aggregates, output: Storage, source: Storage | None) -> 
     return [group for group in groups if any(group.name in picture.groups for picture in shown)], shown
 
 
-def fill(picture: Picture, files: "Files", measure: bool) -> None:
-    """Put the thumbnails into a picture, and its NIQE."""
+def fill(picture: Picture, files: "Files", most: int, measure: bool) -> None:
+    """Put the thumbnails of at most `most` bytes into a picture, and its NIQE."""
     for side, fetch in (("before", files.before), ("after", files.after)):
         pixels = load(fetch, picture.row)
         if pixels is None:
             continue
-        small = shrunk(pixels, 640)
-        picture.size = (small.shape[1], small.shape[0])
-        setattr(picture, side, thumbnail(small))
+        setattr(picture, side, thumbnail(pixels, most))
         if measure:
             setattr(picture, f"niqe_{side}", naturalness(pixels))
 
@@ -167,15 +174,18 @@ def shrunk(pixels: Pixels, longest: int) -> Pixels:
     )
 
 
-def thumbnail(pixels: Pixels, most: int = THUMBNAIL_BYTES) -> str:
-    """A data URI of at most `most` bytes of WebP: coarser, then smaller, until it fits."""
+def thumbnail(pixels: Pixels, most: int) -> Thumbnail:
+    """At most `most` bytes of WebP: coarser, then smaller, until it fits."""
     stored = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels
-    for longest in (640, 480, 320, 160, 80):
-        for quality in (80, 60, 40):
-            data = cv2.imencode(".webp", shrunk(stored, longest), [cv2.IMWRITE_WEBP_QUALITY, quality])[1].tobytes()
+    longest = min(LONGEST_SIDE, max(pixels.shape[:2]))
+    while True:
+        small = shrunk(stored, longest)
+        for quality in (80, 50):
+            data = cv2.imencode(".webp", small, [cv2.IMWRITE_WEBP_QUALITY, quality])[1].tobytes()
             if len(data) <= most:
-                return "data:image/webp;base64," + base64.b64encode(data).decode()
-    raise AssertionError("80 pixels a side fit in any sensible limit")
+                uri = "data:image/webp;base64," + base64.b64encode(data).decode()
+                return Thumbnail(uri, small.shape[1], small.shape[0])
+        longest = int(longest * min(0.9, (most / len(data)) ** 0.5))
 
 
 def naturalness(pixels: Pixels) -> float | None:

@@ -1,0 +1,197 @@
+"""The report in a real browser: pictures, sliders by key, mouse and finger, both colour schemes, a phone, no requests.
+
+Needs Debian's packages chromium and chromium-driver.
+"""
+
+import json
+import os
+import shutil
+
+import pytest
+from report_runs import ODD_NAMES, make_finished_run
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+CONTRAST = """
+const channel = (value) => (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+const luminance = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+const rgba = (colour) => colour.match(/[0-9.]+/g).map(Number);
+const behind = (element) => {
+  for (let at = element; at; at = at.parentElement) {
+    const colour = rgba(getComputedStyle(at).backgroundColor);
+    if (colour.length < 4 || colour[3] > 0.5) return colour;
+  }
+  return [255, 255, 255];
+};
+return [...document.querySelectorAll("h1, h2, p, a, dt, dd, th, td, label, summary, li, .quiet, .count, .range")]
+  .filter((element) => element.checkVisibility())
+  .map((element) => {
+    const pair = [rgba(getComputedStyle(element).color), behind(element)].map(luminance).sort((a, b) => b - a);
+    return (pair[0] + 0.05) / (pair[1] + 0.05);
+  })
+  .reduce((a, b) => Math.min(a, b));
+"""
+
+
+def absent(what):
+    """Skip, but never in CI."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{what} is absent; the report has to be tested in a browser")
+    pytest.skip(f"{what} is absent")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    try:
+        from selenium import webdriver
+    except ImportError:
+        absent("selenium")
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        absent("chromium or its driver (packages chromium and chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    found = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield found
+    found.quit()
+
+
+@pytest.fixture(scope="module")
+def address(ray_session, tmp_path_factory):
+    _, output = make_finished_run(tmp_path_factory.mktemp("browser"))
+    return (output / "report.html").as_uri()
+
+
+@pytest.fixture
+def page(browser, address):
+    """The report, opened anew on a desktop; at the end there must be no console message and no request but for it."""
+    emulate(browser, 1280, 900)
+    browser.get_log("performance")
+    browser.get_log("browser")
+    browser.get(address)
+    yield browser
+    assert browser.get_log("browser") == []
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    requests = {event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"}
+    assert address in requests
+    assert all(request == address or request.startswith("data:") for request in requests)
+
+
+def emulate(browser, width, height, *, scheme="light", mobile=False):
+    screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+
+def first(page):
+    """The first comparison that is shown: its element, and its slider."""
+    card = page.find_element("css selector", ".pictures li:not([hidden]) .compare")
+    page.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", card)
+    return card, card.find_element("css selector", "input")
+
+
+def cut(page, card):
+    """Which share of the picture shows it before, in percent, as it is drawn."""
+    drawn = page.execute_script("return getComputedStyle(arguments[0].querySelector('.before')).clipPath", card)
+    return 100 - float(drawn.split()[1].rstrip("%"))  # inset(0px 40% 0px 0px)
+
+
+def names(page):
+    cards = page.find_elements("css selector", ".pictures li:not([hidden]) .name bdi")
+    return [card.get_property("textContent") for card in cards]
+
+
+def test_all_pictures_load(page):
+    widths = page.execute_script("return [...document.images].map((image) => image.naturalWidth)")
+    assert len(widths) > 20
+    assert min(widths) > 0
+    assert page.execute_script("return [...document.images].every((image) => image.complete)")
+
+
+def test_odd_names_are_shown_as_they_are(page):
+    assert set(ODD_NAMES) <= set(names(page))
+
+
+def test_the_slider_moves_by_keys(page):
+    from selenium.webdriver.common.keys import Keys
+
+    card, slider = first(page)
+    assert cut(page, card) == 50
+    page.execute_script("arguments[0].focus({focusVisible: true})", slider)
+    slider.send_keys(Keys.ARROW_RIGHT * 10)
+    assert cut(page, card) == 60
+    assert slider.get_attribute("aria-valuetext") == "60 % before"
+    slider.send_keys(Keys.HOME)
+    assert cut(page, card) == 0
+    assert page.execute_script("return getComputedStyle(arguments[0]).outlineStyle", card) == "solid"
+
+
+@pytest.mark.parametrize("kind", ["mouse", "touch"])
+def test_the_slider_follows_the_pointer(page, kind):
+    from selenium.webdriver.common.actions.action_builder import ActionBuilder
+    from selenium.webdriver.common.actions.pointer_input import PointerInput
+
+    card, slider = first(page)
+    actions = ActionBuilder(page, mouse=PointerInput(kind, kind))
+    actions.pointer_action.move_to(card, 0, 0).pointer_down()
+    actions.pointer_action.move_to(card, round(card.size["width"] * 0.3), 5).pointer_up()
+    actions.perform()
+    assert cut(page, card) == pytest.approx(80, abs=1)
+    assert int(slider.get_property("value")) == pytest.approx(80, abs=1)
+
+
+def test_one_slider_moves_all(page):
+    from selenium.webdriver.common.keys import Keys
+
+    page.find_element("id", "all").send_keys(Keys.END)
+    cards = page.find_elements("css selector", ".compare")
+    assert {cut(page, card) for card in cards} == {100}
+
+
+def test_groups_are_chosen_by_keys_and_in_order(page):
+    from selenium.webdriver.common.keys import Keys
+
+    random = names(page)
+    page.find_element("id", "show-random").send_keys(Keys.ARROW_RIGHT)
+    assert page.find_element("id", "show-darkest").is_selected()
+    darkest = names(page)
+    assert darkest != random
+    assert len(darkest) == 6
+    facts = page.find_elements("css selector", ".pictures li:not([hidden]) .facts div:first-child dd")
+    values = [float(fact.text.split()[0]) for fact in facts]
+    assert values == sorted(values)
+    assert "lowest mean brightness" in page.find_element("id", "reason").text
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read_in_both_schemes(page, scheme):
+    emulate(page, 1280, 900, scheme=scheme)
+    paper = page.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert (int(paper.split("(")[1].split(",")[0]) < 100) == (scheme == "dark")
+    assert page.execute_script(CONTRAST) >= 4.5
+
+
+@pytest.mark.parametrize("width", [320, 390, 768])
+def test_it_fits_a_phone(page, width):
+    emulate(page, width, 800, mobile=True)
+    assert page.execute_script("return document.documentElement.scrollWidth") == width
+    card, _ = first(page)
+    assert card.size["width"] > 0.4 * width
+    heights = page.execute_script(
+        "return [...document.querySelectorAll('fieldset label, nav a, summary')].map((e) => e.offsetHeight)"
+    )
+    assert min(heights) >= 32, "large enough for a finger"
