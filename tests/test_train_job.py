@@ -1,6 +1,5 @@
 """The training job as people run it: on Ray, killed, resumed, refused, on bad data. Small photographs, few epochs."""
 
-import contextlib
 import csv
 import json
 import re
@@ -14,8 +13,10 @@ import numpy as np
 import psutil
 import pytest
 
-from jobs import command, sgllie
+from jobs import kill_all, sgllie, start
 from sgllie import weights
+
+pytestmark = pytest.mark.timeout(1500)  # a busy machine starts Ray's processes slowly
 
 EPOCHS = 4
 OPTIONS = f"""--preset published --loss.semantic 0 --epochs {EPOCHS} --batch-size 4 --validation.images 4
@@ -45,12 +46,7 @@ def fingerprint(run: Path, name: str = "last") -> str:
     return weights.load(str(run / f"weights/{name}.safetensors")).fingerprint
 
 
-def start(*arguments: object) -> subprocess.Popen[bytes]:
-    """Begin a job beside this process."""
-    return subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def wait_for(condition, job: subprocess.Popen[bytes], seconds: float = 150):
+def wait_for(condition, job: subprocess.Popen[bytes], seconds: float = 600):
     """Wait until something is there, and give it back."""
     end = time.monotonic() + seconds
     while not (found := condition()):
@@ -58,15 +54,6 @@ def wait_for(condition, job: subprocess.Popen[bytes], seconds: float = 150):
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.01)
     return found
-
-
-def kill_all(job: subprocess.Popen[bytes]) -> None:
-    """End the driver and all that it started at once, as a power cut would."""
-    below = psutil.Process(job.pid).children(recursive=True)
-    for process in (job, *below):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    job.wait()
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +125,7 @@ def test_a_worker_that_is_killed_is_replaced(undisturbed, data, tmp_path):
         return next((child for child in below if "RayTrainWorker" in " ".join(child.cmdline()[:1])), None)
 
     wait_for(training_process, job).kill()
-    assert job.wait(200) == 0
+    assert job.wait(600) == 0
     assert fingerprint(tmp_path) == fingerprint(undisturbed)
 
 
@@ -210,3 +197,18 @@ def test_data_that_holds_nothing(tmp_path):
     assert result.returncode == 2
     assert "holds no images" in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_photographs_and_run_on_s3(undisturbed, data, s3):
+    import s3fs
+
+    files = s3fs.S3FileSystem(endpoint_url=s3.endpoint_url)
+    files.put(str(data), "bucket/data", recursive=True)
+    options = [*OPTIONS, "--s3.endpoint-url", s3.endpoint_url, "--s3.region", s3.region]
+    result = sgllie("train", "s3://bucket/data", "s3://bucket/run", *options)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert weights.load("s3://bucket/run/weights/last.safetensors", s3).fingerprint == fingerprint(undisturbed)
+    again = sgllie("train", "s3://bucket/data", "s3://bucket/run", *options)
+    assert "is finished" in again.stdout
+    found = {path.removeprefix("bucket/run/").split("/")[0] for path in files.find("bucket/run")}
+    assert found >= {"run.json", "_SUCCESS", "weights", "checkpoints", "samples", "events", "metrics.csv", "curves.png"}

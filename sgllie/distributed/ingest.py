@@ -62,8 +62,8 @@ class Corpus:
         return Source(self.storage, paths, self.chunks, chosen, settings, steps_per_epoch(chosen, settings))
 
 
-def open_corpus(settings: TrainSettings) -> Corpus:
-    """List the photographs of a training and look at each of them once.
+def list_photographs(settings: TrainSettings) -> tuple[Storage, list[str]]:
+    """Where the photographs of a training lie, and their paths below it.
 
     Raises:
         UsageError: the input cannot be listed, or holds no images.
@@ -75,9 +75,13 @@ def open_corpus(settings: TrainSettings) -> Corpus:
         raise UsageError(f"{settings.data} cannot be listed: {error}") from error
     if not paths:
         raise UsageError(f"{settings.data} holds no images")
+    return open_storage(listing.root, settings.s3), paths
+
+
+def open_corpus(settings: TrainSettings, storage: Storage, paths: list[str]) -> Corpus:
+    """Look at each photograph once."""
     size = settings.images.size
     keep = settings.cache == "memory" or (settings.cache == "auto" and fits(len(paths), size))
-    storage = open_storage(listing.root, settings.s3)
     rows, chunks = first_look(storage, paths, size, keep)
     return Corpus(storage, rows, chunks if keep else None)
 

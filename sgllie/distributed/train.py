@@ -19,7 +19,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from torch import Tensor
 
 from sgllie.distributed.cluster import cluster
-from sgllie.distributed.ingest import Corpus, Source, open_corpus, training_stream
+from sgllie.distributed.ingest import Corpus, Source, list_photographs, open_corpus, training_stream
 from sgllie.guide import build_guide
 from sgllie.photographs import digest_of
 from sgllie.run import output_uri
@@ -94,9 +94,10 @@ def train(settings: TrainSettings) -> int:
     initial_network(settings)
     if settings.loss.semantic:
         build_guide(settings.guide.name, settings.guide.weights, settings.guide.classes)
+    storage, paths = list_photographs(settings)
     with cluster(settings.address, object_store_bytes=None):
         check_resources(settings)
-        corpus = open_corpus(settings)
+        corpus = open_corpus(settings, storage, paths)
         say(left_out(corpus))
         source = corpus.source(settings)
         say(opening(source))
