@@ -231,7 +231,7 @@ PRESETS: dict[PresetName, TrainSettings] = {
     "default": TrainSettings(
         tyro.MISSING,
         tyro.MISSING,
-        epochs=10,
+        epochs=50,
         batch_size=16,
         network=NetworkSettings(architecture="sgz-global", scale_factor=2, initialisation="centred"),
         loss=LossSettings(total_variation=0, spatial=0, colour=0, exposure=0, semantic=0, reconstruction=1),
@@ -245,10 +245,10 @@ PRESETS: dict[PresetName, TrainSettings] = {
             warmup_steps=100,
             average=0.995,
         ),
-        images=ImageSettings(size=140, crop=84, flip=True, repeats=10),
+        images=ImageSettings(size=140, crop=84, flip=True, repeats=2),
         darkening=DarkeningSettings(stops=7),
         # 84 pixels at scale 2 are to the network what 504 are at scale 12, where it is used.
-        validation=ValidationSettings(images=16, scale_factor=12),
+        validation=ValidationSettings(scale_factor=12),
         snapshot_every=1000,
     ),
     "published": TrainSettings(tyro.MISSING, tyro.MISSING, preset="published", dead_layers="warn"),
