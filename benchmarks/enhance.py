@@ -31,6 +31,7 @@ import numpy as np
 import pyarrow.dataset as ds
 
 from sgllie import weights
+from sgllie.images import decode
 
 SLOW_SHARE = 20
 """b and c run on one image for so many of a and d; their rates do not depend on the number."""
@@ -39,7 +40,7 @@ SLOW_SHARE = 20
 def photographs(folder: Path | None) -> list[bytes]:
     """JPEGs of about 640x480: those of a folder, scaled, or synthetic ones."""
     if folder is not None:
-        pictures = [cv2.imread(str(path)) for path in sorted(folder.glob("*.jpg"))]
+        pictures = [decode(path.read_bytes()).pixels for path in sorted(folder.glob("*.jpg"))]
     else:
         generator = np.random.default_rng(0)
         pictures = [synthetic(generator) for _ in range(32)]
@@ -80,6 +81,7 @@ def recode(job: tuple[str, str]) -> None:
     """Read, decode, encode, write."""
     source, target = job
     pixels = cv2.imdecode(np.fromfile(source, np.uint8), cv2.IMREAD_COLOR)
+    assert pixels is not None
     Path(target).write_bytes(encode(pixels))
 
 
@@ -102,7 +104,7 @@ def usual_ray_pattern(source: Path, target: Path, workers: int) -> float:
     from ray.data import ActorPoolStrategy
 
     # One CPU more than actors: with none left over, the read tasks would wait for the actors for ever.
-    ray.init(num_cpus=workers + 1, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    ray.init(num_cpus=workers + 1, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     count = sum(1 for _ in source.rglob("*.jpg"))
     with clock() as seconds:
@@ -143,7 +145,9 @@ def one_after_another(source: Path, target: Path) -> float:
     target.mkdir()
     with clock() as seconds:
         for path in paths:
-            enhanced = model.enhance(cv2.imread(str(path))[..., ::-1])
+            pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR_RGB)
+            assert pixels is not None
+            enhanced = model.enhance(pixels)
             (target / path.name).write_bytes(encode(enhanced[..., ::-1]))
     return len(paths) / seconds[0]
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from sgllie.storage import Entry, Storage
 
 MANIFEST, STATS, IMAGES, RUN, SUCCESS = "manifest", "stats", "images", "run.json", "_SUCCESS"
+REPORT = "report.html"
 SEGMENTS, FRAMES, VIDEOS = "segments", "frames", "videos"
 SHARD_BYTES = 256 * 2**20
 

@@ -22,6 +22,7 @@ from sgllie.corpus import (
     FRAMES,
     IMAGES,
     MANIFEST,
+    REPORT,
     RUN,
     SEGMENTS,
     STATS,
@@ -136,7 +137,7 @@ def begin(
         if replace:
             # The mark of a finished run goes first, for what is half removed must not look complete; run.json stays to
             # the end, for without it the rest would be taken for somebody else's files.
-            for name in (SUCCESS, STATS, SEGMENTS, FRAMES, IMAGES, VIDEOS, LocalStorage.SCRATCH, MANIFEST):
+            for name in (SUCCESS, REPORT, STATS, SEGMENTS, FRAMES, IMAGES, VIDEOS, LocalStorage.SCRATCH, MANIFEST):
                 output.remove(name)
         else:
             refuse_strangers(output)

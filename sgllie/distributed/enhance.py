@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import shlex
 import sys
 import threading
 import time
@@ -215,6 +216,7 @@ def closing(run: Run, totals: dict[str, Any], seconds: float) -> str:
     if not run.shards:
         lines[0] += " All of it was there already."
     lines.append(f"Images in {output}/images, one row for each in {output}/stats.")
+    lines.append(f"See what it did: sgllie report {shlex.quote(output)}")
     return "\n".join(lines)
 
 

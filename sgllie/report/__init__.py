@@ -4,7 +4,7 @@
 draws, and `page` puts it all together.
 """
 
-from sgllie.report.page import REPORT, write_report
+from sgllie.report.page import write_report
 from sgllie.report.settings import ReportSettings
 
-__all__ = ["REPORT", "ReportSettings", "write_report"]
+__all__ = ["ReportSettings", "write_report"]

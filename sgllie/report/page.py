@@ -10,7 +10,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from sgllie.corpus import RUN, SUCCESS
+from sgllie.corpus import REPORT, RUN, SUCCESS
 from sgllie.report import charts
 from sgllie.report.aggregates import STAGES, Aggregates, aggregate, tables
 from sgllie.report.distribution import Distribution
@@ -19,7 +19,6 @@ from sgllie.report.settings import ReportSettings
 from sgllie.run import read_json
 from sgllie.storage import LocalStorage, Storage, StorageError, UsageError, open_storage
 
-REPORT = "report.html"
 MEASURES = {
     "luminance_mean": "Mean brightness",
     "luminance_p5": "Dark parts (5th percentile)",
