@@ -10,8 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from sgllie.storage import S3Options
+
+# A machine that is busy with the jobs of other tests is no fault of the property that is tested.
+settings.register_profile("sgllie", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("sgllie")
 
 SHARED = Path(os.environ.get("SGLLIE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
