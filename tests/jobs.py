@@ -33,7 +33,7 @@ def command(*arguments: object) -> list[str]:
 def sgllie(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     merged = os.environ | environment
-    return subprocess.run(command(*arguments), capture_output=True, text=True, env=merged, timeout=240, check=False)
+    return subprocess.run(command(*arguments), capture_output=True, text=True, env=merged, timeout=600, check=False)
 
 
 def start(*arguments: object) -> subprocess.Popen[bytes]:

@@ -16,7 +16,7 @@ HOOKS = str(Path(__file__).parent / "hooks")
 MARKER = b"KILL THE DECODER"
 
 
-def wait_for(condition, seconds=60.0):
+def wait_for(condition, seconds=180.0):
     """Wait until something is true."""
     end = time.monotonic() + seconds
     while not condition():
@@ -69,7 +69,7 @@ def test_a_worker_is_killed(tmp_path):
     workers = workers_of(job)
     assert workers
     workers[0].send_signal(signal.SIGKILL)
-    assert job.wait(120) == 0
+    assert job.wait(300) == 0
     assert_complete(source, output)
 
 
