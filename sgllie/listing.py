@@ -1,7 +1,6 @@
 """Which images an input names: a folder, an `s3://` prefix, a glob, one file, or a list of paths."""
 
 import csv
-import io
 import itertools
 import json
 import os
@@ -9,9 +8,9 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-import pyarrow.parquet as pq
 from fsspec.utils import glob_translate
 
+from sgllie.corpus import from_parquet
 from sgllie.images import EXTENSIONS
 from sgllie.storage import Entry, S3Options, StorageError, UsageError, open_storage, split_uri
 
@@ -173,7 +172,7 @@ def read_list(source: str, s3: S3Options | None) -> Iterable[str]:
         raise UsageError(f"the list {source} cannot be read: {error}") from error
     try:
         if name.lower().endswith(".parquet"):
-            return pq.read_table(io.BytesIO(data), columns=["path"])["path"].to_pylist()
+            return from_parquet(data, columns=["path"])["path"].to_pylist()
         lines = data.decode("utf-8-sig").splitlines()
         if name.lower().endswith(".csv"):
             return [row["path"] for row in csv.DictReader(lines)]

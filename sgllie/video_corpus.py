@@ -8,14 +8,12 @@ OUT/.partial/encoded/00042.mp4       its pictures, until its video is joined
 OUT/stats/part-00007.parquet         one row: video 7 is done, and lies in OUT/videos/
 """
 
-import io
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from sgllie.corpus import MANIFEST, Row, to_parquet
+from sgllie.corpus import MANIFEST, Row, from_parquet, to_parquet
 from sgllie.storage import LocalStorage, Storage
 from sgllie.video import FrameRow
 
@@ -113,7 +111,7 @@ def segments_bytes(segments: Iterable[Segment]) -> bytes:
 
 def read_segments(output: Storage) -> list[Segment]:
     """The planned segments of a run, by their number."""
-    table = pq.read_table(io.BytesIO(output.read(f"{MANIFEST}/{SEGMENT_TABLE}")))
+    table = from_parquet(output.read(f"{MANIFEST}/{SEGMENT_TABLE}"))
     return [Segment(**row) for row in table.to_pylist()]
 
 
