@@ -4,8 +4,10 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sgllie.storage import UsageError
 
@@ -61,6 +63,15 @@ def quiet_core() -> Iterator[None]:
         os.dup2(terminal, 2)
         os.close(nowhere)
         os.close(terminal)
+
+
+def beside_driver(actor: Any) -> Any:
+    """Start an actor class without arguments on the driver's node: what the driver asks must not die before it.
+
+    Without a node an actor that needs no CPU may land on any, a spot machine too.
+    """
+    node = ray.get_runtime_context().get_node_id()
+    return actor.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote()
 
 
 def total(resource: str) -> int:

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import ray
 from ray.data import ActorPoolStrategy, DataContext
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sgllie.corpus import Row
-from sgllie.distributed.cluster import cluster, total
+from sgllie.distributed.cluster import beside_driver, cluster, total
 from sgllie.memory import keep_freed_memory
 from sgllie.progress import display, duration
 from sgllie.run import Run, count, finish, prepare
@@ -165,8 +164,7 @@ def work(run: Run) -> str | None:
     limit = run.settings.max_failures
     allowed = failures_allowed(limit, run.plan.images)
     before = count(run.output)["failed"] if limit and run.resumed and not run.settings.retry_failed else 0
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    scoreboard: Any = Scoreboard.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
+    scoreboard = beside_driver(Scoreboard)
     # Large shards first, small ones last: see corpus.cut.
     order = sorted(run.shards, reverse=True)
     shards = Shards(shard_dataset(ShardWorker, run.settings, order, run.root, scoreboard))

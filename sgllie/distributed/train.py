@@ -18,7 +18,7 @@ from ray.train import DataConfig, FailureConfig, LoggingConfig, RunConfig, Scali
 from ray.train.torch import TorchConfig, TorchTrainer
 from torch import Tensor
 
-from sgllie.distributed.cluster import cluster
+from sgllie.distributed.cluster import beside_driver, cluster
 from sgllie.distributed.ingest import Corpus, Source, list_photographs, open_corpus, training_stream
 from sgllie.guide import build_guide
 from sgllie.photographs import digest_of
@@ -161,7 +161,7 @@ def opening(source: Source) -> str:
 def work(source: Source, run: RunFolder) -> str | None:
     """Train on the cluster; the reason, if it was stopped before the end."""
     settings = source.settings
-    board: Any = Board.remote()  # type: ignore[attr-defined]
+    board = beside_driver(Board)
     fit = Fit(settings, Work(ray.put(source), board))
     fit.start()
     rows = 0

@@ -8,7 +8,7 @@ import numpy as np
 import ray
 
 from sgllie.corpus import STATS, VIDEOS
-from sgllie.distributed.cluster import cluster
+from sgllie.distributed.cluster import beside_driver, cluster
 from sgllie.distributed.enhance import (
     OK,
     POLL_SECONDS,
@@ -121,7 +121,7 @@ def video(settings: VideoSettings) -> int:
 def work(run: VideoRun) -> str | None:
     """Run the segments that are left; the reason, if the job was stopped before the end."""
     allowed = failures_allowed(run.settings.max_failures, run.plan.images)
-    board: Any = FrameBoard.remote()  # type: ignore[attr-defined]
+    board = beside_driver(FrameBoard)
     arguments = (run.root, run.output.uri, run.target, board)
     shards = Shards(shard_dataset(SegmentWorker, run.settings, run.shards, *arguments))
     shards.start()
