@@ -128,7 +128,7 @@ def test_files_are_read_when_they_are_needed(tmp_path):
     taken = tables(output, at_a_time=4)
     for expected in (4, 4, 4, 4, 8):
         next(taken)
-        assert len(read) == expected
+        assert expected - 4 < len(read) <= expected, "threads read the rest of a group while its first file is in use"
     assert [table["shard"][0].as_py() for table in taken] == list(range(5, 40))
 
 
