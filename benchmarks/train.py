@@ -27,12 +27,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from sgllie import photographs
 from sgllie.distributed.train import to_batch, train
-from sgllie.sampling import Sampling, order, sample, stack, steps_per_epoch, training_example
 from sgllie.storage import LocalStorage
-from sgllie.train_settings import TrainSettings, ValidationSettings, parse
-from sgllie.training import Learner
+from sgllie.training import photographs
+from sgllie.training.learner import Learner
+from sgllie.training.sampling import Sampling, order, sample, stack, steps_per_epoch, training_example
+from sgllie.training.settings import TrainSettings, ValidationSettings, parse
 
 
 class Places(Sampler[tuple[int, int]]):

@@ -8,7 +8,7 @@ and, since machines differ, the ratios within this one run:
     a  decode + encode only, the clip as it is
     b  decode + encode only, of the enhanced clip: bright, with its noise, it costs the encoder more than the dark one
     c  through image files, as the published script does: every frame to a JPEG, the eager model, to a JPEG, to a video
-    d  sgllie.video.enhance_video
+    d  sgllie.video.clip.enhance_video
 """
 
 import argparse
@@ -27,7 +27,7 @@ import numpy as np
 from enhance import EagerModel
 
 from sgllie import Enhancer
-from sgllie.video import Encoding, enhance_video
+from sgllie.video.clip import Encoding, enhance_video
 
 RATE = 30
 FRAMES_OF_C = 30

@@ -22,7 +22,7 @@ def enhance(arguments: Sequence[str]) -> int:
 
 def train(arguments: Sequence[str]) -> int:
     """Train a network on photographs, without references or labels."""
-    from sgllie.train_settings import parse
+    from sgllie.training.settings import parse
 
     settings = parse(arguments)
     from sgllie.distributed.train import train as job
@@ -32,7 +32,7 @@ def train(arguments: Sequence[str]) -> int:
 
 def video(arguments: Sequence[str]) -> int:
     """Brighten videos without flicker."""
-    from sgllie.video_settings import VideoSettings
+    from sgllie.video.settings import VideoSettings
 
     settings = tyro.cli(VideoSettings, args=arguments, prog="sgllie video")
     from sgllie.distributed.video import video as job

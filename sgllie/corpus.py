@@ -3,7 +3,7 @@
     OUT/manifest/part-00042.parquet   the images of shard 42
     OUT/stats/part-00042.parquet      one row for each of them; the shard is done when this file exists, and only then
 
-The Arrow schemas stand here, those of video in video_corpus.py, and nowhere else.
+The Arrow schemas stand here, those of video in video/corpus.py, and nowhere else.
 """
 
 import io

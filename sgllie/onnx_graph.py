@@ -20,8 +20,8 @@ def factor_session(weights: Weights) -> onnxruntime.InferenceSession:
     """A session from `image` (N x 3 x h x w, float32 in [0, 1]) to `factor` (N x h x w x 3*maps), on one thread.
 
     The job runs as many of these side by side as there are cores, so one session must not use more than its own.
-    onnxruntime's `session.set_denormal_as_zero` stays off: it changes the arithmetic of the calling thread for good, and
-    weights that were flushed on load run as fast without it.
+    onnxruntime's `session.set_denormal_as_zero` stays off: it changes the arithmetic of the calling thread for good,
+    and weights that were flushed on load run as fast without it.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

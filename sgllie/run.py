@@ -36,7 +36,7 @@ from sgllie.listing import Listing
 from sgllie.plan import Plan, make_plan
 from sgllie.settings import EnhanceSettings
 from sgllie.storage import Entry, LocalStorage, Storage, StorageError, UsageError, open_storage
-from sgllie.video_settings import VideoSettings
+from sgllie.video.settings import VideoSettings
 
 PACKAGES = ("sgllie", "av", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "pyarrow", "ray", "torch")
 

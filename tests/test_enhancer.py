@@ -192,3 +192,9 @@ def test_cuda_equals_the_torch_path(architecture, dtype):
     image = random_image(97, 120, dtype)
     enhanced = Enhancer(found, device="cuda")(image)
     assert difference(enhanced, torch_path(found, image, 12)) <= TOLERANCE[dtype]
+
+
+def test_denormal_numbers_of_the_caller_stay():
+    """Some runtimes flush them for the whole thread, which breaks other people's arithmetic."""
+    Enhancer.load()(random_image(8, 8))
+    assert np.finfo(np.float64).tiny / 4 > 0

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgllie.augmentation import darken, random_part, to_linear, to_srgb
-from sgllie.photographs import Seen, digest_of
-from sgllie.sampling import order, sample, stack, steps_per_epoch, training_example, validation_example
 from sgllie.storage import UsageError
-from sgllie.train_settings import DarkeningSettings, ImageSettings, TrainSettings, ValidationSettings
+from sgllie.training.augmentation import darken, random_part, to_linear, to_srgb
+from sgllie.training.photographs import Seen, digest_of
+from sgllie.training.sampling import order, sample, stack, steps_per_epoch, training_example, validation_example
+from sgllie.training.settings import DarkeningSettings, ImageSettings, TrainSettings, ValidationSettings
 
 
 def settings(**changes) -> TrainSettings:

@@ -9,8 +9,10 @@ import torch
 
 from sgllie import weights as weights_module
 from sgllie.model import EnhancementModel, FactorNetwork, network_from
-from sgllie.train_run import RunFolder, best_epoch
-from sgllie.train_settings import (
+from sgllie.training.learner import Batch, CollapseError, Learner, Objective, learning_rate
+from sgllie.training.loop import TrainingLoop
+from sgllie.training.run import RunFolder, best_epoch
+from sgllie.training.settings import (
     GuideSettings,
     LossSettings,
     NetworkSettings,
@@ -18,9 +20,7 @@ from sgllie.train_settings import (
     TrainSettings,
     ValidationSettings,
 )
-from sgllie.training import Batch, CollapseError, Learner, Objective, learning_rate
-from sgllie.training_loop import TrainingLoop
-from sgllie.validation import collapse, examine, merge
+from sgllie.training.validation import collapse, examine, merge
 
 
 def settings(**changes) -> TrainSettings:

@@ -23,13 +23,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sgllie import Enhancer
-from sgllie.ahead import ahead
 from sgllie.metrics.flicker import measure_flicker
-from sgllie.segments import Span, cut, join, output_name, pixel_format
-from sgllie.smoothing import Smoother
 from sgllie.storage import UsageError
-from sgllie.video import Encoding, enhance_segment, enhance_video
-from sgllie.video_reader import VideoError, VideoReader
+from sgllie.video.ahead import ahead
+from sgllie.video.clip import Encoding, enhance_segment, enhance_video
+from sgllie.video.reader import VideoError, VideoReader
+from sgllie.video.segments import Span, cut, join, output_name, pixel_format
+from sgllie.video.smoothing import Smoother
 
 LOSSLESS = Encoding("ffv1")
 FAST = Encoding(preset="ultrafast", threads=1)

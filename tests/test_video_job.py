@@ -17,10 +17,10 @@ from sgllie import Enhancer
 from sgllie.corpus import part_name
 from sgllie.journal import Journal
 from sgllie.storage import StorageError, UsageError, open_storage
-from sgllie.video import Encoding, enhance_video
-from sgllie.video_pipeline import MOST_ATTEMPTS, VideoPipeline
-from sgllie.video_run import VideoRun, finish, prepare
-from sgllie.video_settings import VideoSettings
+from sgllie.video.clip import Encoding, enhance_video
+from sgllie.video.pipeline import MOST_ATTEMPTS, VideoPipeline
+from sgllie.video.run import VideoRun, finish, prepare
+from sgllie.video.settings import VideoSettings
 
 QUICK = {"preset": "ultrafast", "threads": 1, "device": "cpu"}
 

@@ -19,7 +19,7 @@ from sgllie.progress import display, duration
 from sgllie.run import Run, count, finish, prepare
 from sgllie.settings import EnhanceSettings, failures_allowed
 from sgllie.storage import StorageError
-from sgllie.video_settings import VideoSettings
+from sgllie.video.settings import VideoSettings
 
 POLL_SECONDS = 0.25
 REPORT_SECONDS = 0.5

@@ -20,16 +20,16 @@ from ray.data import DataContext, Dataset, Datasource, ReadTask, TaskPoolStrateg
 from ray.data.block import Block, BlockAccessor, BlockMetadata
 from ray.exceptions import OutOfMemoryError, WorkerCrashedError
 
-from sgllie import photographs
-from sgllie.augmentation import Pixels
 from sgllie.listing import Listing
-from sgllie.photographs import Seen
 from sgllie.progress import display
 from sgllie.run import output_uri
-from sgllie.sampling import Numbers, Sampling, order, sample, stack, steps_per_epoch, training_example
 from sgllie.storage import Storage, StorageError, UsageError, open_storage
-from sgllie.train_run import RunFolder
-from sgllie.train_settings import TrainSettings
+from sgllie.training import photographs
+from sgllie.training.augmentation import Pixels
+from sgllie.training.photographs import Seen
+from sgllie.training.run import RunFolder
+from sgllie.training.sampling import Numbers, Sampling, order, sample, stack, steps_per_epoch, training_example
+from sgllie.training.settings import TrainSettings
 
 CHUNK = 64
 """Photographs of one task of the first look, and of one object in the object store."""

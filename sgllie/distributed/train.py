@@ -20,16 +20,16 @@ from torch import Tensor
 
 from sgllie.distributed.cluster import beside_driver, cluster
 from sgllie.distributed.ingest import Corpus, Source, list_photographs, open_corpus, training_stream
-from sgllie.guide import build_guide
-from sgllie.photographs import digest_of
 from sgllie.run import output_uri
-from sgllie.sampling import stack, validation_example
 from sgllie.storage import UsageError
-from sgllie.train_progress import say, training_display
-from sgllie.train_run import Row, RunFolder, begin_or_resume, refuse_differences
-from sgllie.train_settings import TrainSettings
-from sgllie.training import Batch, CollapseError, Learner, initial_network
-from sgllie.training_loop import TrainingLoop
+from sgllie.training.guide import build_guide
+from sgllie.training.learner import Batch, CollapseError, Learner, initial_network
+from sgllie.training.loop import TrainingLoop
+from sgllie.training.photographs import digest_of
+from sgllie.training.progress import say, training_display
+from sgllie.training.run import Row, RunFolder, begin_or_resume, refuse_differences
+from sgllie.training.sampling import stack, validation_example
+from sgllie.training.settings import TrainSettings
 
 POLL_SECONDS = 0.5
 BAD_NAMED = 20

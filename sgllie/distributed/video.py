@@ -22,10 +22,10 @@ from sgllie.distributed.enhance import (
 from sgllie.progress import duration
 from sgllie.settings import failures_allowed
 from sgllie.storage import StorageError
-from sgllie.video_corpus import Segment
-from sgllie.video_progress import display
-from sgllie.video_run import VideoRun, count, finish, prepare
-from sgllie.video_settings import VideoSettings
+from sgllie.video.corpus import Segment
+from sgllie.video.progress import display
+from sgllie.video.run import VideoRun, count, finish, prepare
+from sgllie.video.settings import VideoSettings
 
 COUNT_SECONDS = 5.0
 """Between two looks at how many videos have failed."""
@@ -63,7 +63,7 @@ class SegmentWorker:
     ) -> None:
         import cv2
 
-        from sgllie.video_pipeline import VideoPipeline
+        from sgllie.video.pipeline import VideoPipeline
 
         cv2.setNumThreads(1)  # decoding, enhancement and encoding are the parallel ones
         self.board = board

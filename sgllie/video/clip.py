@@ -1,7 +1,7 @@
 """One video, or one segment of it, from file to file: decode, enhance without flicker, encode.
 
     from sgllie import Enhancer
-    from sgllie.video import enhance_video
+    from sgllie.video.clip import enhance_video
 
     enhance_video("dark.mp4", "bright.mp4", Enhancer.load())
 
@@ -15,14 +15,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO, NamedTuple
 
-from sgllie.ahead import ahead
 from sgllie.enhancer import Enhancer
 from sgllie.metrics.brightness import brightness
-from sgllie.segments import CONTAINERS, SegmentWriter, Span, join
-from sgllie.smoothing import Smoother
 from sgllie.storage import UsageError
-from sgllie.video_reader import Picture, VideoError, VideoReader, refuse_hdr
-from sgllie.video_settings import Codec
+from sgllie.video.ahead import ahead
+from sgllie.video.reader import Picture, VideoError, VideoReader, refuse_hdr
+from sgllie.video.segments import CONTAINERS, SegmentWriter, Span, join
+from sgllie.video.settings import Codec
+from sgllie.video.smoothing import Smoother
 
 BATCH = 4
 """Frames that go through the network together."""

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from sgllie.corpus import MANIFEST, Row, from_parquet, to_parquet
 from sgllie.storage import LocalStorage, Storage
-from sgllie.video import FrameRow
+from sgllie.video.clip import FrameRow
 
 SEGMENT_TABLE = "segments.parquet"
 ENCODED = f"{LocalStorage.SCRATCH}/encoded"

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from sgllie import training_record
-from sgllie.train_run import Checkpoint, Row, RunFolder
-from sgllie.training import Batch, CollapseError, Learner
-from sgllie.training_record import TRAINING, VALIDATION
-from sgllie.validation import collapse, examine, merge, to_pixels
+from sgllie.training import record
+from sgllie.training.learner import Batch, CollapseError, Learner
+from sgllie.training.record import TRAINING, VALIDATION
+from sgllie.training.run import Checkpoint, Row, RunFolder
+from sgllie.training.validation import collapse, examine, merge, to_pixels
 
 CURVES_SECONDS = 30.0
 """Between two drawings of all curves, each of which takes about a second; the last epoch is always drawn."""
@@ -117,7 +117,7 @@ class TrainingLoop:
             before += list(to_pixels(batch.images))
             after += list(pixels)
         everyone = [finding for found in self.gather(findings) for finding in found]
-        shown = training_record.pictures([before[:PICTURES], after[:PICTURES]]) if self.rank == 0 else b""
+        shown = record.pictures([before[:PICTURES], after[:PICTURES]]) if self.rank == 0 else b""
         return merge(everyone), shown
 
     def _record(self, steps: list[Row], shown: bytes) -> None:
@@ -134,10 +134,10 @@ class TrainingLoop:
         scalars.append((self.learner.steps, {k: v for k, v in measured.items() if k.startswith(VALIDATION)}))
         write = self.run.storage.write
         write(f"samples/epoch-{self.epoch:05d}.png", shown)
-        write(f"events/{training_record.events_name(self.epoch)}", training_record.events(scalars))
-        write("metrics.csv", training_record.table(self.history))
+        write(f"events/{record.events_name(self.epoch)}", record.events(scalars))
+        write("metrics.csv", record.table(self.history))
         if self.epoch == self.settings.epochs or time.monotonic() - self.drawn > CURVES_SECONDS:
-            write("curves.png", training_record.curves(self.history))
+            write("curves.png", record.curves(self.history))
             self.drawn = time.monotonic()
 
     def _save(self) -> None:

@@ -17,12 +17,12 @@ from sgllie import weights
 from sgllie.corpus import MANIFEST, RUN, SEGMENTS, STATS, SUCCESS, Row, part_name, parts, read_manifest, read_rows
 from sgllie.plan import Plan, make_plan
 from sgllie.run import Images, begin, describe, read_json, refuse_differences
-from sgllie.segments import CONTAINERS, Span, cut, output_name
 from sgllie.storage import LocalStorage, Storage, StorageError, UsageError, open_storage, split_uri
-from sgllie.video import WHOLE
-from sgllie.video_corpus import SEGMENT_TABLE, Segment, read_segments, segments_bytes
-from sgllie.video_reader import EXTENSIONS, VideoError, VideoReader
-from sgllie.video_settings import VideoSettings
+from sgllie.video.clip import WHOLE
+from sgllie.video.corpus import SEGMENT_TABLE, Segment, read_segments, segments_bytes
+from sgllie.video.reader import EXTENSIONS, VideoError, VideoReader
+from sgllie.video.segments import CONTAINERS, Span, cut, output_name
+from sgllie.video.settings import VideoSettings
 
 LISTED_TOGETHER = 1000
 """Videos in one part of the manifest, at most."""

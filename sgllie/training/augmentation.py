@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sgllie.train_settings import DarkeningSettings, ImageSettings
+from sgllie.training.settings import DarkeningSettings, ImageSettings
 
 Pixels = NDArray[np.uint8]
 Light = NDArray[np.floating]

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from sgllie.progress import LOG_SECONDS, duration
-from sgllie.video_corpus import Segment
+from sgllie.video.corpus import Segment
 
 
 class VideoDisplay(Protocol):

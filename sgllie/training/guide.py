@@ -24,7 +24,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.transforms.v2.functional import normalize
 
 from sgllie.storage import UsageError
-from sgllie.train_settings import GuideName
+from sgllie.training.settings import GuideName
 
 GUIDES: tuple[GuideName, ...] = get_args(GuideName)
 

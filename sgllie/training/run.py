@@ -24,7 +24,7 @@ from safetensors.numpy import save as write_tensors
 from sgllie import weights
 from sgllie.run import output_uri, read_json, version
 from sgllie.storage import LocalStorage, Storage, UsageError, open_storage
-from sgllie.train_settings import TrainSettings
+from sgllie.training.settings import TrainSettings
 from sgllie.weights import Weights
 
 RUN, SUCCESS, CHECKPOINTS = "run.json", "_SUCCESS", "checkpoints"

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sgllie.augmentation import Pixels, darken, random_part
-from sgllie.photographs import Seen
 from sgllie.storage import UsageError
-from sgllie.train_settings import DarkeningSettings, TrainSettings
+from sgllie.training.augmentation import Pixels, darken, random_part
+from sgllie.training.photographs import Seen
+from sgllie.training.settings import DarkeningSettings, TrainSettings
 
 BRIGHTEST = 0.9
 """Photographs with a higher mean are overexposed: nothing to learn from."""

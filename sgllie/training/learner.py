@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sgllie import weights as weights_module
-from sgllie.guide import build_guide
-from sgllie.losses import ColourConstancy, ExposureControl, FocalLoss, SpatialConsistency, TotalVariation
 from sgllie.model import EnhancementModel, FactorNetwork
 from sgllie.storage import UsageError
-from sgllie.train_settings import LossSettings, OptimiserSettings, TrainSettings
+from sgllie.training.guide import build_guide
+from sgllie.training.losses import ColourConstancy, ExposureControl, FocalLoss, SpatialConsistency, TotalVariation
+from sgllie.training.settings import LossSettings, OptimiserSettings, TrainSettings
 from sgllie.weights import Weights
 
 

@@ -12,8 +12,8 @@ from typing import Any, BinaryIO, NamedTuple
 import av
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
-from sgllie.video_reader import Colour, Picture, VideoError, VideoInfo, VideoReader, reason
-from sgllie.video_settings import Codec
+from sgllie.video.reader import Colour, Picture, VideoError, VideoInfo, VideoReader, reason
+from sgllie.video.settings import Codec
 
 ENCODERS: dict[Codec, str] = {"h264": "libx264", "h265": "libx265", "ffv1": "ffv1"}
 DEPTHS: dict[Codec, tuple[int, ...]] = {"h264": (8, 10), "h265": (8, 10, 12), "ffv1": (8, 10, 12, 14, 16)}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sgllie.metrics import niqe
 from sgllie.model import EnhancementModel
-from sgllie.training import Batch, Objective
+from sgllie.training.learner import Batch, Objective
 
 CONSTANT = 1e-4
 """A factor map that varies by less than this, over places and photographs, is one exposure rule for all of them."""

@@ -16,11 +16,9 @@ from typing import Any
 from sgllie.corpus import FRAMES, SEGMENTS, STATS, VIDEOS, Row, part_name, read_rows
 from sgllie.enhancer import Enhancer
 from sgllie.journal import Journal
-from sgllie.segments import Span, join, output_name
-from sgllie.smoothing import Smoother
 from sgllie.storage import NameRefusedError, StorageError, open_storage
-from sgllie.video import Encoding, FrameRow, enhance_segment
-from sgllie.video_corpus import (
+from sgllie.video.clip import Encoding, FrameRow, enhance_segment
+from sgllie.video.corpus import (
     SEGMENTS_SCHEMA,
     VIDEOS_SCHEMA,
     Segment,
@@ -29,8 +27,10 @@ from sgllie.video_corpus import (
     read_segments,
     row_bytes,
 )
-from sgllie.video_reader import VideoError, VideoReader, refuse_hdr
-from sgllie.video_settings import VideoSettings
+from sgllie.video.reader import VideoError, VideoReader, refuse_hdr
+from sgllie.video.segments import Span, join, output_name
+from sgllie.video.settings import VideoSettings
+from sgllie.video.smoothing import Smoother
 
 MOST_ATTEMPTS = 5
 """A segment that was begun so often, and never came to an end, is given up."""
