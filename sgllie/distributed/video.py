@@ -9,15 +9,15 @@ import ray
 
 from sgllie.corpus import STATS, VIDEOS
 from sgllie.distributed.cluster import beside_driver, cluster
-from sgllie.distributed.enhance import (
+from sgllie.distributed.shards import (
     OK,
-    POLL_SECONDS,
     REPORT_SECONDS,
     STOPPED,
     WITH_FAILURES,
-    Shards,
+    run_batch,
     say,
     shard_dataset,
+    watch,
 )
 from sgllie.progress import duration
 from sgllie.settings import failures_allowed
@@ -71,15 +71,8 @@ class SegmentWorker:
         self.pipeline = VideoPipeline(settings, root, run, target, self.report)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
-        """Run the segments of a batch; a storage that fails is an answer, since Ray would try an exception again."""
-        errors = []
-        for shard in batch["shard"].tolist():
-            try:
-                self.pipeline.run(shard)
-                errors.append("")
-            except StorageError as error:
-                errors.append(str(error))
-        return {"shard": batch["shard"], "error": errors}
+        """Run the segments of a batch."""
+        return run_batch(batch, self.pipeline.run)
 
     def report(self, segment: Segment, done: int) -> None:
         """Tell the board now and then."""
@@ -120,26 +113,24 @@ def video(settings: VideoSettings) -> int:
 
 def work(run: VideoRun) -> str | None:
     """Run the segments that are left; the reason, if the job was stopped before the end."""
-    allowed = failures_allowed(run.settings.max_failures, run.plan.images)
+    limit = run.settings.max_failures
+    allowed = failures_allowed(limit, run.plan.images)
     board = beside_driver(FrameBoard)
-    arguments = (run.root, run.output.uri, run.target, board)
-    shards = Shards(shard_dataset(SegmentWorker, run.settings, run.shards, *arguments))
-    shards.start()
     counted = time.monotonic()
-    try:
-        with display([run.segments[shard] for shard in run.shards]) as shown:
-            while shards.is_alive():
-                shards.join(POLL_SECONDS)
-                shown.update(ray.get(board.read.remote()))
-                if run.settings.max_failures is not None and time.monotonic() - counted > COUNT_SECONDS:
-                    counted = time.monotonic()
-                    failed = count(run.output)["failed"]
-                    if failed > allowed:
-                        limit = run.settings.max_failures
-                        return f"{failed} videos have failed, more than --max-failures {limit} allows"
-    except KeyboardInterrupt:
-        return "interrupted"
-    return shards.error
+    with display([run.segments[shard] for shard in run.shards]) as shown:
+
+        def look() -> str | None:
+            nonlocal counted
+            shown.update(ray.get(board.read.remote()))
+            if limit is not None and time.monotonic() - counted > COUNT_SECONDS:
+                counted = time.monotonic()
+                failed = count(run.output)["failed"]
+                if failed > allowed:
+                    return f"{failed} videos have failed, more than --max-failures {limit} allows"
+            return None
+
+        arguments = (run.root, run.output.uri, run.target, board)
+        return watch(shard_dataset(SegmentWorker, run.settings, run.shards, *arguments), look)
 
 
 def opening(run: VideoRun) -> str:

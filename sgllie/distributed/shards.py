@@ -1,0 +1,234 @@
+"""Shards over a pool of Ray Data actors: what all jobs that work through a manifest have in common."""
+
+import dataclasses
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import ray
+from ray.data import ActorPoolStrategy, DataContext
+
+from sgllie.corpus import Row
+from sgllie.distributed.cluster import beside_driver, total
+from sgllie.memory import keep_freed_memory
+from sgllie.progress import display
+from sgllie.settings import failures_allowed
+from sgllie.storage import S3Options, StorageError
+
+POLL_SECONDS = 0.25
+REPORT_SECONDS = 0.5
+OK, STOPPED, WITH_FAILURES = 0, 1, 3
+
+
+class PoolSettings(Protocol):
+    """What the settings of a job say about its pool of workers."""
+
+    @property
+    def device(self) -> Any:
+        """`auto`, `cpu` or `cuda`."""
+
+    @property
+    def num_actors(self) -> int | None:
+        """Workers; None for one on each processor."""
+
+    @property
+    def s3(self) -> S3Options:
+        """How to reach S3."""
+
+
+class Pipeline(Protocol):
+    """Brings one shard after another to its commit."""
+
+    def run(self, shard: int) -> None:
+        """Do all of a shard; StorageError where the job must stop."""
+
+
+@ray.remote(num_cpus=0)
+class Scoreboard:
+    """Collects from all workers how many images of each shard are done; a shard run again replaces its count."""
+
+    def __init__(self) -> None:
+        self.shards: dict[int, tuple[int, int]] = {}
+
+    def set(self, shard: int, done: int, failed: int) -> None:
+        """Note the state of a shard."""
+        self.shards[shard] = (done, failed)
+
+    def read(self) -> tuple[int, int]:
+        """Images done and images failed."""
+        return sum(done for done, _ in self.shards.values()), sum(failed for _, failed in self.shards.values())
+
+
+class ShardWorker:
+    """One actor of the pool: holds a pipeline, and runs the shards that Ray Data hands to it.
+
+    Args:
+        settings: of the job, with their device resolved.
+        scoreboard: told of every image.
+        make_pipeline: called with the settings, the other arguments, and what is to be called with each finished row.
+        arguments: of the pipeline.
+    """
+
+    def __init__(self, settings: Any, scoreboard: Any, make_pipeline: Callable[..., Pipeline], *arguments: Any) -> None:
+        import cv2
+
+        keep_freed_memory()
+        cv2.setNumThreads(1)  # the pipeline's own threads are the parallel ones
+        self.scoreboard = scoreboard
+        self.pipeline = make_pipeline(settings, *arguments, self.report)
+        self.shard = self.done = self.failed = 0
+        self.reported = 0.0
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
+        """Run the shards of a batch."""
+        return run_batch(batch, self.run)
+
+    def run(self, shard: int) -> None:
+        """Run one shard, and count its images."""
+        self.shard, self.done, self.failed = shard, 0, 0
+        try:
+            self.pipeline.run(shard)
+        finally:
+            self.send()
+
+    def report(self, row: Row) -> None:
+        """Count a finished image, and tell the scoreboard now and then."""
+        self.done += 1
+        self.failed += row["status"] == "failed"
+        if time.monotonic() - self.reported > REPORT_SECONDS:
+            self.send()
+
+    def send(self) -> None:
+        """Tell the scoreboard."""
+        self.scoreboard.set.remote(self.shard, self.done, self.failed)
+        self.reported = time.monotonic()
+
+
+def run_batch(batch: dict[str, np.ndarray], run: Callable[[int], None]) -> dict[str, Any]:
+    """Run the shards of a batch; a storage that fails is an answer, since Ray would try an exception again."""
+    errors = []
+    for shard in batch["shard"].tolist():
+        try:
+            run(shard)
+            errors.append("")
+        except StorageError as error:
+            errors.append(str(error))
+    return {"shard": batch["shard"], "error": errors}
+
+
+def shard_dataset(worker: type, settings: PoolSettings, shards: list[int], *arguments: Any) -> ray.data.Dataset:
+    """The lazy dataset whose rows are the results of shards, in this order.
+
+    Actors of the class `worker` are made with the settings, their device resolved, and the other arguments.
+    """
+    device = settings.device if settings.device != "auto" else ("cuda" if total("GPU") else "cpu")
+    resources: dict[str, Any] = {"num_gpus": 1} if device == "cuda" else {"num_cpus": 1}
+    workers = settings.num_actors or total("GPU" if device == "cuda" else "CPU")
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_no_progress_timeout_s = -1  # a shard of large images may take longer than any limit set here
+    # Ray Data restarts a dead actor and runs its shard again, without a limit; the shard's journal is what ends a
+    # vicious circle.
+    items = [{"shard": shard} for shard in shards]
+    return ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+        worker,
+        fn_constructor_args=(dataclasses.replace(settings, device=device), *arguments),  # type: ignore[type-var]
+        batch_size=1,
+        compute=ActorPoolStrategy(size=min(workers, len(items)), max_tasks_in_flight_per_actor=2),
+        **resources,
+    )
+
+
+class Shards(threading.Thread):
+    """Runs all shards on the cluster. Beside the main thread, so that this one can draw, count and be interrupted."""
+
+    def __init__(self, dataset: ray.data.Dataset) -> None:
+        super().__init__(daemon=True)
+        self.dataset = dataset
+        self.error: str | None = None
+
+    def run(self) -> None:
+        """Consume the results until the end or the first error."""
+        try:
+            for result in self.dataset.iter_rows():
+                if result["error"]:
+                    self.error = result["error"]
+                    return
+        except Exception as error:
+            self.error = f"the cluster gave up: {first_line(error)}"
+
+
+def watch(dataset: ray.data.Dataset, look: Callable[[], str | None]) -> str | None:
+    """Run all shards and `look` a few times a second; the reason, if the job was stopped before the end.
+
+    `look` draws and counts, and gives a reason where the job must stop.
+    """
+    shards = Shards(dataset)
+    shards.start()
+    try:
+        while shards.is_alive():
+            shards.join(POLL_SECONDS)
+            if reason := look():
+                return reason
+    except KeyboardInterrupt:
+        return "interrupted"
+    return shards.error
+
+
+class Tally(NamedTuple):
+    """What a job counts.
+
+    Attributes:
+        remaining: images that are to be done now.
+        images: all images of the job.
+        failed: images that have failed in an earlier run of it.
+        limit: `--max-failures`.
+    """
+
+    remaining: int
+    images: int
+    failed: int
+    limit: str | None
+
+
+def run_shards(
+    settings: PoolSettings,
+    shards: Iterable[int],
+    tally: Tally,
+    make_pipeline: Callable[..., Pipeline],
+    *arguments: Any,
+) -> str | None:
+    """Run shards over the pool, counting images; the reason, if the job was stopped before the end.
+
+    For `make_pipeline` and the arguments see `ShardWorker`.
+    """
+    allowed = failures_allowed(tally.limit, tally.images)
+    scoreboard = beside_driver(Scoreboard)
+    # Large shards first, small ones last: see corpus.cut.
+    order = sorted(shards, reverse=True)
+    with display(tally.remaining, "images") as shown:
+
+        def look() -> str | None:
+            done, failed = ray.get(scoreboard.read.remote())
+            shown.update(done, failed)
+            if tally.failed + failed > allowed:
+                return f"{tally.failed + failed} images have failed, more than --max-failures {tally.limit} allows"
+            return None
+
+        return watch(shard_dataset(ShardWorker, settings, order, scoreboard, make_pipeline, *arguments), look)
+
+
+def first_line(error: Exception) -> str:
+    """The last cause of a Ray error in one line."""
+    text = str(error).strip().splitlines()
+    return text[-1] if text else type(error).__name__
+
+
+def say(text: str) -> None:
+    """Print, at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
