@@ -8,7 +8,7 @@ The Arrow schemas stand here, those of video in video/corpus.py, and nowhere els
 
 import io
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -66,6 +66,17 @@ STATS_SCHEMA = pa.schema(
 Row = dict[str, Any]
 
 
+class Sized(Protocol):
+    """What is cut into shards: an `Entry`, or what another job has in its place."""
+
+    @property
+    def size(self) -> int | None:
+        """Bytes, if they are known."""
+
+
+Item = TypeVar("Item", bound=Sized)
+
+
 def part_name(shard: int) -> str:
     """`part-00042.parquet`; the same in the manifest and in the statistics."""
     return f"part-{shard:05d}.parquet"
@@ -77,13 +88,13 @@ def parts(entries: Iterable[Entry]) -> set[int]:
     return {int(name[5:-8]) for name in names if name.startswith("part-") and name.endswith(".parquet")}
 
 
-def cut(entries: Iterable[Entry], shard_images: int) -> Iterator[list[Entry]]:
+def cut(entries: Iterable[Item], shard_images: int) -> Iterator[list[Item]]:
     """Cut a listing into shards of at most `shard_images` images and about SHARD_BYTES.
 
     A shard holds at most a sixteenth of what comes before it. Shards are run last one first, so that those left for the
     end are small and all workers finish together (guided self-scheduling, Polychronopoulos and Kuck 1987).
     """
-    shard: list[Entry] = []
+    shard: list[Item] = []
     size = 0
     for listed, entry in enumerate(entries, start=1):
         shard.append(entry)
@@ -95,10 +106,10 @@ def cut(entries: Iterable[Entry], shard_images: int) -> Iterator[list[Entry]]:
         yield shard
 
 
-def manifest_bytes(shard: Iterable[Entry]) -> bytes:
+def manifest_bytes(shard: Iterable[tuple[Any, ...]], schema: pa.Schema = MANIFEST_SCHEMA) -> bytes:
     """The Parquet file of one shard's images."""
     columns = zip(*shard, strict=True)
-    return to_parquet(pa.table(dict(zip(MANIFEST_SCHEMA.names, columns, strict=True)), MANIFEST_SCHEMA))
+    return to_parquet(pa.table(dict(zip(schema.names, columns, strict=True)), schema))
 
 
 def read_manifest(storage: Storage, shard: int) -> list[Entry]:
@@ -107,9 +118,9 @@ def read_manifest(storage: Storage, shard: int) -> list[Entry]:
     return [Entry(**row) for row in table.to_pylist()]
 
 
-def stats_bytes(rows: list[Row]) -> bytes:
+def stats_bytes(rows: list[Row], schema: pa.Schema = STATS_SCHEMA) -> bytes:
     """The Parquet file of these rows, in the order of their paths."""
-    return to_parquet(pa.Table.from_pylist(sorted(rows, key=lambda row: row["path"]), STATS_SCHEMA))
+    return to_parquet(pa.Table.from_pylist(sorted(rows, key=lambda row: row["path"]), schema))
 
 
 def read_rows(storage: Storage, path: str) -> list[Row]:

@@ -9,7 +9,9 @@ the process. All of it is removed when the shard is committed.
 
 import time
 
-from sgllie.corpus import Row, read_rows, stats_bytes
+import pyarrow as pa
+
+from sgllie.corpus import STATS_SCHEMA, Row, read_rows, stats_bytes
 from sgllie.storage import LocalStorage, Storage
 
 FLUSH_SECONDS = 2.0
@@ -24,8 +26,9 @@ class Journal:
         rows: those of earlier attempts and of this one.
     """
 
-    def __init__(self, output: Storage, shard: int) -> None:
+    def __init__(self, output: Storage, shard: int, schema: pa.Schema = STATS_SCHEMA) -> None:
         self._output = output
+        self._schema = schema
         self._folder = f"{LocalStorage.SCRATCH}/shard-{shard:05d}"
         self.rows: list[Row] = []
         self._unsaved: list[Row] = []
@@ -57,7 +60,7 @@ class Journal:
         """Save the rows that are not yet."""
         if self._unsaved:
             name = f"{self._folder}/rows-{self.attempt}-{self._saved_parts}.parquet"
-            self._output.write(name, stats_bytes(self._unsaved))
+            self._output.write(name, stats_bytes(self._unsaved, self._schema))
             self._unsaved = []
             self._saved_parts += 1
         self._saved_at = time.monotonic()
