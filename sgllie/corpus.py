@@ -55,6 +55,7 @@ STATS_SCHEMA = pa.schema(
         ("enhance_ms", pa.float32()),
         ("encode_ms", pa.float32()),
         ("write_ms", pa.float32()),
+        ("retries", pa.int16()),
         ("finished", pa.timestamp("ms")),
         ("shard", pa.int32()),
         ("attempt", pa.int16()),

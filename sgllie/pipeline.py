@@ -13,8 +13,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 
 from sgllie.corpus import IMAGES, STATS, Row, part_name, read_manifest, read_rows, stats_bytes
-from sgllie.isolation import IsolatedTreatment, make_enhancer
+from sgllie.isolation import IsolatedTreatment
 from sgllie.journal import Journal
+from sgllie.methods import make_method
 from sgllie.settings import EnhanceSettings
 from sgllie.storage import Entry, NameRefusedError, StorageError, open_storage
 from sgllie.treatment import Treated, Treatment, failed
@@ -40,7 +41,7 @@ class ShardPipeline:
         self.source = open_storage(root, settings.s3)
         self.output = open_storage(settings.output, settings.s3)
         self.report = report
-        self.treatment = Treatment(settings, make_enhancer(settings))
+        self.treatment = Treatment(settings, make_method(settings))
         kind = "s3" if root.startswith("s3://") or settings.output.startswith("s3://") else "local"
         self.width = settings.threads + WAITING_THREADS[kind]
         self.pool = ThreadPoolExecutor(self.width)
@@ -87,12 +88,18 @@ class ShardPipeline:
         under_way: set[Future[Row]] = set()
         while True:
             for entry in itertools.islice(waiting, 2 * self.width - len(under_way)):
-                under_way.add(self.pool.submit(self._carry, entry, treat))
+                under_way.add(self.pool.submit(self._counted, entry, treat))
             if not under_way:
                 return
             finished, under_way = wait(under_way, return_when=FIRST_COMPLETED)
             for future in finished:
                 yield future.result()
+
+    def _counted(self, entry: Entry, treat: Callable[[str, bytes], Treated]) -> Row:
+        """One image all the way, and how many requests had to be repeated for it, all of them made by this thread."""
+        before = self.source.retries + self.output.retries
+        row = self._carry(entry, treat)
+        return row | {"retries": self.source.retries + self.output.retries - before}
 
     def _carry(self, entry: Entry, treat: Callable[[str, bytes], Treated]) -> Row:
         """One image all the way."""

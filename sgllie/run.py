@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from sgllie import weights
 from sgllie.corpus import (
     FRAMES,
     IMAGES,
@@ -33,6 +32,7 @@ from sgllie.corpus import (
 )
 from sgllie.images import EXTENSIONS, output_name
 from sgllie.listing import Listing
+from sgllie.methods import describe_weights
 from sgllie.plan import Plan, make_plan
 from sgllie.settings import EnhanceSettings
 from sgllie.storage import Entry, LocalStorage, Storage, StorageError, UsageError, open_storage
@@ -87,13 +87,13 @@ def prepare(settings: EnhanceSettings) -> Run:
         UsageError: there is nothing to do, or the output holds something else.
     """
     output = open_storage(settings.output, settings.s3)
-    found = weights.load(settings.weights, settings.s3)
+    weights = describe_weights(settings)
     in_the_way = read_json(output, RUN)
     earlier = None if settings.overwrite else in_the_way
     with TemporaryDirectory(prefix="sgllie-") as scratch:
         images = Images(settings)
         plan = planned(images, settings, Path(scratch))
-        run_json = describe(settings, images, plan, found)
+        run_json = describe(settings, images, plan, weights)
         if earlier:
             refuse_differences(earlier, run_json, settings.output)
         elif settings.retry_failed:
@@ -160,7 +160,7 @@ def refuse_strangers(output: Storage) -> None:
 
 
 def describe(
-    settings: EnhanceSettings | VideoSettings, images: Images, plan: Plan, found: weights.Weights
+    settings: EnhanceSettings | VideoSettings, images: Images, plan: Plan, weights: dict[str, Any] | None
 ) -> dict[str, Any]:
     """What run.json says."""
     return {
@@ -173,12 +173,7 @@ def describe(
             "ignored": images.listing.ignored,
             "ignored_examples": images.listing.ignored_examples,
         },
-        "weights": {
-            "name": settings.weights,
-            "fingerprint": found.fingerprint,
-            "architecture": found.architecture,
-            "conv_type": found.conv_type,
-        },
+        "weights": weights,
         "outcome": settings.outcome,
         "settings": dataclasses.asdict(settings),
         "shards": plan.shards,
@@ -198,8 +193,10 @@ def version(package: str) -> str | None:
 def refuse_differences(earlier: dict[str, Any], now: dict[str, Any], output: str) -> None:
     """Raise UsageError unless the present command does what the earlier one began."""
     changes = []
-    if earlier["weights"]["fingerprint"] != now["weights"]["fingerprint"]:
-        changes.append(f"the weights ({earlier['weights']['name']} then, {now['weights']['name']} now)")
+    before, after = earlier["weights"], now["weights"]
+    # Where only one of them is, the methods differ, and that is said below.
+    if before and after and before["fingerprint"] != after["fingerprint"]:
+        changes.append(f"the weights ({before['name']} then, {after['name']} now)")
     for name, value in now["outcome"].items():
         then = earlier["outcome"].get(name)
         if then != value and name != "weights":
@@ -265,7 +262,7 @@ def count(output: Storage) -> dict[str, Any]:
     """The totals over all rows of statistics, a file at a time."""
     status: Counter[str] = Counter()
     errors: Counter[str] = Counter()
-    bytes_in = bytes_out = 0
+    bytes_in = bytes_out = retries = 0
     brightness = np.zeros(2)
     for shard in sorted(parts(output.list(STATS))):
         table = stats_table(output, shard)
@@ -274,6 +271,7 @@ def count(output: Storage) -> dict[str, Any]:
                 counter[counted["values"]] += counted["counts"]
         bytes_in += pc.sum(table["bytes_in"]).as_py() or 0
         bytes_out += pc.sum(table["bytes_out"]).as_py() or 0
+        retries += pc.sum(table["retries"]).as_py() or 0
         for k, side in enumerate(("in", "out")):
             brightness[k] += (
                 pc.sum(table[f"luminance_mean_{side}"].filter(pc.not_equal(table["status"], "failed"))).as_py() or 0
@@ -287,6 +285,7 @@ def count(output: Storage) -> dict[str, Any]:
         "errors": dict(errors.most_common()),
         "bytes_in": bytes_in,
         "bytes_out": bytes_out,
+        "retries": retries,
         "luminance_mean_in": round(float(bright[0]), 4),
         "luminance_mean_out": round(float(bright[1]), 4),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),

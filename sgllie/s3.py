@@ -35,12 +35,16 @@ class S3Storage:
             raise UsageError(f"{uri}: the name of the bucket is missing (s3://bucket/prefix)")
         self.uri = f"s3://{self.bucket}/{self.prefix}".rstrip("/")
         self.options = options
-        self.retries = 0
+        self._repeated = threading.local()
         self._connection: s3fs.S3FileSystem | None = None
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return S3Storage, (self.uri, self.options)
+
+    @property
+    def retries(self) -> int:
+        return getattr(self._repeated, "requests", 0)
 
     def list(self, folder: str = "") -> Iterator[Entry]:
         start = self._key(folder).rstrip("/")
@@ -127,7 +131,7 @@ class S3Storage:
             except Exception as error:
                 if attempt == ATTEMPTS or not may_pass(error):
                     raise StorageError(f"{what}: {reason(error)}") from error
-            self.retries += 1
+            self._repeated.requests = self.retries + 1
             # The pause is drawn at random so that many workers do not come back at the same moment.
             time.sleep(random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (attempt - 1))))
             attempt += 1

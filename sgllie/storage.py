@@ -59,7 +59,10 @@ class Storage(Protocol):
     """A root below which objects are listed, read and written; all paths are relative to it, with `/`."""
 
     uri: str
-    retries: int
+
+    @property
+    def retries(self) -> int:
+        """How many requests of the calling thread had to be repeated, since the beginning."""
 
     def list(self, folder: str = "") -> Iterator[Entry]:
         """All objects below a folder of the root, their paths relative to it, in a fixed order, a page at a time."""

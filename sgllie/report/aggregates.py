@@ -47,7 +47,7 @@ class Aggregates:
     Attributes:
         status, errors, formats, nodes: how many images have each.
         retried: images that were finished at a second or later attempt at their shard.
-        bytes_in, bytes_out: of all images.
+        bytes_in, bytes_out, retries: of all images.
         brightness: of each column of brightness, over the images that have an output.
         grid: images by mean brightness before (first axis) and after, in GRID steps of 0..1 each.
         stages: milliseconds of each stage, over the images that went through it.
@@ -61,7 +61,7 @@ class Aggregates:
         self.errors: Counter[str] = Counter()
         self.formats: Counter[str] = Counter()
         self.nodes: Counter[str] = Counter()
-        self.retried = self.bytes_in = self.bytes_out = 0
+        self.retried = self.bytes_in = self.bytes_out = self.retries = 0
         self.brightness = {name: Distribution(bins_of(name)) for side in ("in", "out") for name in columns_of(side)}
         self.grid = np.zeros((GRID, GRID), np.int64)
         self.stages = {stage: Distribution(np.geomspace(1e-3, 1e7, 1001)) for stage in STAGES}
@@ -84,6 +84,7 @@ class Aggregates:
         self.retried += pc.sum(pc.greater(table["attempt"], 1)).as_py() or 0
         self.bytes_in += pc.sum(table["bytes_in"]).as_py() or 0
         self.bytes_out += pc.sum(table["bytes_out"]).as_py() or 0
+        self.retries += pc.sum(table["retries"]).as_py() or 0
         self.timeline.add(table["finished"].drop_null().cast(pa.int64()).to_numpy())
         for stage, distribution in self.stages.items():
             distribution.add(column(table, f"{stage}_ms"))
