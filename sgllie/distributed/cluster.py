@@ -2,11 +2,13 @@
 
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import ray
+from ray._private.node import Node
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sgllie.storage import UsageError
@@ -14,37 +16,98 @@ from sgllie.storage import UsageError
 OBJECT_STORE_BYTES = 256 * 2**20
 """For enhancement on a local cluster: no pixels in the object store, only a few bytes for each shard."""
 
+UNUSED_SERVICES = ("start_monitor", "start_log_monitor", "start_api_server")
+"""Processes that Ray starts for every local cluster, and that one of a single job has no use for: the autoscaler, the
+reader of logs (no output of workers is shown), and the dashboard's server, which is there without the dashboard too.
+Each imports Ray anew while the job's own workers want the processors; without them a cluster is there in half the time,
+and gone at once. Ray has no setting for it."""
 
-@contextmanager
-def cluster(address: str | None, object_store_bytes: int | None = OBJECT_STORE_BYTES) -> Iterator[None]:
+
+class Connection:
     """A connection to the cluster at `address`, to that of the submitted job, or to one started here for this job.
 
     A cluster that happens to run on this machine is joined only when asked for (`--address auto`); one that the calling
-    program is connected to already is used, and left as it is. `object_store_bytes` is for one that is started here;
-    None leaves it to Ray, which takes a third of the memory.
+    program is connected to already is used, and left as it is. It is made in the background, so that the program can
+    read and list meanwhile.
+
+        with Connection(address) as connection:
+            connection.begin()
+            ...
+            connection.wait()
+
+    Args:
+        address: of the cluster; None for that of the submitted job, or a local one.
+        object_store_bytes: for one that is started here; None leaves it to Ray, which takes a third of the memory.
     """
-    if ray.is_initialized():
-        yield
-        return
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    try:
+
+    def __init__(self, address: str | None, object_store_bytes: int | None = OBJECT_STORE_BYTES) -> None:
+        self.address = address or os.environ.get("RAY_ADDRESS") or "local"
+        self.object_store_bytes = object_store_bytes
+        self.ours = not ray.is_initialized()
+        self.error: Exception | None = None
+        self.thread: threading.Thread | None = None
+        self.made, self.left = threading.Event(), threading.Event()
+
+    def __enter__(self) -> Self:
+        """Nothing is done before `begin` or `wait`."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the cluster, and end it if it was started here."""
+        self.left.set()
+        if self.thread:
+            self.thread.join()
+
+    def begin(self) -> None:
+        """Connect in the background."""
+        if self.ours and not self.thread:
+            self.thread = threading.Thread(target=self._live)
+            self.thread.start()
+
+    def wait(self) -> None:
+        """Return when connected; UsageError where there is no such cluster."""
+        self.begin()
+        if self.thread:
+            self.made.wait()
+        if self.error:
+            raise UsageError(f"the Ray cluster at {self.address} cannot be reached: {self.error}") from self.error
+
+    def _live(self) -> None:
+        """The thread from start to end: the processes of a local cluster die with the thread that started them."""
+        try:
+            self._connect()
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            self.error = error
+        self.made.set()
+        self.left.wait()
+        ray.shutdown()
+
+    def _connect(self) -> None:
         with quiet_core():
-            if address == "local":
-                ray.init(
-                    "local",
-                    include_dashboard=False,
-                    object_store_memory=object_store_bytes,
-                    logging_level=logging.ERROR,
-                    log_to_driver=False,
-                )
+            if self.address == "local":
+                with few_services():
+                    ray.init(
+                        "local",
+                        include_dashboard=False,
+                        object_store_memory=self.object_store_bytes,
+                        logging_level=logging.ERROR,
+                        log_to_driver=False,
+                    )
             else:
-                ray.init(address, logging_level=logging.ERROR, log_to_driver=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UsageError(f"the Ray cluster at {address} cannot be reached: {error}") from error
+                ray.init(self.address, logging_level=logging.ERROR, log_to_driver=False)
+
+
+@contextmanager
+def few_services() -> Iterator[None]:
+    """Start a local cluster without UNUSED_SERVICES."""
+    started = {name: getattr(Node, name) for name in UNUSED_SERVICES if hasattr(Node, name)}
+    for name in started:
+        setattr(Node, name, lambda self, **_: None)
     try:
         yield
     finally:
-        ray.shutdown()
+        for name, method in started.items():
+            setattr(Node, name, method)
 
 
 @contextmanager

@@ -1,18 +1,14 @@
 """The enhancement job: shards of the manifest over a pool of Ray Data actors, each of which holds the model."""
 
-import logging
 import shlex
-import time
 from collections.abc import Callable
 from typing import Any
 
 from sgllie.corpus import Row
-from sgllie.distributed.cluster import cluster
-from sgllie.distributed.shards import OK, STOPPED, WITH_FAILURES, Pipeline, Tally, run_shards, say
+from sgllie.distributed.shards import Job, Pipeline, Tally, carry_out, run_shards
 from sgllie.progress import duration
 from sgllie.run import Run, count, finish, prepare
 from sgllie.settings import EnhanceSettings
-from sgllie.storage import StorageError
 
 
 def enhance(settings: EnhanceSettings) -> int:
@@ -24,25 +20,7 @@ def enhance(settings: EnhanceSettings) -> int:
     Raises:
         UsageError: the settings cannot be carried out.
     """
-    started = time.monotonic()
-    run = prepare(settings)
-    say(opening(run))
-    if settings.dry_run:
-        return OK
-    if run.shards:
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-        with cluster(settings.address):
-            stopped = work(run)
-        if stopped:
-            say(f"Stopped: {stopped}. What is done is kept; the same command goes on.")
-            return STOPPED
-    try:
-        totals = finish(run)
-    except StorageError as error:
-        say(f"Stopped: {error}.")
-        return STOPPED
-    say(closing(run, totals, time.monotonic() - started))
-    return WITH_FAILURES if totals["failed"] else OK
+    return carry_out(Job(prepare, opening, work, finish, closing), settings)
 
 
 def work(run: Run) -> str | None:
@@ -92,6 +70,8 @@ def closing(run: Run, totals: dict[str, Any], seconds: float) -> str:
     ]
     if not run.shards:
         lines[0] += " All of it was there already."
+    if totals["retries"]:
+        lines.append(f"{totals['retries']:,} requests to S3 had to be repeated.")
     lines.append(f"Images in {output}/images, one row for each in {output}/stats.")
     lines.append(f"See what it did: sgllie report {shlex.quote(output)}")
     return "\n".join(lines)

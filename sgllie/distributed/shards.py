@@ -1,22 +1,25 @@
 """Shards over a pool of Ray Data actors: what all jobs that work through a manifest have in common."""
 
 import dataclasses
+import logging
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import ray
-from ray.data import ActorPoolStrategy, DataContext
 
-from sgllie.corpus import Row
-from sgllie.distributed.cluster import beside_driver, total
+from sgllie.corpus import SUCCESS, Row
+from sgllie.distributed.cluster import Connection, beside_driver, total
 from sgllie.memory import keep_freed_memory
 from sgllie.progress import display
 from sgllie.settings import failures_allowed
-from sgllie.storage import S3Options, StorageError
+from sgllie.storage import S3Options, StorageError, open_storage
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
 
 POLL_SECONDS = 0.25
 REPORT_SECONDS = 0.5
@@ -119,11 +122,14 @@ def run_batch(batch: dict[str, np.ndarray], run: Callable[[int], None]) -> dict[
     return {"shard": batch["shard"], "error": errors}
 
 
-def shard_dataset(worker: type, settings: PoolSettings, shards: list[int], *arguments: Any) -> ray.data.Dataset:
+def shard_dataset(worker: type, settings: PoolSettings, shards: list[int], *arguments: Any) -> "Dataset":
     """The lazy dataset whose rows are the results of shards, in this order.
 
     Actors of the class `worker` are made with the settings, their device resolved, and the other arguments.
     """
+    # Imported here: it takes a second, in which the cluster starts.
+    from ray.data import ActorPoolStrategy, DataContext, from_items
+
     device = settings.device if settings.device != "auto" else ("cuda" if total("GPU") else "cpu")
     resources: dict[str, Any] = {"num_gpus": 1} if device == "cuda" else {"num_cpus": 1}
     workers = settings.num_actors or total("GPU" if device == "cuda" else "CPU")
@@ -134,7 +140,7 @@ def shard_dataset(worker: type, settings: PoolSettings, shards: list[int], *argu
     # Ray Data restarts a dead actor and runs its shard again, without a limit; the shard's journal is what ends a
     # vicious circle.
     items = [{"shard": shard} for shard in shards]
-    return ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+    return from_items(items, override_num_blocks=len(items)).map_batches(
         worker,
         fn_constructor_args=(dataclasses.replace(settings, device=device), *arguments),  # type: ignore[type-var]
         batch_size=1,
@@ -146,7 +152,7 @@ def shard_dataset(worker: type, settings: PoolSettings, shards: list[int], *argu
 class Shards(threading.Thread):
     """Runs all shards on the cluster. Beside the main thread, so that this one can draw, count and be interrupted."""
 
-    def __init__(self, dataset: ray.data.Dataset) -> None:
+    def __init__(self, dataset: "Dataset") -> None:
         super().__init__(daemon=True)
         self.dataset = dataset
         self.error: str | None = None
@@ -162,7 +168,7 @@ class Shards(threading.Thread):
             self.error = f"the cluster gave up: {first_line(error)}"
 
 
-def watch(dataset: ray.data.Dataset, look: Callable[[], str | None]) -> str | None:
+def watch(dataset: "Dataset", look: Callable[[], str | None]) -> str | None:
     """Run all shards and `look` a few times a second; the reason, if the job was stopped before the end.
 
     `look` draws and counts, and gives a reason where the job must stop.
@@ -220,6 +226,67 @@ def run_shards(
             return None
 
         return watch(shard_dataset(ShardWorker, settings, order, scoreboard, make_pipeline, *arguments), look)
+
+
+class Job(NamedTuple):
+    """The parts of a job over shards; what a run is, only they know.
+
+    Attributes:
+        prepare: settings -> run: begins a run or finds the one to be resumed; the run has `shards`, those to be done.
+        opening: run -> what is about to be done, in words.
+        work: run -> the reason, if the job was stopped before the end.
+        finish: run -> totals, with the number of `failed`.
+        closing: run, totals, seconds -> what was done, in words.
+    """
+
+    prepare: Callable[[Any], Any]
+    opening: Callable[[Any], str]
+    work: Callable[[Any], str | None]
+    finish: Callable[[Any], dict[str, Any]]
+    closing: Callable[[Any, dict[str, Any], float], str]
+
+
+def carry_out(job: Job, settings: Any) -> int:
+    """Run a job to its end.
+
+    Returns:
+        The exit code: 0 all is there, 3 finished with failures, 1 stopped before the end.
+
+    Raises:
+        UsageError: the settings cannot be carried out.
+    """
+    started = time.monotonic()
+    with Connection(settings.address) as connection:
+        if not settings.dry_run and not finished_before(settings):
+            connection.begin()
+        run = job.prepare(settings)
+        say(job.opening(run))
+        if settings.dry_run:
+            return OK
+        try:
+            if run.shards:
+                import ray.data  # noqa: F401  while the cluster starts
+
+                logging.getLogger("ray.data").setLevel(logging.ERROR)
+                connection.wait()
+                stopped = job.work(run)
+                if stopped:
+                    say(f"Stopped: {stopped}. What is done is kept; the same command goes on.")
+                    return STOPPED
+            totals = job.finish(run)
+        except StorageError as error:
+            say(f"Stopped: {error}.")
+            return STOPPED
+        say(job.closing(run, totals, time.monotonic() - started))
+    return WITH_FAILURES if totals["failed"] else OK
+
+
+def finished_before(settings: Any) -> bool:
+    """Whether the output looks finished, so that a cluster is hardly needed; a wrong guess costs or saves only time."""
+    try:
+        return open_storage(settings.output, settings.s3).exists(SUCCESS)
+    except StorageError:
+        return False
 
 
 def first_line(error: Exception) -> str:

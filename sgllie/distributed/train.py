@@ -18,7 +18,7 @@ from ray.train import DataConfig, FailureConfig, LoggingConfig, RunConfig, Scali
 from ray.train.torch import TorchConfig, TorchTrainer
 from torch import Tensor
 
-from sgllie.distributed.cluster import beside_driver, cluster
+from sgllie.distributed.cluster import Connection, beside_driver
 from sgllie.distributed.ingest import Corpus, Source, list_photographs, open_corpus, training_stream
 from sgllie.run import output_uri
 from sgllie.storage import UsageError
@@ -95,7 +95,8 @@ def train(settings: TrainSettings) -> int:
     if settings.loss.semantic:
         build_guide(settings.guide.name, settings.guide.weights, settings.guide.classes)
     storage, paths = list_photographs(settings)
-    with cluster(settings.address, object_store_bytes=None):
+    with Connection(settings.address, object_store_bytes=None) as connection:
+        connection.wait()
         check_resources(settings)
         corpus = open_corpus(settings, storage, paths)
         say(left_out(corpus))

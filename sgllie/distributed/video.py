@@ -1,6 +1,5 @@
 """The video job: segments of videos over a pool of Ray Data actors, each of which holds the model."""
 
-import logging
 import time
 from typing import Any
 
@@ -8,20 +7,17 @@ import numpy as np
 import ray
 
 from sgllie.corpus import STATS, VIDEOS
-from sgllie.distributed.cluster import beside_driver, cluster
+from sgllie.distributed.cluster import beside_driver
 from sgllie.distributed.shards import (
-    OK,
     REPORT_SECONDS,
-    STOPPED,
-    WITH_FAILURES,
+    Job,
+    carry_out,
     run_batch,
-    say,
     shard_dataset,
     watch,
 )
 from sgllie.progress import duration
 from sgllie.settings import failures_allowed
-from sgllie.storage import StorageError
 from sgllie.video.corpus import Segment
 from sgllie.video.progress import display
 from sgllie.video.run import VideoRun, count, finish, prepare
@@ -90,25 +86,7 @@ def video(settings: VideoSettings) -> int:
     Raises:
         UsageError: the settings cannot be carried out.
     """
-    started = time.monotonic()
-    run = prepare(settings)
-    say(opening(run))
-    if settings.dry_run:
-        return OK
-    if run.shards:
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-        with cluster(settings.address):
-            stopped = work(run)
-        if stopped:
-            say(f"Stopped: {stopped}. What is done is kept; the same command goes on.")
-            return STOPPED
-    try:
-        totals = finish(run)
-    except StorageError as error:
-        say(f"Stopped: {error}.")
-        return STOPPED
-    say(closing(run, totals, time.monotonic() - started))
-    return WITH_FAILURES if totals["failed"] else OK
+    return carry_out(Job(prepare, opening, work, finish, closing), settings)
 
 
 def work(run: VideoRun) -> str | None:
