@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
-from sgllie.enhancer import Enhancer
+from sgllie.methods import make_method
 from sgllie.settings import EnhanceSettings
 from sgllie.treatment import Treated, Treatment, failed
 
@@ -60,21 +60,9 @@ def prepare(settings: EnhanceSettings) -> None:
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
-    _treatment = Treatment(settings, make_enhancer(settings))
+    _treatment = Treatment(settings, make_method(settings))
 
 
 def treat(path: str, data: bytes) -> Treated:
     """Treat one image in this process."""
     return _treatment(path, data)
-
-
-def make_enhancer(settings: EnhanceSettings) -> Enhancer:
-    """The enhancer that the settings describe; their device must be resolved (`cpu` or `cuda`)."""
-    return Enhancer.load(
-        settings.weights,
-        scale_factor=settings.scale_factor,
-        strength=settings.strength,
-        device=settings.device,
-        half=settings.half,
-        s3=settings.s3,
-    )

@@ -1,4 +1,4 @@
-"""The settings of the enhancement job: one frozen dataclass, from which the command line is made."""
+"""The settings of a method and of the enhancement job: frozen dataclasses, from which the command line is made."""
 
 import dataclasses
 import json
@@ -7,15 +7,44 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from sgllie.methods import METHODS, MethodName
 from sgllie.storage import S3Options, UsageError
-from sgllie.weights import DEFAULT
 
 OutputFormat = Literal["same", "jpeg", "png", "webp"]
 Orientation = Literal["keep", "apply"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class MethodSettings:
+    """Which method enhances, and how: what the jobs have in common."""
+
+    method: MethodName = "sgz"
+    """sgz is ours; zero-dce and onnx need --weights; the others need none. The README says what each one does."""
+    weights: str | None = None
+    """Bundled name, .safetensors or published .pth file, or folder of a training run (sgz, zero-dce), or .onnx file
+    (onnx); local or s3://. By default those that come with the method."""
+    scale_factor: int = 12
+    """The network of sgz and zero-dce looks at one sample for each block of this many pixels squared. Zero-DCE was
+    published with 1, which takes far longer."""
+    strength: float = 1.0
+    """0 leaves images as they are, 1 is the full effect."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes the GPUs of the cluster if it has any, and if the method can use them (sgz, zero-dce)."""
+    half: bool = False
+    """Run the network in half precision (CUDA only)."""
+    s3: S3Options = field(default_factory=S3Options)
+    """How to reach S3."""
+
+    def __post_init__(self) -> None:
+        check(self.scale_factor >= 1, "--scale-factor", self.scale_factor, "must be 1 or more")
+        check(0 <= self.strength <= 1, "--strength", self.strength, "must lie between 0 and 1")
+        if not METHODS[self.method].uses_gpu:
+            check(self.device != "cuda", "--device", self.device, f"must be cpu with --method {self.method}")
+            object.__setattr__(self, "device", "cpu")  # what `auto` means here; no GPU is to be asked of the cluster
+
+
 @dataclass(frozen=True)
-class EnhanceSettings:
+class EnhanceSettings(MethodSettings):
     """Brighten every image of a folder, bucket or list, and write one row of statistics for each.
 
     The same command again goes on where it was stopped.
@@ -27,12 +56,6 @@ class EnhanceSettings:
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """Folder or s3://bucket/prefix that becomes images/, stats/, manifest/, run.json and _SUCCESS."""
 
-    weights: str = DEFAULT
-    """Bundled name, .safetensors or published .pth file, or folder of a training run; local or s3://."""
-    scale_factor: int = 12
-    """The network looks at one sample for each block of this many pixels squared."""
-    strength: float = 1.0
-    """0 leaves images as they are, 1 is the full effect."""
     only_darker_than: float | None = None
     """Copy images whose mean luminance (0 black, 1 white) is this or more, byte for byte."""
     format: OutputFormat = "same"
@@ -46,10 +69,6 @@ class EnhanceSettings:
     limit: int | None = None
     """Take only the first so many images."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto takes the GPUs of the cluster if it has any."""
-    half: bool = False
-    """Run the network in half precision (CUDA only)."""
     num_actors: int | None = None
     """Worker processes; by default one for each CPU, or for each GPU."""
     threads: int = 2
@@ -66,13 +85,11 @@ class EnhanceSettings:
     """Say what would be done, write nothing."""
     address: str | None = None
     """Address of a Ray cluster (auto: the one this machine belongs to); by default a local one is started."""
-    s3: S3Options = field(default_factory=S3Options)
-    """How to reach S3."""
 
     def __post_init__(self) -> None:
-        check(0 <= self.strength <= 1, "--strength", self.strength, "must lie between 0 and 1")
+        super().__post_init__()
         check(1 <= self.quality <= 100, "--quality", self.quality, "must lie between 1 and 100")
-        for name in ("scale_factor", "threads", "shard_images", "max_pixels"):
+        for name in ("threads", "shard_images", "max_pixels"):
             option = "--" + name.replace("_", "-")
             check(getattr(self, name) >= 1, option, getattr(self, name), "must be 1 or more")
         for name in ("num_actors", "limit"):
@@ -86,7 +103,8 @@ class EnhanceSettings:
     @property
     def outcome(self) -> dict[str, Any]:
         """The settings that change what is written; a run can be resumed only with the same ones."""
-        names = "weights scale_factor strength only_darker_than format quality exif_orientation max_pixels limit half"
+        names = "method weights scale_factor strength half"
+        names += " only_darker_than format quality exif_orientation max_pixels limit"
         return {name: getattr(self, name) for name in names.split()}
 
 

@@ -8,9 +8,10 @@ import numpy as np
 
 from sgllie import images, luminance
 from sgllie.corpus import Row
-from sgllie.enhancer import Enhancer, Factor
+from sgllie.enhancer import Factor
 from sgllie.images import ImageError
 from sgllie.luminance import Luminance
+from sgllie.methods import Method
 from sgllie.settings import EnhanceSettings
 
 
@@ -32,9 +33,9 @@ class Treated:
 class Treatment:
     """Decodes, enhances, encodes and measures images as the settings say. Thread-safe."""
 
-    def __init__(self, settings: EnhanceSettings, enhancer: Enhancer) -> None:
+    def __init__(self, settings: EnhanceSettings, method: Method) -> None:
         self.settings = settings
-        self.enhancer = enhancer
+        self.method = method
 
     def __call__(self, path: str, data: bytes) -> Treated:
         """Treat one image, given its path below IN and its bytes."""
@@ -61,8 +62,8 @@ class Treatment:
         if settings.only_darker_than is not None and before.mean >= settings.only_darker_than:
             row |= brightness(before, "out")
             return finished(path, row, "copied", data)
-        factor = self.enhancer.factor_map(image.pixels)
-        enhanced = self.enhancer.apply(image.pixels, factor)
+        factor = self.method.factor_map(image.pixels)
+        enhanced = self.method.apply(image.pixels, factor)
         row |= factor_range(factor) | brightness(luminance.measure(enhanced), "out")
         clock.lap("enhance_ms")
         encoded = images.encode(image, enhanced, format=settings.format, quality=settings.quality)
@@ -98,7 +99,9 @@ def brightness(measured: Luminance, side: str) -> Row:
 
 
 def factor_range(factor: Factor) -> Row:
-    """The columns of the factor map."""
+    """The columns of the factor map; none for a method that has no such map."""
+    if not factor.size:
+        return {}
     return {
         "factor_mean": float(factor.mean()),
         "factor_min": float(np.min(factor)),

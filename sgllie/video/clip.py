@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO, NamedTuple
 
-from sgllie.enhancer import Enhancer
+from sgllie.methods import Method
 from sgllie.metrics.brightness import brightness
 from sgllie.storage import UsageError
 from sgllie.video.ahead import ahead
@@ -43,12 +43,12 @@ class Encoding:
 
 
 class FrameRow(NamedTuple):
-    """What is noted of one frame; brightness is mean luma, 0 to 1, and time is in seconds."""
+    """What is noted of one frame; brightness is mean luma, 0 to 1, time in seconds, factor the mean of its map."""
 
     time: float
     luminance_in: float
     luminance_out: float
-    factor: float
+    factor: float | None
     cut: bool
     repeated: bool
 
@@ -56,7 +56,7 @@ class FrameRow(NamedTuple):
 def enhance_video(
     source: str | BinaryIO,
     target: str | Path,
-    enhancer: Enhancer,
+    method: Method,
     *,
     temporal_smoothing: float = 0.9,
     encoding: Encoding | None = None,
@@ -67,7 +67,7 @@ def enhance_video(
     Args:
         source: a path, or a binary file that can seek.
         target: the file to write: .mp4, .m4v, .mov or .mkv. It is replaced if it is there.
-        enhancer: with its weights, strength and scale factor.
+        method: an `Enhancer`, or whatever `make_method` made.
         temporal_smoothing: weight of the past in the factor map of each frame; 0 enhances each frame by itself.
         encoding: codec, quality and threads.
         force_sdr: enhance HDR video as if it were SDR.
@@ -89,7 +89,7 @@ def enhance_video(
         with VideoReader(source, encoding.threads) as reader:
             if not force_sdr:
                 refuse_hdr(reader.info)
-            rows.extend(enhance_segment(reader, segment, WHOLE, enhancer, Smoother(temporal_smoothing), encoding))
+            rows.extend(enhance_segment(reader, segment, WHOLE, method, Smoother(temporal_smoothing), encoding))
             reader.rewind()
             join(joined, reader, [str(segment)], encoding.codec, target.suffix.lower())
         joined.replace(target)
@@ -97,7 +97,7 @@ def enhance_video(
 
 
 def enhance_segment(
-    reader: VideoReader, target: Path, span: Span, enhancer: Enhancer, smoother: Smoother, encoding: Encoding
+    reader: VideoReader, target: Path, span: Span, method: Method, smoother: Smoother, encoding: Encoding
 ) -> Iterator[FrameRow]:
     """Enhance one span of a video into an MP4 file without sound; a row for each frame, as it is encoded.
 
@@ -108,7 +108,7 @@ def enhance_segment(
     """
     # One frame before the span at least, to be repeated if the first of the span is damaged.
     pictures = ahead(batches(reader.pictures(span.begin, span.end, max(smoother.lead, 1))), depth=2)
-    enhanced = ahead(enhance_pictures(pictures, span.begin, enhancer, smoother), depth=BATCH)
+    enhanced = ahead(enhance_pictures(pictures, span.begin, method, smoother), depth=BATCH)
     writer = SegmentWriter(
         target, reader.info, encoding.codec, crf=encoding.crf, preset=encoding.preset, threads=encoding.threads
     )
@@ -133,16 +133,17 @@ def batches(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
 
 
 def enhance_pictures(
-    batched: Iterable[list[Picture]], begin: int | None, enhancer: Enhancer, smoother: Smoother
+    batched: Iterable[list[Picture]], begin: int | None, method: Method, smoother: Smoother
 ) -> Iterator[tuple[Picture, FrameRow]]:
     """The pictures from `begin` on, enhanced; those before it are only shown to the smoother."""
     for batch in batched:
-        factors = enhancer.factor_maps([picture.pixels for picture in batch])
+        factors = method.factor_maps([picture.pixels for picture in batch])
         for picture, own in zip(batch, factors, strict=True):
             factor, is_cut = smoother(picture.pixels, own)
             if begin is not None and picture.pts < begin:
                 continue
-            enhanced = enhancer.apply(picture.pixels, factor)
+            enhanced = method.apply(picture.pixels, factor)
             levels = brightness(picture.pixels), brightness(enhanced)
-            row = FrameRow(0.0, *levels, float(factor.mean()), is_cut, picture.repeated)
+            mean = float(factor.mean()) if factor.size else None
+            row = FrameRow(0.0, *levels, mean, is_cut, picture.repeated)
             yield picture._replace(pixels=enhanced), row

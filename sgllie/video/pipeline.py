@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sgllie.corpus import FRAMES, SEGMENTS, STATS, VIDEOS, Row, part_name, read_rows
-from sgllie.enhancer import Enhancer
 from sgllie.journal import Journal
+from sgllie.methods import make_method
 from sgllie.storage import NameRefusedError, StorageError, open_storage
 from sgllie.video.clip import Encoding, FrameRow, enhance_segment
 from sgllie.video.corpus import (
@@ -62,14 +62,7 @@ class VideoPipeline:
         self.target = (open_storage(target[0], settings.s3), target[1]) if target else None
         self.report = report
         assert settings.device != "auto"
-        self.enhancer = Enhancer.load(
-            settings.weights,
-            scale_factor=settings.scale_factor,
-            strength=settings.strength,
-            device=settings.device,
-            half=settings.half,
-            s3=settings.s3,
-        )
+        self.method = make_method(settings)
         self.encoding = Encoding(settings.codec, settings.crf, settings.preset, settings.threads)
 
     def run(self, shard: int) -> None:
@@ -115,7 +108,7 @@ class VideoPipeline:
                     refuse_hdr(reader.info)
                 smoother = Smoother(self.settings.temporal_smoothing)
                 span = Span(segment.begin, segment.end)
-                for frame in enhance_segment(reader, encoded, span, self.enhancer, smoother, self.encoding):
+                for frame in enhance_segment(reader, encoded, span, self.method, smoother, self.encoding):
                     frames.append(frame)
                     self.report(segment, len(frames))
             return {"status": "ok"}

@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sgllie import weights
 from sgllie.corpus import MANIFEST, RUN, SEGMENTS, STATS, SUCCESS, Row, part_name, parts, read_manifest, read_rows
+from sgllie.methods import describe_weights
 from sgllie.plan import Plan, make_plan
 from sgllie.run import Images, begin, describe, read_json, refuse_differences
 from sgllie.storage import LocalStorage, Storage, StorageError, UsageError, open_storage, split_uri
@@ -67,7 +67,7 @@ def prepare(settings: VideoSettings) -> VideoRun:
     target = single_target(settings)
     folder = run_folder(target) if target else settings.output
     output = open_storage(folder, settings.s3)
-    found = weights.load(settings.weights, settings.s3)
+    weights = describe_weights(settings)
     in_the_way = read_json(output, RUN)
     earlier = None if settings.overwrite else in_the_way
     with TemporaryDirectory(prefix="sgllie-") as scratch:
@@ -75,7 +75,7 @@ def prepare(settings: VideoSettings) -> VideoRun:
         manifest.mkdir()
         videos = Images(dataclasses.replace(settings, output=folder), EXTENSIONS)
         plan = planned(videos, settings, manifest)
-        run_json = describe(settings, videos, plan, found)
+        run_json = describe(settings, videos, plan, weights)
         root = videos.listing.root
         if earlier:
             refuse_differences(earlier, run_json, settings.output)

@@ -1,20 +1,18 @@
 """The settings of the video job: one frozen dataclass, from which the command line is made."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import tyro
 
-from sgllie.settings import check, failures_allowed
-from sgllie.storage import S3Options
-from sgllie.weights import DEFAULT
+from sgllie.settings import MethodSettings, check, failures_allowed
 
 Codec = Literal["h264", "h265", "ffv1"]
 Preset = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"]
 
 
 @dataclass(frozen=True)
-class VideoSettings:
+class VideoSettings(MethodSettings):
     """Brighten a video, or every video of a folder, bucket or list, without flicker.
 
     Size, timestamps, rotation, colour tags, sound, subtitles and metadata are kept. The same command again goes on
@@ -28,12 +26,6 @@ class VideoSettings:
     """For one video the file to write (.mp4, .m4v, .mov, .mkv); else a folder or s3://bucket/prefix that becomes
     videos/, stats/, segments/, frames/, manifest/, run.json and _SUCCESS."""
 
-    weights: str = DEFAULT
-    """Bundled name, .safetensors or published .pth file, or folder of a training run; local or s3://."""
-    scale_factor: int = 12
-    """The network looks at one sample for each block of this many pixels squared."""
-    strength: float = 1.0
-    """0 leaves the brightness as it is, 1 is the full effect."""
     temporal_smoothing: float = 0.9
     """Weight of the past in the factor map of each frame; 0 enhances each frame by itself."""
     codec: Codec = "h264"
@@ -49,10 +41,6 @@ class VideoSettings:
     limit: int | None = None
     """Take only the first so many videos."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto takes the GPUs of the cluster if it has any."""
-    half: bool = False
-    """Run the network in half precision (CUDA only)."""
     num_actors: int | None = None
     """Worker processes; by default one for each CPU, or for each GPU."""
     threads: int = 2
@@ -67,18 +55,14 @@ class VideoSettings:
     """Say what would be done, write nothing."""
     address: str | None = None
     """Address of a Ray cluster (auto: the one this machine belongs to); by default a local one is started."""
-    s3: S3Options = field(default_factory=S3Options)
-    """How to reach S3."""
 
     def __post_init__(self) -> None:
-        check(0 <= self.strength <= 1, "--strength", self.strength, "must lie between 0 and 1")
+        super().__post_init__()
         smoothing = self.temporal_smoothing
         check(0 <= smoothing < 1, "--temporal-smoothing", smoothing, "must be at least 0 and less than 1")
         check(0 <= self.crf <= 51, "--crf", self.crf, "must lie between 0 and 51")
         check(self.segment_seconds > 0, "--segment-seconds", self.segment_seconds, "must be more than 0")
-        for name in ("scale_factor", "threads"):
-            option = "--" + name.replace("_", "-")
-            check(getattr(self, name) >= 1, option, getattr(self, name), "must be 1 or more")
+        check(self.threads >= 1, "--threads", self.threads, "must be 1 or more")
         for name in ("num_actors", "limit"):
             option, value = "--" + name.replace("_", "-"), getattr(self, name)
             check(value is None or value >= 1, option, value, "must be 1 or more")
@@ -87,6 +71,6 @@ class VideoSettings:
     @property
     def outcome(self) -> dict[str, Any]:
         """The settings that change what is written; a run can be resumed only with the same ones."""
-        names = "weights scale_factor strength temporal_smoothing codec crf preset force_sdr segment_seconds"
-        names += " limit half threads"
+        names = "method weights scale_factor strength half"
+        names += " temporal_smoothing codec crf preset force_sdr segment_seconds limit threads"
         return {name: getattr(self, name) for name in names.split()}

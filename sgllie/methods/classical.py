@@ -1,0 +1,68 @@
+"""What the methods without a network have in common: numbers in, levels out, blended with the input."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgllie.enhancer import Factor, Pixels, as_channels
+from sgllie.settings import MethodSettings
+from sgllie.storage import UsageError
+
+NOTHING: Factor = np.empty((0, 0, 0), np.float32)
+"""The factor map of a method that derives nothing from an image."""
+
+
+class ClassicalMethod(ABC):
+    """A `Method` whose `factor_map` and `levels` are all that differs. It holds no state but its strength.
+
+    Args:
+        strength: 0 gives the input back, 1 the full effect, values between blend the two.
+    """
+
+    def __init__(self, strength: float = 1.0) -> None:
+        if not 0 <= strength <= 1:
+            raise UsageError(f"the strength is {strength}; it must lie between 0 and 1")
+        self.strength = strength
+
+    @classmethod
+    def from_settings(cls, settings: MethodSettings) -> Self:
+        """The method that the settings describe."""
+        return cls(settings.strength)
+
+    @abstractmethod
+    def factor_map(self, image: Pixels) -> Factor:
+        """What the method derives from one image: h x w x C."""
+
+    @abstractmethod
+    def levels(self, pixels: Pixels, factor: Factor) -> NDArray[np.float32]:
+        """The enhanced levels, finite, neither rounded nor clipped: H x W x C in, float32 H x W x C out."""
+
+    def factor_maps(self, images: Sequence[Pixels]) -> list[Factor]:
+        """The factor maps of images, one after another."""
+        return [self.factor_map(image) for image in images]
+
+    def apply(self, image: Pixels, factor: Factor) -> Pixels:
+        """The image enhanced with a given factor map, in its own shape and dtype."""
+        pixels = as_channels(image)
+        levels = self.levels(pixels, factor)
+        if self.strength < 1:
+            levels = pixels + np.float32(self.strength) * (levels - pixels)
+        return np.rint(np.clip(levels, 0, peak(image))).astype(image.dtype).reshape(image.shape)
+
+    def __call__(self, image: Pixels, /) -> Pixels:
+        """The image enhanced with its own factor map."""
+        return self.apply(image, self.factor_map(image))
+
+
+def peak(image: NDArray[Any]) -> np.float32:
+    """The highest level of the image's dtype."""
+    return np.float32(np.iinfo(image.dtype).max)
+
+
+def unit(image: Pixels) -> NDArray[np.float32]:
+    """The image as float32 H x W x C in [0, 1]; ValueError for what is no image of this library's."""
+    pixels = as_channels(image)
+    return np.divide(pixels, peak(pixels), dtype=np.float32)
