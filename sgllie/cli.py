@@ -40,6 +40,16 @@ def video(arguments: Sequence[str]) -> int:
     return job(settings)
 
 
+def evaluate(arguments: Sequence[str]) -> int:
+    """Measure images before and after, or what a detector or segmenter made of them."""
+    from sgllie.evaluation.settings import EvaluateSettings
+
+    settings = tyro.cli(EvaluateSettings, args=arguments, prog="sgllie evaluate")
+    from sgllie.distributed.evaluate import evaluate as job
+
+    return job(settings)
+
+
 def weights(arguments: Sequence[str]) -> int:
     """Import published weights, or show what a weights file holds."""
     from sgllie.weights_command import run
@@ -60,6 +70,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "enhance": enhance,
     "video": video,
     "train": train,
+    "evaluate": evaluate,
     "report": report,
     "weights": weights,
 }

@@ -1,0 +1,219 @@
+"""An evaluation of detections: gathered on one machine, since labels and boxes are small."""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from PIL import Image
+
+from sgllie.corpus import STATS, Row, part_name, stats_bytes
+from sgllie.evaluation import summary
+from sgllie.evaluation.corpus import both_sides, row_schema
+from sgllie.evaluation.run import MeasuringRun, all_rows, complete, open_run, totals_of
+from sgllie.evaluation.settings import EvaluateSettings, split_names
+from sgllie.listing import Listing
+from sgllie.metrics.boxes import BoxesOfImages, read_bdd100k, read_coco, read_yolo, stem
+from sgllie.metrics.detection import Evidence, average_precision, match
+from sgllie.storage import Storage, StorageError, UsageError, open_storage, split_uri
+
+RESAMPLES = 500
+SCORES = ("map50", "map50_95")
+
+
+class LabelledImage(NamedTuple):
+    """One image of the labels, as the manifest has it."""
+
+    path: str
+    size: int | None
+    version: str
+
+
+MANIFEST_SCHEMA = pa.schema([("path", pa.string()), ("size", pa.int64()), ("version", pa.string())])
+ROW_SCHEMA = row_schema([("objects", pa.int64()), *both_sides(["detections", "right_at_50"], pa.int64())])
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What was labelled and what was detected.
+
+    Attributes:
+        after, before: matched with the labels; `before` None where there is nothing before.
+        digest: of all files.
+        unlabelled: images with predictions, but without labels.
+    """
+
+    after: Evidence
+    before: Evidence | None
+    digest: str
+    unlabelled: int
+
+
+def read_detections(settings: EvaluateSettings) -> Detections:
+    """Read all boxes, and match them.
+
+    Raises:
+        UsageError: a file cannot be read, or is of no known kind.
+    """
+    assert settings.labels is not None
+    digest = hashlib.sha256()
+    labels = read_boxes(settings.labels, settings, digest)
+    if not labels:
+        raise UsageError(f"--labels {settings.labels} holds no image")
+    chosen = {name: labels[name] for name in sorted(labels)[: settings.limit]}
+    evidence: dict[str, Evidence] = {}
+    unlabelled: set[str] = set()
+    for side, source in (("after", settings.predictions), ("before", settings.predictions_before)):
+        if source is None:
+            continue
+        predictions = read_boxes(source, settings, digest)
+        unlabelled |= predictions.keys() - labels.keys()
+        try:
+            evidence[side] = match(chosen, predictions, renamed(settings.rename))
+        except ValueError as error:
+            raise UsageError(f"{source}: {error}") from error
+        except ImportError as error:
+            raise UsageError("detections need pycocotools: pip install sgllie[detection]") from error
+    return Detections(evidence["after"], evidence.get("before"), digest.hexdigest(), len(unlabelled))
+
+
+def renamed(text: str) -> dict[str, str]:
+    """`person=pedestrian, motorbike=motorcycle` -> a table; UsageError for anything else."""
+    pairs = [name.split("=") for name in split_names(text)]
+    if any(len(pair) != 2 for pair in pairs):
+        raise UsageError(f"--rename is {text}; it must be pairs such as person=pedestrian,motorbike=motorcycle")
+    return {old.strip(): new.strip() for old, new in pairs}
+
+
+def read_boxes(source: str, settings: EvaluateSettings, digest: Any) -> BoxesOfImages:
+    """The boxes of a COCO or BDD100K file, or of a folder of YOLO files; `digest` takes in their bytes."""
+    try:
+        if not source.endswith(".json"):
+            return yolo(source, settings, digest)
+        text = read(source, settings)
+        digest.update(text)
+        content = json.loads(text)
+        frames = content.get("frames", []) if isinstance(content, dict) else content
+        if frames and isinstance(frames[0], dict) and "name" in frames[0]:
+            return read_bdd100k(text)
+        labels = read(settings.labels or "", settings) if isinstance(content, list) else None
+        return read_coco(text, labels)
+    except ValueError as error:
+        raise UsageError(f"{source}: {error}") from error
+    except (OSError, StorageError) as error:
+        raise UsageError(f"{source} cannot be read: {error}") from error
+
+
+def read(source: str, settings: EvaluateSettings) -> bytes:
+    """All bytes of one local or remote file."""
+    folder, name = split_uri(source)
+    return open_storage(folder, settings.s3).read(name)
+
+
+def yolo(source: str, settings: EvaluateSettings, digest: Any) -> BoxesOfImages:
+    """A folder of YOLO text files, whose boxes are shares of the images' sizes."""
+    if settings.image_sizes is None:
+        raise UsageError(
+            f"{source} is no .json, so it must be a folder of YOLO files: --image-sizes must name the images"
+        )
+    classes = read(settings.classes, settings).decode().split("\n")
+    names = [name.strip() for name in classes if name.strip()]
+    texts = {}
+    storage = open_storage(source, settings.s3)
+    for entry in storage.list():
+        if PurePosixPath(entry.path).suffix == ".txt":
+            data = storage.read(entry.path)
+            digest.update(entry.path.encode() + data)
+            texts[entry.path] = data.decode()
+    if not texts:
+        raise UsageError(f"{source} is neither a .json file nor a folder of YOLO .txt files")
+    listing = Listing(settings.image_sizes, settings.s3)
+    wanted = {stem(name) for name in texts}
+    images = open_storage(listing.root, settings.s3)
+    sizes = {entry.path: size_of(images, entry.path) for entry in listing if stem(entry.path) in wanted}
+    return read_yolo(texts, sizes, names)
+
+
+def size_of(images: Storage, path: str) -> tuple[int, int]:
+    """Width and height of an image, which its first bytes tell."""
+    with Image.open(io.BytesIO(images.read(path))) as image:
+        return image.size
+
+
+def prepare(settings: EvaluateSettings) -> tuple[MeasuringRun, Detections]:
+    """Read all boxes, and begin an evaluation or find the one that is to be resumed."""
+    found = read_detections(settings)
+    notes = (
+        [f"{found.unlabelled:,} images have predictions but no labels, and do not count"] if found.unlabelled else []
+    )
+    items = [LabelledImage(name, None, found.digest) for name in found.after.images]
+    roots = {
+        side: source
+        for side, source in (
+            ("truth", settings.labels),
+            ("after", settings.predictions),
+            ("before", settings.predictions_before),
+        )
+        if source
+    }
+    return open_run(settings, items, MANIFEST_SCHEMA, roots, notes), found
+
+
+def work(run: MeasuringRun, found: Detections) -> None:
+    """Write the rows of the shards that are left."""
+    rows = list(image_rows(found))
+    start = 0
+    for shard, size in enumerate(run.plan.shards):
+        if shard in run.shards:
+            run.output.write(f"{STATS}/{part_name(shard)}", stats_bytes(rows[start : start + size], ROW_SCHEMA))
+        start += size
+
+
+def image_rows(found: Detections) -> Iterator[Row]:
+    """One row for each labelled image: how many objects it has, and how many detections are right."""
+    images = len(found.after.images)
+    columns: dict[str, NDArray[np.int64]] = {
+        "objects": np.sum([one.objects for one in found.after.classes.values()] or [np.zeros(images, int)], axis=0)
+    }
+    for evidence, suffix in ((found.after, ""), (found.before, "_before")):
+        if evidence is None:
+            continue
+        counted, right = np.zeros(images, np.int64), np.zeros(images, np.int64)
+        for one in evidence.classes.values():
+            np.add.at(counted, one.image, one.counted[0])
+            np.add.at(right, one.image, one.correct[0] & one.counted[0])
+        columns |= {f"detections{suffix}": counted, f"right_at_50{suffix}": right}
+    for number, path in enumerate(found.after.images):
+        yield {"path": path, "status": "ok"} | {name: int(values[number]) for name, values in columns.items()}
+
+
+def finish(run: MeasuringRun, found: Detections) -> dict[str, Any]:
+    """Write summary.json and _SUCCESS; the content of the summary is returned."""
+    comparisons = [
+        summary.compare(
+            name,
+            found.after,
+            found.before,
+            len(found.after.images),
+            lambda evidence, weights, name=name: getattr(average_precision(evidence, weights), name),  # type: ignore[misc]
+            resamples=RESAMPLES,
+        )
+        for name in SCORES
+    ]
+    classes: dict[str, dict[str, Any]] = {name: {} for name in found.after.classes}
+    for evidence, suffix in ((found.after, ""), (found.before, "_before")):
+        if evidence is not None:
+            scores = average_precision(evidence)
+            for name in classes:
+                classes[name][f"ap50{suffix}"] = summary.number(scores.class_ap50[name])
+                classes[name][f"ap50_95{suffix}"] = summary.number(scores.class_ap50_95[name])
+    table = all_rows(run)
+    result = totals_of(table) | {"metrics": [asdict(one) for one in comparisons], "classes": classes}
+    complete(run.output, result)
+    return result

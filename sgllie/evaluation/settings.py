@@ -1,0 +1,152 @@
+"""The settings of `sgllie evaluate`: one frozen dataclass, from which the command line is made."""
+
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from sgllie.metrics import METRICS
+from sgllie.settings import check, failures_allowed
+from sgllie.storage import S3Options, UsageError
+
+Task = Literal["segmentation", "detection", "darkcityscape"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuringSettings:
+    """How images are measured over the cluster: what evaluating and comparing have in common."""
+
+    metrics: str | None = None
+    """Names with commas between: psnr, ssim, loe, niqe, brisque, brightness, contrast, entropy, colourfulness, clipped,
+    black. By default all that can be had: psnr and ssim need --reference, loe the images before."""
+    reference: Annotated[str | None, tyro.conf.arg(metavar="GT")] = None
+    """Well-lit pictures of the same scenes under the same names: folder, s3://bucket/prefix, glob or list."""
+    name_endings: str = ""
+    """Endings of names, with commas between, that do not count where names are matched (_gtFine_labelIds)."""
+    max_pixels: int = 178_000_000
+    """Larger images are recorded as failed instead of decoded."""
+    limit: int | None = None
+    """Take only the first so many images."""
+    num_actors: int | None = None
+    """Worker processes; by default one for each CPU."""
+    threads: int = 1
+    """Images that one worker measures at the same time."""
+    shard_images: int = 1000
+    """Images that are committed together, at most."""
+    max_failures: str | None = None
+    """Stop when more images than this have failed: a count (100) or a share (2%)."""
+    overwrite: bool = False
+    """Remove an earlier result first."""
+    dry_run: bool = False
+    """Say what would be done, write nothing."""
+    address: str | None = None
+    """Address of a Ray cluster (auto: the one this machine belongs to); by default a local one is started."""
+    s3: S3Options = field(default_factory=S3Options)
+    """How to reach S3."""
+
+    def __post_init__(self) -> None:
+        for name in ("threads", "shard_images", "max_pixels"):
+            option = "--" + name.replace("_", "-")
+            check(getattr(self, name) >= 1, option, getattr(self, name), "must be 1 or more")
+        for name in ("num_actors", "limit"):
+            option, value = "--" + name.replace("_", "-"), getattr(self, name)
+            check(value is None or value >= 1, option, value, "must be 1 or more")
+        failures_allowed(self.max_failures, 1)
+        for name in split_names(self.metrics):
+            check(
+                name in METRICS, "--metrics", self.metrics, f"may hold {', '.join(METRICS)}; {name!r} is none of them"
+            )
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """The endings of names that do not count."""
+        return split_names(self.name_endings)
+
+    def chosen_metrics(self, has_input: bool) -> list[str]:
+        """The metrics to compute; UsageError where one of them lacks the images that it compares with.
+
+        Args:
+            has_input: whether there are images before enhancement.
+        """
+        at_hand = {"none": True, "truth": self.reference is not None, "input": has_input}
+        for name in split_names(self.metrics):
+            needs = METRICS[name].reference
+            lacks = "well-lit pictures: --reference" if needs == "truth" else "the images before enhancement: --before"
+            check(at_hand[needs], "--metrics", self.metrics, f"holds {name}, which needs {lacks}")
+        return list(split_names(self.metrics)) or [
+            name for name, metric in METRICS.items() if at_hand[metric.reference]
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateSettings(MeasuringSettings):
+    """Measure images before and after enhancement, or what a segmenter or detector made of them.
+
+    One row for each image, and a table with 95 % intervals. The same command again goes on where it was stopped.
+    """
+
+    images: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")] = None
+    """Output of `sgllie enhance`, or any folder, s3://bucket/prefix, glob or list of enhanced images."""
+    before: Annotated[str | None, tyro.conf.arg(metavar="IN")] = None
+    """The images before enhancement, under the same names. An output of `sgllie enhance` knows them itself."""
+    out: Annotated[str | None, tyro.conf.arg(metavar="RESULT")] = None
+    """Folder or s3://bucket/prefix for the result; by default beside OUT, with -evaluation at the end of its name."""
+
+    task: Task | None = None
+    """What --predictions are. darkcityscape: the binary threshold score of the DarkCityScape tables, and no other."""
+    predictions: str | None = None
+    """What was predicted on the enhanced images. segmentation: folder or prefix of label maps. detection: COCO JSON,
+    BDD100K JSON, or folder of YOLO text files."""
+    predictions_before: str | None = None
+    """What was predicted on the images before enhancement."""
+    labels: str | None = None
+    """The true label maps or boxes, of the same kinds."""
+    classes: str = "cityscapes-train-ids"
+    """segmentation: cityscapes-train-ids, cityscapes-ids, or a JSON file: a list of {"name", "ids", "colours"}, one for
+    each class. detection with YOLO files: a text file with the name of one class in each line."""
+    ignore_label: int = 255
+    """segmentation: class number in the labels that does not count."""
+    rename: str = ""
+    """detection: classes of the predictions under the names of the labels (person=pedestrian,motorbike=motorcycle)."""
+    image_sizes: str | None = None
+    """detection with YOLO files: the folder or prefix of the images, whose sizes are needed."""
+
+    device: Annotated[Literal["cpu"], tyro.conf.Suppress] = "cpu"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.task is None:
+            check(self.images is not None, "OUT", "missing", "must name the enhanced images, or give --task")
+            lonely = [name for name in ("predictions", "predictions_before", "labels") if getattr(self, name)]
+            check(not lonely, "--task", "missing", "must say what the predictions are: segmentation or detection")
+        else:
+            check(self.images is None, "OUT", self.images, "must be left out with --task; see --predictions")
+            for name in ("predictions", "labels"):
+                check(getattr(self, name) is not None, f"--{name}", "missing", f"is needed with --task {self.task}")
+            for name in ("reference", "before", "metrics"):
+                check(getattr(self, name) is None, f"--{name}", getattr(self, name), "must be left out with --task")
+        self.output  # noqa: B018  its sentence belongs to the start
+
+    @property
+    def output(self) -> str:
+        """Where the result goes."""
+        if self.out is not None:
+            return self.out
+        subject = (self.images or self.predictions or "").rstrip("/")
+        if any(sign in subject for sign in "*?[") or (subject.startswith("s3://") and subject.count("/") == 2):
+            raise UsageError(f"--out is missing; it must say where the result for {subject} goes")
+        is_file = PurePosixPath(subject).suffix.lower() in (".json", ".txt", ".csv", ".jsonl", ".parquet")
+        return (subject.removesuffix(PurePosixPath(subject).suffix) if is_file else subject) + "-evaluation"
+
+    @property
+    def outcome(self) -> dict[str, Any]:
+        """The settings that change what is written; a result can be resumed only with the same ones."""
+        names = "images before reference metrics task predictions predictions_before labels classes ignore_label rename"
+        names += " image_sizes name_endings max_pixels limit"
+        return {name: getattr(self, name) for name in names.split()}
+
+
+def split_names(text: str | None) -> tuple[str, ...]:
+    """`a, b` -> (a, b); nothing for None."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())

@@ -1,0 +1,129 @@
+"""What is to be measured: the files of every picture, and where they lie."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from sgllie.corpus import IMAGES, RUN, STATS, SUCCESS, Row, parts, stats_table
+from sgllie.evaluation.corpus import Item
+from sgllie.evaluation.matching import Names, join, match
+from sgllie.evaluation.settings import EvaluateSettings, MeasuringSettings
+from sgllie.listing import Listing
+from sgllie.run import output_uri, read_json
+from sgllie.storage import Entry, Storage, StorageError, UsageError, open_storage
+
+
+@dataclass
+class Subject:
+    """The pictures of an evaluation.
+
+    Attributes:
+        items: one for each row.
+        roots: for each side, the folder or prefix that the paths of the items are below.
+        notes: what the user is to know of how they were found.
+    """
+
+    items: list[Item]
+    roots: dict[str, str]
+    notes: list[str] = field(default_factory=list)
+
+
+def subject_of(settings: EvaluateSettings) -> Subject:
+    """What the settings name.
+
+    Raises:
+        UsageError: something is not there, cannot be listed, or holds no images.
+    """
+    try:
+        subject = labelled(settings) if settings.task else enhanced(settings)
+    except (StorageError, OSError, pa.ArrowInvalid) as error:
+        raise UsageError(f"the images cannot be listed: {error}") from error
+    if not subject.items:
+        raise UsageError(f"{settings.labels or settings.images} holds no images")
+    return subject
+
+
+def enhanced(settings: EvaluateSettings) -> Subject:
+    """Enhanced images: those of a finished run, or of any tree."""
+    assert settings.images is not None
+    run = finished_run(settings)
+    others: dict[str, Names] = {}
+    roots: dict[str, str] = {}
+    for side, kind, source in (("before", "image before", settings.before), ("truth", "reference", settings.reference)):
+        if source is not None:
+            listing = list_files(source, settings)
+            others[side], roots[side] = Names(listing, kind, settings.endings), listing.root
+    if run is not None:
+        output, root = run
+        roots |= {"after": output.uri} | ({} if "before" in roots else {"before": root})
+        items: Iterator[Item] = (of_run(row, others) for row in rows_of(output))
+        notes = [f"{settings.images} is a run of sgllie enhance; the images before are in {roots['before']}"]
+    else:
+        listing = list_files(settings.images, settings)
+        roots["after"] = listing.root
+        # A limit leaves files of the other sides without a partner, and that is no fault.
+        items = match("after", listing, others, keep_left=settings.limit is None)
+        notes = []
+    return Subject(list(itertools.islice(items, settings.limit)), roots, notes)
+
+
+def labelled(settings: EvaluateSettings) -> Subject:
+    """Label maps and what was predicted; a prediction without a label does not count."""
+    assert settings.labels is not None
+    assert settings.predictions is not None
+    labels = list_files(settings.labels, settings)
+    others, roots = {}, {"truth": labels.root}
+    for side, source in (("after", settings.predictions), ("before", settings.predictions_before)):
+        if source is not None:
+            listing = list_files(source, settings)
+            others[side], roots[side] = Names(listing, "prediction", settings.endings), listing.root
+    # Named by its label, a picture is looked for among the predictions without the endings of either.
+    items = list(itertools.islice(match("truth", labels, others, keep_left=False), settings.limit))
+    unlabelled = 0 if settings.limit else sum(1 for _ in others["after"].left())
+    notes = [f"{unlabelled:,} predictions have no label and do not count"] if unlabelled else []
+    return Subject(items, roots, notes)
+
+
+def list_files(source: str, settings: MeasuringSettings) -> Listing:
+    """The images of a folder, prefix, glob or list, none of them of the result."""
+    output: str = settings.output  # type: ignore[attr-defined]
+    return Listing(source, settings.s3, output_uri(output))
+
+
+def finished_run(settings: EvaluateSettings) -> tuple[Storage, str] | None:
+    """The output of `sgllie enhance` and the root of its input, if that is what the settings name."""
+    images = settings.images or ""
+    if not (images.startswith("s3://") or Path(images).is_dir()):
+        return None
+    output = open_storage(images, settings.s3)
+    run = read_json(output, RUN)
+    if run is None:
+        return None
+    if "format" not in run.get("outcome", {}):
+        raise UsageError(f"{images} is a run, but not one of sgllie enhance; name a folder of images")
+    if not output.exists(SUCCESS):
+        raise UsageError(f"the run in {images} is not finished; the same sgllie enhance command goes on with it")
+    return output, run["input"]["root"]
+
+
+def rows_of(output: Storage) -> Iterator[Row]:
+    """The rows of a finished run, as far as they are needed here."""
+    columns = ["path", "output", "status", "error", "bytes_in", "bytes_out", "sha256_in", "sha256_out"]
+    for shard in sorted(parts(output.list(STATS))):
+        yield from stats_table(output, shard).select(columns).to_pylist()
+
+
+def of_run(row: Row, others: dict[str, Names]) -> Item:
+    """The item of one row of a run; `before` is the input of the run where `others` has none."""
+    sides: dict[str, tuple[Entry | None, str | None]] = {}
+    if row["status"] == "failed":
+        sides["after"] = None, f"sgllie enhance failed on it: {row['error']}"
+        name = row["path"]
+    else:
+        sides["after"] = Entry(row["output"], row["bytes_out"], row["sha256_out"]), None
+        name = row["output"].removeprefix(f"{IMAGES}/")
+    sides["before"] = Entry(row["path"], row["bytes_in"], row["sha256_in"]), None
+    return join(row["path"], sides | {side: names.find(name) for side, names in others.items()})

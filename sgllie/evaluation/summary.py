@@ -1,0 +1,187 @@
+"""What all rows of an evaluation come to: means before and after, how sure the difference is, and the worst images."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sgllie.metrics import METRICS
+from sgllie.metrics.bootstrap import Statistic, bootstrap_interval, weighted_mean
+from sgllie.metrics.segmentation import Counts, segmentation_scores
+
+WORST = 5
+RESAMPLES, MANY = 1000, 20_000
+HIGHER_IS_BETTER = {name: metric.higher_is_better for name, metric in METRICS.items()}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One measure before and after.
+
+    Attributes:
+        metric: its name.
+        images: those that it could be measured on.
+        before, after: its value over them, `before` None where there is nothing before.
+        difference: after less before.
+        low, high: the bounds between which the difference lies with 95 % confidence (bootstrap over images), or the
+            bounds of `after` where there is nothing before.
+        better: share of the images that became better; None where neither direction is.
+        higher_is_better: None where neither is.
+    """
+
+    metric: str
+    images: int
+    before: float | None
+    after: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    better: float | None
+    higher_is_better: bool | None
+
+
+def compare(
+    name: str,
+    after: Any,
+    before: Any | None,
+    images: int,
+    statistic: Statistic = weighted_mean,
+    higher_is_better: bool | None = True,
+    resamples: int | None = None,
+) -> Comparison:
+    """One measure over a set of images.
+
+    Args:
+        name: of the measure.
+        after: what each image contributed, in the form that `statistic` takes.
+        before: the same before enhancement, or None.
+        images: how many they are.
+        statistic: the value over the set.
+        higher_is_better: None where neither is.
+        resamples: of the bootstrap; by default 1000, and 200 where there are many images.
+    """
+    if images == 0:
+        return Comparison(name, 0, None, None, None, None, None, None, higher_is_better)
+    resamples = resamples or (RESAMPLES if images <= MANY else RESAMPLES // 5)
+
+    def or_zero(values: Any, weights: NDArray[np.int64]) -> float:
+        return 0.0 if values is None else statistic(values, weights)
+
+    once = np.ones(images, np.int64)
+    interval = bootstrap_interval(before, after, or_zero, images, resamples=resamples)
+    return Comparison(
+        metric=name,
+        images=images,
+        before=None if before is None else number(statistic(before, once)),
+        after=number(statistic(after, once)),
+        difference=None if before is None else number(interval.difference),
+        low=number(interval.low),
+        high=number(interval.high),
+        better=None,
+        higher_is_better=higher_is_better,
+    )
+
+
+def means(table: pa.Table, names: Sequence[str]) -> list[Comparison]:
+    """Metrics of single images: the mean of each, over the images that have it on both sides.
+
+    Infinite values (PSNR of an image that equals its reference) are left out.
+    """
+    found = []
+    for name in names:
+        after, before = column(table, name), column(table, f"{name}_before")
+        paired = np.isfinite(after) & np.isfinite(before)
+        higher = HIGHER_IS_BETTER.get(name, True)
+        if np.isfinite(before).any():
+            after, before = after[paired], before[paired]
+            comparison = compare(name, after, before, len(after), higher_is_better=higher)
+            if higher is not None and len(after):
+                gain = np.mean(after > before if higher else after < before)
+                comparison = Comparison(**asdict(comparison) | {"better": float(gain)})
+        else:
+            after = after[np.isfinite(after)]
+            comparison = compare(name, after, None, len(after), higher_is_better=higher)
+        found.append(comparison)
+    return found
+
+
+def segmentation(table: pa.Table, names: Sequence[str]) -> tuple[list[Comparison], dict[str, dict[str, Any]]]:
+    """Scores of the sum of all confusion matrices, and IoU and accuracy of each class.
+
+    Args:
+        table: the rows.
+        names: of the classes.
+    """
+    after, before = confusions(table, "confusion", len(names)), confusions(table, "confusion_before", len(names))
+    both = [k for k in range(len(table)) if after[k] is not None and before[k] is not None]
+    pairs = both or [k for k in range(len(table)) if after[k] is not None]
+    sides = {"after": stack(after, pairs)} | ({"before": stack(before, pairs)} if both else {})
+    comparisons = [
+        compare(name, sides["after"], sides.get("before"), len(pairs), score(name)) if pairs else empty(name)
+        for name in ("miou", "mpa", "pixel_accuracy", "fwiou")
+    ]
+    classes: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for side, suffix in (("after", ""), ("before", "_before")):
+        if side in sides:
+            scores = segmentation_scores(sides[side].sum(axis=0))
+            for name, iou, accuracy in zip(names, scores.class_iou, scores.class_accuracy, strict=True):
+                classes[name] |= {f"iou{suffix}": number(iou), f"accuracy{suffix}": number(accuracy)}
+    return comparisons, classes
+
+
+def score(name: str) -> Statistic:
+    """One score of the weighted sum of confusion matrices."""
+
+    def value(counts: NDArray[np.float64], weights: NDArray[np.int64]) -> float:
+        total = np.tensordot(weights.astype(np.float64), counts, axes=1)
+        return float(getattr(segmentation_scores(np.rint(total).astype(np.int64)), name))
+
+    return value
+
+
+def confusions(table: pa.Table, name: str, classes: int) -> list[Counts | None]:
+    """The confusion matrix of each row, if it has one."""
+    return [
+        None if counts is None else np.array(counts, np.int64).reshape(classes, classes + 1)
+        for counts in table[name].to_pylist()
+    ]
+
+
+def stack(found: list[Counts | None], chosen: list[int]) -> NDArray[np.float64]:
+    """The matrices of these rows: images x classes x (classes + 1); as floats, whose products are many times faster."""
+    return np.array([found[k] for k in chosen], np.float64)
+
+
+def empty(name: str) -> Comparison:
+    """A measure that no image has."""
+    return Comparison(name, 0, None, None, None, None, None, None, True)
+
+
+def worst(table: pa.Table, name: str = "niqe") -> list[dict[str, Any]]:
+    """The five images that became worst: by the rise of NIQE, or by NIQE where there is nothing before."""
+    if name not in table.column_names:
+        return []
+    after, before = column(table, name), column(table, f"{name}_before")
+    rise = after - before if np.isfinite(before).any() else after
+    order = np.argsort(-np.where(np.isfinite(rise), rise, -np.inf), kind="stable")[:WORST]
+    paths = table["path"].to_pylist()
+    return [
+        {"path": paths[k], f"{name}_before": number(before[k]), name: number(after[k])}
+        for k in order
+        if np.isfinite(rise[k]) and (rise[k] > 0 or not np.isfinite(before[k]))
+    ]
+
+
+def column(table: pa.Table, name: str) -> NDArray[np.float64]:
+    """The values of a column, NaN where it has none."""
+    if name not in table.column_names:
+        return np.full(len(table), np.nan)
+    return np.asarray(table[name].to_numpy(zero_copy_only=False), np.float64)
+
+
+def number(value: float) -> float | None:
+    """A value that JSON can hold."""
+    return float(value) if np.isfinite(value) else None

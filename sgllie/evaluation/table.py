@@ -1,0 +1,87 @@
+"""The result of an evaluation on the terminal."""
+
+import io
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from sgllie.evaluation.summary import Comparison
+
+WIDTH = 120
+DIRECTION = {True: "higher", False: "lower", None: "-"}
+
+
+def text_of(columns: list[tuple[str, str]], rows: list[list[str]]) -> str:
+    """A table as plain text.
+
+    Args:
+        columns: heading and justification (`left`, `right`) of each.
+        rows: the cells.
+    """
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for heading, side in columns:
+        table.add_column(heading, justify=side, no_wrap=side == "right")  # type: ignore[arg-type]
+    for row in rows:
+        table.add_row(*row)
+    console = Console(file=io.StringIO(), width=WIDTH, color_system=None)
+    console.print(table)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()).strip("\n")  # type: ignore[attr-defined]
+
+
+def comparisons_text(comparisons: list[Comparison]) -> str:
+    """The table of all measures."""
+    has_before = any(comparison.before is not None for comparison in comparisons)
+    names = ["before", "after", "difference", "95 % interval", "images better", "better is", "images"]
+    columns = [("metric", "left"), *((name, "right") for name in names)]
+    rows = [
+        [
+            one.metric,
+            digits(one.before),
+            digits(one.after),
+            digits(one.difference, sign=True),
+            "-" if one.low is None else f"{digits(one.low, has_before)} .. {digits(one.high, has_before)}",
+            "-" if one.better is None else f"{100 * one.better:.0f} %",
+            DIRECTION[one.higher_is_better],
+            f"{one.images:,}",
+        ]
+        for one in comparisons
+    ]
+    if not has_before:  # the interval is then that of the value itself
+        hidden = {1, 3, 5}
+        columns = [column for k, column in enumerate(columns) if k not in hidden]
+        rows = [[cell for k, cell in enumerate(row) if k not in hidden] for row in rows]
+    return text_of(columns, rows)
+
+
+def worst_text(worst: list[dict[str, Any]]) -> str:
+    """The images that became worst, a line each."""
+    if not worst:
+        return ""
+    lines = [
+        f"  {row['path']}: "
+        + (f"{digits(row['niqe_before'])} -> " if row["niqe_before"] is not None else "")
+        + digits(row["niqe"])
+        for row in worst
+    ]
+    rose = "Became worst by NIQE:" if worst[0]["niqe_before"] is not None else "Worst NIQE:"
+    return "\n".join([rose, *lines])
+
+
+def digits(value: float | None, sign: bool = False) -> str:
+    """Four significant digits at most, two to four behind the point."""
+    if value is None:
+        return "-"
+    places = 4 if abs(value) < 1 else 3 if abs(value) < 10 else 2 if abs(value) < 1000 else 0
+    return f"{value:{'+' if sign else ''},.{places}f}"
+
+
+def classes_text(classes: dict[str, dict[str, Any]]) -> str:
+    """The table of all classes that have a value."""
+    rows = {name: values for name, values in classes.items() if any(value is not None for value in values.values())}
+    if not rows:
+        return ""
+    names = list(next(iter(rows.values())))
+    columns = [("class", "left"), *((name.replace("_before", " before"), "right") for name in names)]
+    return text_of(columns, [[name, *(digits(values[key]) for key in names)] for name, values in rows.items()])
