@@ -10,20 +10,41 @@ from typing import Any, BinaryIO, TypeVar
 
 import aiohttp
 import s3fs
-from botocore.exceptions import BotoCoreError, HTTPClientError, ParamValidationError
+from botocore.exceptions import (
+    BotoCoreError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    HTTPClientError,
+    ParamValidationError,
+)
 from botocore.parsers import ResponseParserError
 from fsspec.asyn import sync
 
-from sgllie.storage import Entry, NameRefusedError, S3Options, StorageError, UsageError
+from sgllie.storage import Entry, NameRefusedError, S3Options, StorageError, UnreachableError, UsageError
 
 Answer = TypeVar("Answer")
 
 ATTEMPTS = 9
-LONGEST_PAUSE = 15.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.4, 15.0
+"""Seconds, at most, before the second attempt; doubled for each later one up to the longest. At the least half of it is
+waited, so that a server may be away for half a minute, as long as it takes to start it again."""
+CONNECT_SECONDS, READ_SECONDS = 10, 60
+"""How long a connection may take, and how long a server may be silent."""
 READ_BYTES = 4 * 2**20
 """Bytes of a request for a part of an object."""
-FIRST_PAUSE = 0.4
-"""Seconds, at most, before the second attempt; doubled for each later one up to LONGEST_PAUSE."""
+PASSING_CODES = {"RequestTimeout", "IncompleteBody", "BadDigest", "Throttling", "RequestLimitExceeded"}
+"""Faults on the way that S3 reports like mistakes of the request, with status 400 or 403."""
+EVERYTHING_CODES = {
+    "NoSuchBucket": "the bucket does not exist",
+    "InvalidAccessKeyId": "the access key is not known there",
+    "SignatureDoesNotMatch": "the secret key does not fit the access key",
+    "ExpiredToken": "the credentials have expired",
+    "InvalidToken": "the session token is not valid",
+    "AuthorizationHeaderMalformed": "the bucket is in another region",
+    "RequestTimeTooSkewed": "the clock of this machine is wrong",
+}
+"""Answers that would be the same for every object, and what they mean; some servers send only the code."""
+NO_ANSWER = (EndpointConnectionError, ConnectTimeoutError, aiohttp.ClientConnectorError)
 
 
 class S3Storage:
@@ -94,11 +115,6 @@ class S3Storage:
             self._call("put_object", f"{self.uri}/{path}", Key=self._key(path), Body=data)
         except FileNotFoundError as error:
             raise StorageError(str(error)) from error
-        except StorageError as error:
-            cause = error.__cause__
-            if isinstance(cause, ParamValidationError) or (cause is not None and http_status(cause) == 400):
-                raise NameRefusedError(str(error)) from error
-            raise
 
     def exists(self, path: str) -> bool:
         try:
@@ -126,14 +142,12 @@ class S3Storage:
         while True:
             try:
                 return request(self._connected())
-            except FileNotFoundError as error:
-                raise FileNotFoundError(f"{what}: {reason(error)}") from error
             except Exception as error:
                 if attempt == ATTEMPTS or not may_pass(error):
-                    raise StorageError(f"{what}: {reason(error)}") from error
+                    raise failure(error)(f"{what}: {reason(error)}") from error
             self._repeated.requests = self.retries + 1
             # The pause is drawn at random so that many workers do not come back at the same moment.
-            time.sleep(random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (attempt - 1))))
+            time.sleep(random.uniform(0.5, 1) * min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (attempt - 1)))
             attempt += 1
 
     def _connected(self) -> s3fs.S3FileSystem:
@@ -182,8 +196,8 @@ def connect(options: S3Options) -> s3fs.S3FileSystem:
         client_kwargs={"region_name": options.region} if options.region else {},
         config_kwargs={
             "retries": {"total_max_attempts": 1},
-            "connect_timeout": 10,
-            "read_timeout": 60,
+            "connect_timeout": CONNECT_SECONDS,
+            "read_timeout": READ_SECONDS,
             "max_pool_connections": 64,
         },
     )
@@ -195,22 +209,41 @@ def may_pass(error: Exception) -> bool:
     """Whether the same request may succeed later: faults of the network and of the server, not of the request."""
     status = http_status(error)
     if status is not None:
-        return status >= 500 or status in (408, 429)
+        return status >= 500 or status in (408, 429) or code_of(error) in PASSING_CODES
     passing = (HTTPClientError, ResponseParserError, aiohttp.ClientError, TimeoutError, ConnectionError)
     if isinstance(error, passing):
         return True
     return isinstance(error, OSError) and not isinstance(error, PermissionError | BotoCoreError)
 
 
+def failure(error: Exception) -> type[Exception]:
+    """What to raise for an error that does not pass."""
+    if code_of(error) in EVERYTHING_CODES or isinstance(error, NO_ANSWER):
+        return UnreachableError
+    if isinstance(error, ParamValidationError) or (http_status(error) == 400 and not may_pass(error)):
+        return NameRefusedError
+    return FileNotFoundError if isinstance(error, FileNotFoundError) else StorageError
+
+
+def answer_to(error: BaseException) -> dict[str, Any]:
+    """What the server answered, behind an error that s3fs has translated; empty if it did not answer at all."""
+    return getattr(error, "response", None) or getattr(error.__cause__, "response", None) or {}
+
+
 def http_status(error: BaseException) -> int | None:
-    """The HTTP status behind an error that s3fs has translated, if a server answered at all."""
-    response = getattr(error, "response", None) or getattr(error.__cause__, "response", None) or {}
-    return response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    """The HTTP status of the answer."""
+    return answer_to(error).get("ResponseMetadata", {}).get("HTTPStatusCode")
+
+
+def code_of(error: BaseException) -> str:
+    """The server's name for the error, such as `NoSuchBucket`."""
+    return answer_to(error).get("Error", {}).get("Code", "")
 
 
 def reason(error: Exception) -> str:
     """What went wrong, in the server's words or ours, without the chain of exceptions."""
-    text = str(error) or type(error).__name__
+    said = answer_to(error).get("Error", {}).get("Message", str(error))
+    text = EVERYTHING_CODES.get(code_of(error)) or said or code_of(error) or type(error).__name__
     if isinstance(error, PermissionError):
         return f"{text} (check the credentials and their rights: AWS_ACCESS_KEY_ID, --s3.profile, --s3.anonymous)"
     if isinstance(error, BotoCoreError) and not isinstance(error, HTTPClientError):

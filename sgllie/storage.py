@@ -23,6 +23,10 @@ class StorageError(Exception):
     """A storage did not do what was asked of it, after all retries; the message names the object and the reason."""
 
 
+class UnreachableError(StorageError):
+    """A storage is not there, or refuses the credentials: it would be the same for every object."""
+
+
 class NameRefusedError(StorageError):
     """One object cannot be written under its name (too long, a folder is in its place); others can."""
 
