@@ -50,6 +50,16 @@ def evaluate(arguments: Sequence[str]) -> int:
     return job(settings)
 
 
+def compare(arguments: Sequence[str]) -> int:
+    """Run several methods on the same images, and measure each."""
+    from sgllie.evaluation.compare_settings import CompareSettings
+
+    settings = tyro.cli(CompareSettings, args=arguments, prog="sgllie compare")
+    from sgllie.distributed.compare import compare as job
+
+    return job(settings)
+
+
 def weights(arguments: Sequence[str]) -> int:
     """Import published weights, or show what a weights file holds."""
     from sgllie.weights_command import run
@@ -71,6 +81,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "video": video,
     "train": train,
     "evaluate": evaluate,
+    "compare": compare,
     "report": report,
     "weights": weights,
 }

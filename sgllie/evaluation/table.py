@@ -85,3 +85,13 @@ def classes_text(classes: dict[str, dict[str, Any]]) -> str:
     names = list(next(iter(rows.values())))
     columns = [("class", "left"), *((name.replace("_before", " before"), "right") for name in names)]
     return text_of(columns, [[name, *(digits(values[key]) for key in names)] for name, values in rows.items()])
+
+
+def methods_text(methods: list[dict[str, Any]], metrics: list[str]) -> str:
+    """The table of a comparison: the mean of each metric, and the time."""
+    names = [*metrics, "milliseconds", "relative_time"]
+    headings = [*metrics, "ms", "x fastest"]
+    columns = [("method", "left"), *((heading, "right") for heading in headings), ("failed", "right")]
+    return text_of(
+        columns, [[row["method"], *(digits(row[key]) for key in names), str(row["failed"])] for row in methods]
+    )

@@ -1,0 +1,62 @@
+"""The page of a comparison: one file that needs no network."""
+
+from importlib import resources
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from sgllie.corpus import Row
+from sgllie.evaluation.compare_settings import INPUT
+from sgllie.evaluation.table import digits
+from sgllie.metrics import METRICS
+from sgllie.report.page import source_hash
+from sgllie.report.page import text as report_text
+
+ARROWS = {True: "higher is better", False: "lower is better", None: ""}
+
+
+def page(source: str, methods: list[dict[str, Any]], metrics: list[str], shown: list[Row], images: int) -> str:
+    """The table of methods, and a grid of pictures with a column for each method.
+
+    Args:
+        source: what was compared on.
+        methods: their summaries.
+        metrics: the names of the columns.
+        shown: the rows that have thumbnails.
+        images: how many there were.
+    """
+    pictures: dict[str, dict[str, Row]] = {}
+    for row in shown:
+        pictures.setdefault(row["path"], {})[row["method"]] = row
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["digits"] = digits
+    style = report_text("page.css") + text("compare.css")
+    return environment.from_string(text("compare.html")).render(
+        style=Markup(style),
+        policy=f"default-src 'none'; img-src data:; style-src {source_hash(style)}",
+        source=source,
+        images=images,
+        methods=methods,
+        metrics=[METRICS[name] for name in metrics],
+        arrows=ARROWS,
+        best={metric: best(methods, metric) for metric in metrics},
+        pictures=pictures,
+        input=INPUT,
+    )
+
+
+def best(methods: list[dict[str, Any]], metric: str) -> float | None:
+    """The best mean of the methods, the images themselves left out; None where no direction is better."""
+    values = [row[metric] for row in methods if row["method"] != INPUT and row[metric] is not None]
+    higher = METRICS[metric].higher_is_better
+    if higher is None or not values:
+        return None
+    return max(values) if higher else min(values)
+
+
+def text(name: str) -> str:
+    """A file beside this one."""
+    return resources.files(__package__).joinpath(name).read_text("utf-8")
