@@ -16,6 +16,7 @@ from av.video.reformatter import ColorRange, ColorTrc, Interpolation, VideoRefor
 from numpy.typing import NDArray
 
 from sgllie.enhancer import Pixels
+from sgllie.video import yuv
 
 ERROR_TYPES: dict[str, str] = {
     "not_a_video": "The file cannot be opened as a video, or holds no picture that can be decoded.",
@@ -242,6 +243,8 @@ class VideoReader:
             yield Picture(pts, pixels, frame is None)
 
     def _rgb(self, frame: av.VideoFrame, rgb: str, reformatter: VideoReformatter) -> NDArray[Any]:
+        if frame.format.name in yuv.FORMATS and (frame.width, frame.height) == (self.info.width, self.info.height):
+            return yuv.to_rgb(frame)
         try:
             converted = reformatter.reformat(
                 frame,

@@ -12,6 +12,8 @@ from typing import Any, BinaryIO, NamedTuple
 import av
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
+from sgllie.enhancer import Pixels
+from sgllie.video import yuv
 from sgllie.video.reader import Colour, Picture, VideoError, VideoInfo, VideoReader, reason
 from sgllie.video.settings import Codec
 
@@ -97,20 +99,28 @@ class SegmentWriter:
     def add(self, picture: Picture) -> None:
         """Encode one picture; timestamps must rise."""
         info, stream = self.info, self.stream
-        pixels = picture.pixels
-        frame = av.VideoFrame.from_numpy_buffer(pixels, "rgb24" if pixels.itemsize == 1 else "rgb48le")
-        frame.colorspace, frame.color_range = info.colour.matrix, ColorRange.JPEG
-        if self.codec != "ffv1":
-            frame = self.reformatter.reformat(
-                frame,
-                format=stream.pix_fmt,
-                dst_colorspace=info.colour.matrix,
-                dst_color_range=info.colour.range or ColorRange.MPEG,
-                interpolation=SWSCALE,
-                threads=1,
-            )
+        frame = self._frame(picture.pixels)
         frame.pts, frame.time_base = picture.pts, info.time_base
         self.container.mux(stream.encode(frame))
+
+    def _frame(self, pixels: Pixels) -> av.VideoFrame:
+        """Pixels in the format of the stream."""
+        matrix = self.info.colour.matrix
+        colour_range = self.info.colour.range or int(ColorRange.MPEG)
+        if self.stream.pix_fmt in yuv.FORMATS:
+            return yuv.to_frame(pixels, self.stream.pix_fmt, matrix, colour_range)
+        frame = av.VideoFrame.from_numpy_buffer(pixels, "rgb24" if pixels.itemsize == 1 else "rgb48le")
+        frame.colorspace, frame.color_range = matrix, ColorRange.JPEG
+        if self.codec == "ffv1":
+            return frame
+        return self.reformatter.reformat(
+            frame,
+            format=self.stream.pix_fmt,
+            dst_colorspace=matrix,
+            dst_color_range=colour_range,
+            interpolation=SWSCALE,
+            threads=1,
+        )
 
     def close(self) -> None:
         """Encode what is pending, and complete the file."""
