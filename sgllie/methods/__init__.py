@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sgllie.enhancer import Factor, Pixels
     from sgllie.settings import MethodSettings
 
-MethodName = Literal["sgz", "zero-dce", "gamma"]
+MethodName = Literal["sgz", "zero-dce", "lime", "pie", "msrcr", "clahe", "gamma", "onnx"]
 
 
 class Method(Protocol):
@@ -60,7 +60,12 @@ class Entry:
 METHODS: dict[MethodName, Entry] = {
     "sgz": Entry("learned", takes_weights=True, uses_gpu=True),
     "zero-dce": Entry("learned", takes_weights=True, uses_gpu=True),
+    "lime": Entry("lime"),
+    "pie": Entry("pie"),
+    "msrcr": Entry("msrcr"),
+    "clahe": Entry("clahe"),
     "gamma": Entry("gamma"),
+    "onnx": Entry("onnx_file", takes_weights=True),
 }
 
 

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from sgllie.enhancer import Factor, Pixels, as_channels
 from sgllie.luminance import histogram
-from sgllie.methods.classical import ClassicalMethod, peak
+from sgllie.methods.blended import BlendedMethod, peak
 
 TARGET = 0.5
 LUMA = (0.299, 0.587, 0.114)
@@ -15,7 +15,7 @@ SMALLEST, LARGEST = 0.1, 10.0
 HALVINGS = 40
 
 
-class Gamma(ClassicalMethod):
+class Gamma(BlendedMethod):
     """x -> x^g for each channel, with the g in [0.1, 10] for which the mean Rec. 601 luma of the result is 0.5.
 
     Bright images are darkened by the same rule. The factor map is g, as 1 x 1 x 1.

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sgllie.corpus import FRAMES, SEGMENTS, STATS, VIDEOS, Row, part_name, read_rows
+from sgllie.images import ImageError
 from sgllie.journal import Journal
 from sgllie.methods import make_method
 from sgllie.storage import NameRefusedError, StorageError, open_storage
@@ -164,7 +165,7 @@ def guarded(work: Callable[[], Row]) -> Row:
     """What the work returns, or the row of its failure."""
     try:
         return work()
-    except VideoError as error:
+    except (VideoError, ImageError) as error:
         return failed(error.error_type, str(error))
     except FileNotFoundError:
         return failed("missing", "the video was listed but is not there now")

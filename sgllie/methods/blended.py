@@ -1,9 +1,10 @@
-"""What the methods without a network have in common: numbers in, levels out, blended with the input."""
+"""What all methods but those of `Enhancer` have in common: levels in, levels out, blended with the input."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Self
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,8 +16,8 @@ NOTHING: Factor = np.empty((0, 0, 0), np.float32)
 """The factor map of a method that derives nothing from an image."""
 
 
-class ClassicalMethod(ABC):
-    """A `Method` whose `factor_map` and `levels` are all that differs. It holds no state but its strength.
+class BlendedMethod(ABC):
+    """A `Method` that has to say only what its factor map is, and what levels it gives.
 
     Args:
         strength: 0 gives the input back, 1 the full effect, values between blend the two.
@@ -62,7 +63,24 @@ def peak(image: NDArray[Any]) -> np.float32:
     return np.float32(np.iinfo(image.dtype).max)
 
 
-def unit(image: Pixels) -> NDArray[np.float32]:
-    """The image as float32 H x W x C in [0, 1]; ValueError for what is no image of this library's."""
-    pixels = as_channels(image)
+def unit(pixels: Pixels) -> NDArray[np.float32]:
+    """Levels as float32 in [0, 1], in the same shape."""
     return np.divide(pixels, peak(pixels), dtype=np.float32)
+
+
+def brightest(pixels: Pixels) -> NDArray[np.float32]:
+    """The largest channel of each pixel, as in HSV: H x W x C -> H x W in [0, 1]."""
+    return unit(np.maximum.reduce([pixels[..., channel] for channel in range(pixels.shape[2])]))
+
+
+def reduced(plane: NDArray[np.float32], reduction: int) -> NDArray[np.float32]:
+    """The means of blocks of `reduction` squared pixels: H x W (x C) -> h x w (x C), h and w rounded up."""
+    height, width = plane.shape[:2]
+    return resized(plane, -(-height // reduction), -(-width // reduction))
+
+
+def resized(plane: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Another size, by the means of areas if it is smaller, else bilinear; a last axis of length one is kept."""
+    kind = cv2.INTER_AREA if height < plane.shape[0] or width < plane.shape[1] else cv2.INTER_LINEAR
+    result = cv2.resize(plane, (width, height), interpolation=kind)
+    return np.asarray(result, np.float32).reshape(height, width, *plane.shape[2:])

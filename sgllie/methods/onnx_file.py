@@ -1,0 +1,177 @@
+"""Any network from image to image, from an ONNX file."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from sgllie.enhancer import Factor, Pixels
+from sgllie.images import ImageError
+from sgllie.methods.blended import NOTHING, BlendedMethod, peak, unit
+from sgllie.settings import MethodSettings
+from sgllie.storage import StorageError, UsageError, open_storage, split_uri
+
+MULTIPLES = (1, 2, 4, 8, 12, 16, 24, 32, 64, 128)
+"""Sides may have to be multiples of one of these; the first one with which the network works is taken."""
+SMALLEST = 64
+"""Smaller images are padded to this, since networks may hold windows that are wider than a tiny image."""
+DTYPES: dict[str, Any] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+
+
+class Port(NamedTuple):
+    """Where the image goes in: name and dtype of the input, whether it is N x H x W x 3, and the sides it fixes."""
+
+    name: str
+    dtype: Any
+    channels_last: bool
+    height: int | None
+    width: int | None
+
+
+@dataclass(frozen=True)
+class Network:
+    """An opened file that was found to fit.
+
+    Attributes:
+        session: on one thread, as many of them run side by side.
+        port: its input.
+        output: the name of the first output that has the shape of the input.
+        multiple: sides that are not fixed must be multiples of this.
+    """
+
+    session: onnxruntime.InferenceSession
+    port: Port
+    output: str
+    multiple: int
+
+    def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """H x W x 3 in [0, 1] -> the same; ImageError where the network refuses the image."""
+        height, width, _ = image.shape
+        rows = padded(height, self.port.height, self.multiple)
+        columns = padded(width, self.port.width, self.multiple)
+        whole = np.pad(image, ((0, rows - height), (0, columns - width), (0, 0)), mode="reflect")
+        try:
+            result = self.session.run([self.output], {self.port.name: batch(whole, self.port)})[0]
+        except Exception as error:  # onnxruntime's have no common class below this
+            raise ImageError("unsupported", f"the network cannot take it: {first_line(error)}") from error
+        enhanced = result[0] if self.port.channels_last else result[0].transpose(1, 2, 0)
+        if not np.isfinite(enhanced).all():
+            raise ImageError("unsupported", "the network gives values for it that are not finite")
+        return np.clip(enhanced[:height, :width].astype(np.float32), 0, 1)
+
+
+class OnnxFile(BlendedMethod):
+    """The output of a network in an ONNX file; values of 0 to 1 go in and are expected back.
+
+    The file has one input, 1 x 3 x H x W or 1 x H x W x 3 (told by which axis has length 3), RGB, float32 or float16;
+    its first output of that shape is the enhanced image. Where H and W are free, images are padded at the bottom and at
+    the right by reflection, to the multiple (1 to 128) that the network is found to need, and cropped back. Where they
+    are fixed, smaller images are padded to them and larger ones refused: to scale them would lose detail. Grey images
+    go in as three equal channels and come out as the mean of three. The factor map is empty.
+    """
+
+    def __init__(self, network: Network, strength: float = 1.0) -> None:
+        super().__init__(strength)
+        self.network = network
+
+    def factor_map(self, image: Pixels) -> Factor:
+        """Nothing: what the network sees in an image stays within it."""
+        return NOTHING
+
+    def levels(self, pixels: Pixels, factor: Factor) -> NDArray[np.float32]:
+        """Through the network."""
+        channels = pixels.shape[2]
+        enhanced = self.network(np.broadcast_to(unit(pixels), (*pixels.shape[:2], 3)))
+        return (enhanced if channels == 3 else enhanced.mean(axis=2, keepdims=True)) * peak(pixels)
+
+
+def make(settings: MethodSettings) -> OnnxFile:
+    """The method that the settings describe; UsageError if its file is missing or does not fit."""
+    return OnnxFile(open_network(read(settings), str(settings.weights)), settings.strength)
+
+
+def describe(settings: MethodSettings) -> dict[str, Any]:
+    """Name and SHA-256 of the file; UsageError if it is missing or does not fit."""
+    data = read(settings)
+    open_network(data, str(settings.weights))
+    return {"name": settings.weights, "fingerprint": hashlib.sha256(data).hexdigest()}
+
+
+def read(settings: MethodSettings) -> bytes:
+    """The bytes of the file that `--weights` names."""
+    if settings.weights is None:
+        raise UsageError("--method onnx: --weights must name the .onnx file of a network, local or s3://")
+    folder, name = split_uri(settings.weights)
+    try:
+        return open_storage(folder, settings.s3).read(name)
+    except (OSError, StorageError) as error:
+        raise UsageError(f"weights {settings.weights} cannot be read: {error}") from error
+
+
+def open_network(data: bytes, source: str) -> Network:
+    """The network in these bytes; `source` names them in errors."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what goes wrong is told in one sentence
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise UsageError(f"{source} is no ONNX file that onnxruntime can open: {first_line(error)}") from error
+    port = port_of(session, source)
+    last: object = "none of its outputs has the shape of the input"
+    for multiple in MULTIPLES:
+        shape = trial_shape(port, multiple)
+        try:
+            results = session.run(None, {port.name: batch(np.full((*shape, 3), 0.5, np.float32), port)})
+        except Exception as error:
+            last = first_line(error)
+            continue
+        expected = (1, *shape, 3) if port.channels_last else (1, 3, *shape)
+        for output, result in zip(session.get_outputs(), results, strict=True):
+            if np.shape(result) == expected:
+                return Network(session, port, output.name, multiple)
+    raise UsageError(f"{source} makes no image of the size of its input, at any size that was tried: {last}")
+
+
+def port_of(session: onnxruntime.InferenceSession, source: str) -> Port:
+    """The input, if it can take an image."""
+    inputs = session.get_inputs()
+    if len(inputs) == 1 and len(inputs[0].shape) == 4 and inputs[0].type in DTYPES:
+        count, *sides = (side if isinstance(side, int) and side > 0 else None for side in inputs[0].shape)
+        channels_last = sides[0] != 3
+        height, width = sides[:2] if channels_last else sides[1:]
+        if count in (None, 1) and 3 in (sides[0], sides[2]):
+            return Port(inputs[0].name, DTYPES[inputs[0].type], channels_last, height, width)
+    found = "; ".join(f"{one.name}: {one.type} of shape {one.shape}" for one in inputs)
+    raise UsageError(
+        f"{source} must have one input, 1 x 3 x height x width or 1 x height x width x 3, float; it has {found}"
+    )
+
+
+def trial_shape(port: Port, multiple: int) -> tuple[int, int]:
+    """Sides that are no multiples of more than `multiple` (times an odd number), and not equal."""
+    odd = SMALLEST // multiple | 1
+    return port.height or multiple * odd, port.width or multiple * (odd + 2)
+
+
+def batch(image: NDArray[np.float32], port: Port) -> NDArray[Any]:
+    """The image in the layout and dtype of the input."""
+    ordered = image if port.channels_last else image.transpose(2, 0, 1)
+    return np.ascontiguousarray(ordered[None], port.dtype)
+
+
+def padded(side: int, fixed: int | None, multiple: int) -> int:
+    """The length that a side is padded to."""
+    if fixed is None:
+        return -(-max(side, SMALLEST) // multiple) * multiple
+    if side > fixed:
+        raise ImageError("too_large", f"the network takes sides of {fixed} pixels at most, and one has {side}")
+    return fixed
+
+
+def first_line(error: Exception) -> str:
+    """The text of an error, as far as it is meant for people."""
+    return str(error).strip().partition("\n")[0]
