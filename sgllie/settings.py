@@ -38,7 +38,10 @@ class MethodSettings:
     def __post_init__(self) -> None:
         check(self.scale_factor >= 1, "--scale-factor", self.scale_factor, "must be 1 or more")
         check(0 <= self.strength <= 1, "--strength", self.strength, "must lie between 0 and 1")
-        if not METHODS[self.method].uses_gpu:
+        method = METHODS[self.method]
+        rule = f"must be left out, since --method {self.method} has no weights"
+        check(self.weights is None or method.takes_weights, "--weights", self.weights, rule)
+        if not method.uses_gpu:
             check(self.device != "cuda", "--device", self.device, f"must be cpu with --method {self.method}")
             object.__setattr__(self, "device", "cpu")  # what `auto` means here; no GPU is to be asked of the cluster
 

@@ -13,8 +13,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from sgllie.storage import UsageError
-
 if TYPE_CHECKING:
     from sgllie.enhancer import Factor, Pixels
     from sgllie.settings import MethodSettings
@@ -89,7 +87,4 @@ def describe_weights(settings: "MethodSettings") -> dict[str, Any] | None:
 
 def module_of(settings: "MethodSettings") -> Any:
     """The module that makes the method."""
-    entry = METHODS[settings.method]
-    if settings.weights is not None and not entry.takes_weights:
-        raise UsageError(f"--weights is {settings.weights}; --method {settings.method} has none, leave it out")
-    return importlib.import_module(f"{__name__}.{entry.module}")
+    return importlib.import_module(f"{__name__}.{METHODS[settings.method].module}")

@@ -48,10 +48,10 @@ class BlendedMethod(ABC):
     def apply(self, image: Pixels, factor: Factor) -> Pixels:
         """The image enhanced with a given factor map, in its own shape and dtype."""
         pixels = as_channels(image)
-        levels = self.levels(pixels, factor)
+        levels = np.clip(self.levels(pixels, factor), 0, peak(image))
         if self.strength < 1:
             levels = pixels + np.float32(self.strength) * (levels - pixels)
-        return np.rint(np.clip(levels, 0, peak(image))).astype(image.dtype).reshape(image.shape)
+        return np.rint(levels).astype(image.dtype).reshape(image.shape)
 
     def __call__(self, image: Pixels, /) -> Pixels:
         """The image enhanced with its own factor map."""
