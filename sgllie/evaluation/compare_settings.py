@@ -40,9 +40,13 @@ class CompareSettings(MeasuringSettings):
         check(self.shown >= 0, "--shown", self.shown, "must be 0 or more")
         check(bool(split_names(self.methods)), "--methods", self.methods or "empty", "must name a method")
         for one in split_names(self.methods):
-            name = one.partition("=")[0]
+            name, has_weights, _ = one.partition("=")
             check(
                 name in METHODS, "--methods", self.methods, f"may hold {', '.join(METHODS)}; {name!r} is none of them"
+            )
+            takes_weights = METHODS[cast(MethodName, name)].takes_weights
+            check(
+                takes_weights or not has_weights, "--methods", self.methods, f"names weights for {name}, which has none"
             )
         labels = [label for label, _ in self._methods()]
         check(len(set(labels)) == len(labels), "--methods", self.methods, "must not name one twice")

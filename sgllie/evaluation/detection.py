@@ -207,7 +207,7 @@ def finish(run: MeasuringRun, found: Detections) -> dict[str, Any]:
         for name in SCORES
     ]
     classes: dict[str, dict[str, Any]] = {name: {} for name in found.after.classes}
-    for evidence, suffix in ((found.after, ""), (found.before, "_before")):
+    for evidence, suffix in ((found.before, "_before"), (found.after, "")):
         if evidence is not None:
             scores = average_precision(evidence)
             for name in classes:

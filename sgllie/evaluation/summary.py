@@ -124,7 +124,7 @@ def segmentation(table: pa.Table, names: Sequence[str]) -> tuple[list[Comparison
         for name in ("miou", "mpa", "pixel_accuracy", "fwiou")
     ]
     classes: dict[str, dict[str, Any]] = {name: {} for name in names}
-    for side, suffix in (("after", ""), ("before", "_before")):
+    for side, suffix in (("before", "_before"), ("after", "")):
         if side in sides:
             scores = segmentation_scores(sides[side].sum(axis=0))
             for name, iou, accuracy in zip(names, scores.class_iou, scores.class_accuracy, strict=True):

@@ -48,10 +48,12 @@ def comparisons_text(comparisons: list[Comparison]) -> str:
         ]
         for one in comparisons
     ]
-    if not has_before:  # the interval is then that of the value itself
-        hidden = {1, 3, 5}
-        columns = [column for k, column in enumerate(columns) if k not in hidden]
-        rows = [[cell for k, cell in enumerate(row) if k not in hidden] for row in rows]
+    # Without anything before, the interval is that of the value itself; scores of a set tell nothing of single images.
+    hidden = (set() if has_before else {1, 3, 5}) | (
+        set() if any(one.better is not None for one in comparisons) else {5}
+    )
+    columns = [column for k, column in enumerate(columns) if k not in hidden]
+    rows = [[cell for k, cell in enumerate(row) if k not in hidden] for row in rows]
     return text_of(columns, rows)
 
 
