@@ -1,23 +1,23 @@
 """Fixtures that every test may use."""
 
 import os
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from radosgw import OWNER, Ceph, answers, free_port, obstacle, start_ceph, wait_until
 
+from sgllie.cli import main
 from sgllie.storage import S3Options
 
 # A machine that is busy with the jobs of other tests is no fault of the property that is tested.
 settings.register_profile("sgllie", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("sgllie")
 
+CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 SHARED = Path(os.environ.get("SGLLIE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 
@@ -26,9 +26,27 @@ def ray_session() -> Iterator[None]:
     """One local Ray for all jobs that run inside the test process."""
     import ray
 
-    ray.init(num_cpus=4, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    from sgllie.distributed.cluster import few_services
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in CREDENTIALS:  # the workers have the environment of this moment
+            patch.setenv(name, OWNER)
+        with few_services():
+            ray.init(num_cpus=4, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def here(ray_session, capsys) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs `sgllie` with these arguments inside the test process: several times as fast as a process of its own."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        capsys.readouterr()
+        code = main(list(map(str, arguments)))
+        return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -43,35 +61,46 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def s3_server():
-    """A moto server; its endpoint."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stderr=subprocess.DEVNULL
-    )
+def ceph() -> Iterator[Ceph]:
+    """A real S3 server; tests that need it skip where it is not installed, and fail in CI."""
+    server = start_ceph()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[str]:
+    """The endpoint of a moto server."""
+    port = free_port()
+    line = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(line, stderr=subprocess.DEVNULL)
     endpoint = f"http://127.0.0.1:{port}"
-    for _ in range(300):
-        try:
-            urllib.request.urlopen(endpoint)
-            break
-        except OSError:
-            time.sleep(0.1)
+    wait_until(lambda: answers(endpoint))
     yield endpoint
     server.kill()
+    server.wait()
 
 
 @pytest.fixture
-def s3(s3_server, monkeypatch):
-    """Options for the moto server, with credentials in the environment and an empty bucket `bucket`."""
+def empty_bucket(monkeypatch) -> Callable[[str], S3Options]:
+    """Makes the bucket `bucket` at an endpoint, with credentials in the environment; how to reach it."""
     import s3fs
 
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    options = S3Options(endpoint_url=s3_server, region="us-east-1")
-    filesystem = s3fs.S3FileSystem(endpoint_url=s3_server, skip_instance_cache=True)
-    if filesystem.exists("bucket"):
-        filesystem.rm("bucket", recursive=True)
-    filesystem.mkdir("bucket")
-    return options
+    def make(endpoint: str) -> S3Options:
+        for name in CREDENTIALS:
+            monkeypatch.setenv(name, OWNER)
+        s3fs.S3FileSystem.clear_instance_cache()  # another test's may have other credentials
+        filesystem = s3fs.S3FileSystem(endpoint_url=endpoint, skip_instance_cache=True)
+        if filesystem.exists("bucket"):
+            filesystem.rm("bucket", recursive=True)
+        filesystem.mkdir("bucket")
+        return S3Options(endpoint_url=endpoint, region="us-east-1")
+
+    return make
+
+
+@pytest.fixture
+def s3(request, empty_bucket) -> S3Options:
+    """How to reach the empty bucket `bucket` of Ceph, or of moto where Ceph is not installed."""
+    real = os.environ.get("CI") == "true" or not obstacle()
+    return empty_bucket(request.getfixturevalue("ceph").endpoint if real else request.getfixturevalue("moto"))

@@ -92,22 +92,22 @@ def test_an_image_that_kills_its_process(tmp_path):
     ]
 
 
-def test_too_many_failures_stop_the_job(tmp_path):
+def test_too_many_failures_stop_the_job(here, tmp_path):
     source, output = make_corpus(tmp_path / "in", 200), tmp_path / "out"
     for path in sorted(source.rglob("*.jpg"))[:50]:
         path.write_bytes(b"no image")
-    result = sgllie("enhance", source, output, "--max-failures", "5%")
+    result = here("enhance", source, output, "--max-failures", "5%")
     assert result.returncode == 1
     assert "--max-failures 5% allows" in result.stdout
     assert not (output / "_SUCCESS").exists()
-    assert sgllie("enhance", source, output).returncode == 3
+    assert here("enhance", source, output).returncode == 3
     assert_complete(source, output, failed=50)
     assert {row["error_type"] for row in rows_of(output)} == {None, "not_an_image"}
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_output_that_may_not_be_written(tmp_path):
+def test_output_that_may_not_be_written(here, tmp_path):
     source = make_corpus(tmp_path / "in", 2)
     (tmp_path / "locked").mkdir(mode=0o500)
-    result = sgllie("enhance", source, tmp_path / "locked/out")
+    result = here("enhance", source, tmp_path / "locked/out")
     assert (result.returncode, result.stderr.count("\n")) == (2, 1)

@@ -87,9 +87,9 @@ def test_what_a_run_leaves_behind(undisturbed, data):
     assert weights.load(str(undisturbed)).fingerprint == fingerprint(undisturbed, "best")
 
 
-def test_two_workers_train_as_one_does(undisturbed, data, tmp_path):
+def test_two_workers_train_as_one_does(here, undisturbed, data, tmp_path):
     """With photographs decoded anew in each epoch, which must make no difference either."""
-    result = sgllie("train", data, tmp_path, *OPTIONS, "--cache", "none", "--num-workers", "2")
+    result = here("train", data, tmp_path, *OPTIONS, "--cache", "none", "--num-workers", "2")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "decoded again in each epoch" in result.stdout
     for one, two in zip(history(undisturbed), history(tmp_path), strict=True):
@@ -129,12 +129,12 @@ def test_a_worker_that_is_killed_is_replaced(undisturbed, data, tmp_path):
     assert fingerprint(tmp_path) == fingerprint(undisturbed)
 
 
-def test_a_finished_run_says_so_and_other_settings_are_refused(undisturbed, data):
+def test_a_finished_run_says_so_and_other_settings_are_refused(here, undisturbed, data):
     before = fingerprint(undisturbed)
-    again = sgllie("train", data, undisturbed, *OPTIONS, "--num-workers", "2", "--loaders", "1")
+    again = here("train", data, undisturbed, *OPTIONS, "--num-workers", "2", "--loaders", "1")
     assert (again.returncode, again.stdout.count("\n")) == (0, 1)
     assert f"is finished: {EPOCHS} epochs" in again.stdout
-    other = sgllie("train", data, undisturbed, *OPTIONS, "--loss.colour", "4", "--seed", "3")
+    other = here("train", data, undisturbed, *OPTIONS, "--loss.colour", "4", "--seed", "3")
     assert other.returncode == 2
     assert "--seed (0 then, 3 now)" in other.stderr
     assert "--loss.colour (5.0 then, 4.0 now)" in other.stderr
@@ -165,8 +165,8 @@ def test_bad_images_are_left_out_and_named_and_other_photographs_refused(tmp_pat
     assert "begun with other photographs (6 then, 5 now" in result.stderr
 
 
-def test_a_training_that_collapses_stops_with_a_sentence(data, tmp_path):
-    result = sgllie("train", data, tmp_path, *OPTIONS, "--optimiser.learning-rate", "1e30")
+def test_a_training_that_collapses_stops_with_a_sentence(here, data, tmp_path):
+    result = here("train", data, tmp_path, *OPTIONS, "--optimiser.learning-rate", "1e30")
     assert result.returncode == 1
     assert "the training has collapsed" in result.stdout
     assert "Traceback" not in result.stdout + result.stderr
@@ -184,31 +184,31 @@ def test_a_training_that_collapses_stops_with_a_sentence(data, tmp_path):
         ),
     ],
 )
-def test_wrong_usage_is_one_sentence(tmp_path, options, sentence):
-    result = sgllie("train", tmp_path, tmp_path / "run", *OPTIONS, *options)
+def test_wrong_usage_is_one_sentence(here, tmp_path, options, sentence):
+    result = here("train", tmp_path, tmp_path / "run", *OPTIONS, *options)
     assert result.returncode == 2
     assert sentence in result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_data_that_holds_nothing(tmp_path):
+def test_data_that_holds_nothing(here, tmp_path):
     (tmp_path / "empty").mkdir()
-    result = sgllie("train", tmp_path / "empty", tmp_path / "run", *OPTIONS)
+    result = here("train", tmp_path / "empty", tmp_path / "run", *OPTIONS)
     assert result.returncode == 2
     assert "holds no images" in result.stderr
     assert not (tmp_path / "run").exists()
 
 
-def test_photographs_and_run_on_s3(undisturbed, data, s3):
+def test_photographs_and_run_on_s3(here, undisturbed, data, s3):
     import s3fs
 
     files = s3fs.S3FileSystem(endpoint_url=s3.endpoint_url)
     files.put(str(data), "bucket/data", recursive=True)
     options = [*OPTIONS, "--s3.endpoint-url", s3.endpoint_url, "--s3.region", s3.region]
-    result = sgllie("train", "s3://bucket/data", "s3://bucket/run", *options)
+    result = here("train", "s3://bucket/data", "s3://bucket/run", *options)
     assert result.returncode == 0, result.stdout + result.stderr
     assert weights.load("s3://bucket/run/weights/last.safetensors", s3).fingerprint == fingerprint(undisturbed)
-    again = sgllie("train", "s3://bucket/data", "s3://bucket/run", *options)
+    again = here("train", "s3://bucket/data", "s3://bucket/run", *options)
     assert "is finished" in again.stdout
     found = {path.removeprefix("bucket/run/").split("/")[0] for path in files.find("bucket/run")}
     assert found >= {"run.json", "_SUCCESS", "weights", "checkpoints", "samples", "events", "metrics.csv", "curves.png"}

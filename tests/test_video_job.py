@@ -242,15 +242,15 @@ def test_from_bucket_to_bucket(rides, s3):
 # The command, with Ray.
 
 
-def test_the_command_on_a_folder_and_again(rides, tmp_path):
+def test_the_command_on_a_folder_and_again(here, rides, tmp_path):
     arguments = ("video", rides, tmp_path / "out", "--segment-seconds", 0.8, "--preset", "ultrafast")
-    result = sgllie(*arguments)
+    result = here(*arguments)
     assert result.returncode == 3, result.stderr
     assert "4 videos: 2 enhanced, 2 failed (1 not_a_video, 1 hdr)" in result.stdout
     assert "1 other files ignored: notes.txt" in result.stdout
-    again = sgllie(*arguments)
+    again = here(*arguments)
     assert (again.returncode, "All of it was there already" in again.stdout) == (3, True)
-    other = sgllie(*arguments, "--crf", 30)
+    other = here(*arguments, "--crf", 30)
     assert (other.returncode, other.stderr.count("\n")) == (2, 1)
 
 
