@@ -59,10 +59,11 @@ def make_plan(
 
 
 def checked(name: str) -> str:
-    """The same name, unless writing it would leave the output folder."""
-    if name.startswith("/") or ".." in PurePosixPath(name).parts:
+    """The name as a folder would hold it: keys of S3 such as `/a` and `b//c` are `a` and `b/c` there."""
+    path = PurePosixPath(name)
+    if ".." in path.parts:
         raise UsageError(f"the output of {name!r} would lie outside OUT; rename the input or choose another IN")
-    return name
+    return str(path).lstrip("/")
 
 
 def name_hash(name: str) -> int:
@@ -78,7 +79,7 @@ def refuse_clashes(entries: Iterable[Entry], output_name: Callable[[str], str], 
         return
     first: dict[str, str] = {}
     for entry in entries:
-        name = output_name(entry.path)
+        name = checked(output_name(entry.path))
         if name_hash(name) not in repeated:
             continue
         if name in first:

@@ -24,7 +24,8 @@ from sgllie.storage import Entry, NameRefusedError, S3Options, StorageError, Unr
 
 Answer = TypeVar("Answer")
 
-ATTEMPTS = 9
+ATTEMPTS, FIRST_ATTEMPTS = 9, 4
+"""At a request; the fewer where nothing has ever answered, since the address may be mistyped."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.4, 15.0
 """Seconds, at most, before the second attempt; doubled for each later one up to the longest. At the least half of it is
 waited, so that a server may be away for half a minute, as long as it takes to start it again."""
@@ -57,6 +58,7 @@ class S3Storage:
         self.uri = f"s3://{self.bucket}/{self.prefix}".rstrip("/")
         self.options = options
         self._repeated = threading.local()
+        self._met = False
         self._connection: s3fs.S3FileSystem | None = None
         self._lock = threading.Lock()
 
@@ -141,9 +143,12 @@ class S3Storage:
         attempt = 1
         while True:
             try:
-                return request(self._connected())
+                answer = request(self._connected())
+                self._met = True
+                return answer
             except Exception as error:
-                if attempt == ATTEMPTS or not may_pass(error):
+                attempts = FIRST_ATTEMPTS if isinstance(error, NO_ANSWER) and not self._met else ATTEMPTS
+                if attempt >= attempts or not may_pass(error):
                     raise failure(error)(f"{what}: {reason(error)}") from error
             self._repeated.requests = self.retries + 1
             # The pause is drawn at random so that many workers do not come back at the same moment.
@@ -210,7 +215,7 @@ def may_pass(error: Exception) -> bool:
     status = http_status(error)
     if status is not None:
         return status >= 500 or status in (408, 429) or code_of(error) in PASSING_CODES
-    passing = (HTTPClientError, ResponseParserError, aiohttp.ClientError, TimeoutError, ConnectionError)
+    passing = (*NO_ANSWER, HTTPClientError, ResponseParserError, aiohttp.ClientError, TimeoutError, ConnectionError)
     if isinstance(error, passing):
         return True
     return isinstance(error, OSError) and not isinstance(error, PermissionError | BotoCoreError)

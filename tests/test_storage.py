@@ -1,7 +1,8 @@
-"""Storages: the same promises for a local folder and for S3 (moto here; a real S3 server in test_s3.py)."""
+"""Storages: the same promises for a local folder and for S3, the real one of Ceph and the lenient one of moto."""
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -10,12 +11,13 @@ from sgllie.storage import NameRefusedError, S3Options, StorageError, UsageError
 ODD_NAMES = ["a b+c.jpg", "ü/ñ%2F.jpg", "q?x=1&y#z.jpg", "[x].jpg", "=.jpg", "deep/er/than/most/a.jpg", "~'\".jpg"]
 
 
-@pytest.fixture(params=["local", "s3"])
-def storage(request, tmp_path):
+@pytest.fixture(params=["local", "moto", "ceph"])
+def storage(request, tmp_path, empty_bucket):
     """An empty storage of each kind."""
     if request.param == "local":
         return open_storage(str(tmp_path / "root"))
-    return open_storage("s3://bucket/root", request.getfixturevalue("s3"))
+    server = request.getfixturevalue(request.param)
+    return open_storage("s3://bucket/root", empty_bucket(getattr(server, "endpoint", server)))
 
 
 def test_what_is_written_is_listed_and_read(storage):
@@ -61,8 +63,8 @@ def test_overwrite_and_remove(storage):
 
 def test_more_keys_than_a_page_holds(s3):
     storage = open_storage("s3://bucket/many", s3)
-    for number in range(1005):
-        storage.write(f"{number:04d}", b"")
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda number: storage.write(f"{number:04d}", b""), range(1005)))
     assert [entry.path for entry in storage.list()] == [f"{number:04d}" for number in range(1005)]
 
 

@@ -1,0 +1,165 @@
+"""An HTTP proxy before an S3 server that breaks things on purpose, and remembers what it broke."""
+
+import asyncio
+import math
+import random
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, web
+from yarl import URL
+
+SLOW_DOWN = b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>SlowDown</Code><Message>Reduce rate</Message></Error>'
+INTERNAL = b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>InternalError</Code><Message>Oops</Message></Error>'
+HOP_BY_HOP = {"connection", "transfer-encoding", "keep-alive", "date", "server"}
+ON_GET = ("reset_in_body", "truncated_body", "short_stall", "long_stall", "slow_down")
+ON_PUT = ("reset_in_upload", "error_after_put", "slow_down")
+
+
+@dataclass
+class Faults:
+    """What is to go wrong, and what went wrong.
+
+    Attributes:
+        share: of the requests that are broken in one way or another.
+        short_stall, long_stall: seconds without a byte in the middle of a body.
+        burst: seconds for which all are told to slow down.
+        injected: how often each request was broken: (fault, path of the URL).
+    """
+
+    share: float = 0.0
+    short_stall: float = 0.3
+    long_stall: float = 3.0
+    burst: float = 0.5
+    injected: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def kinds(self) -> Counter[str]:
+        """How often each fault was injected."""
+        counted: Counter[str] = Counter()
+        for (kind, _), count in self.injected.items():
+            counted[kind] += count
+        return counted
+
+
+class BreakingProxy:
+    """Runs on a thread of its own from `start` to `stop`; `faults` may be changed at any time."""
+
+    def __init__(self, upstream: str, seed: int = 0) -> None:
+        self.upstream = upstream
+        self.faults = Faults()
+        self.endpoint = ""
+        self._random = random.Random(seed)
+        self._slow_until = 0.0
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def start(self) -> None:
+        """Listen on a free port of loopback."""
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._open(), self._loop).result(30)
+
+    def stop(self) -> None:
+        """Close all connections."""
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(30)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    async def _open(self) -> None:
+        self._session = ClientSession(
+            auto_decompress=False, timeout=ClientTimeout(60), cookie_jar=DummyCookieJar(), connector_owner=True
+        )
+        application = web.Application(client_max_size=2**30)
+        application.router.add_route("*", "/{any:.*}", self._handle)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        bound = socket.create_server(("127.0.0.1", 0))
+        self.endpoint = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        await web.SockSite(self._runner, bound).start()
+
+    async def _close(self) -> None:
+        await self._session.close()
+        await self._runner.cleanup()
+
+    def _choose(self, request: web.Request) -> str | None:
+        """The fault for this request, if any."""
+        if time.monotonic() < self._slow_until:
+            return "slow_down"
+        if self._random.random() >= self.faults.share:
+            return None
+        fault = self._random.choice(ON_PUT if request.method == "PUT" else ON_GET)
+        if fault == "slow_down":
+            self._slow_until = time.monotonic() + self.faults.burst
+        return fault
+
+    def slow_down(self) -> None:
+        """Tell everybody to slow down from now on."""
+        self._slow_until = math.inf
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        fault = self._choose(request)
+        if fault:
+            self.faults.injected[fault, request.raw_path.partition("?")[0]] += 1
+        if fault == "slow_down":
+            return web.Response(status=503, body=SLOW_DOWN, content_type="application/xml")
+        body = await request.read()
+        if fault == "reset_in_upload":
+            await self._half_upload(request, body)
+            return reset(request)
+        status, headers, answer = await self._forward(request, body)
+        if fault == "error_after_put":
+            return web.Response(status=500, body=INTERNAL, content_type="application/xml")
+        return await self._answer(request, status, headers, answer, fault)
+
+    async def _forward(self, request: web.Request, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        """Send the request as it came, the host too, which is part of its signature."""
+        url = URL(self.upstream + request.raw_path, encoded=True)
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP}
+        async with self._session.request(
+            request.method, url, headers=headers, data=body or None, allow_redirects=False
+        ) as answer:
+            kept = {name: value for name, value in answer.headers.items() if name.lower() not in HOP_BY_HOP}
+            return answer.status, kept, await answer.read()
+
+    async def _half_upload(self, request: web.Request, body: bytes) -> None:
+        """Send all headers and half of the body to the server, then close."""
+        address = URL(self.upstream)
+        _, writer = await asyncio.open_connection(address.host, address.port)
+        lines = [f"{request.method} {request.raw_path} HTTP/1.1"]
+        lines += [f"{name}: {value}" for name, value in request.headers.items()]
+        writer.write("\r\n".join([*lines, "", ""]).encode() + body[: len(body) // 2])
+        await writer.drain()
+        writer.close()
+
+    async def _answer(
+        self, request: web.Request, status: int, headers: dict[str, str], body: bytes, fault: str | None
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(status=status, headers=headers)
+        if "Content-Length" not in headers:
+            response.content_length = len(body)
+        await response.prepare(request)
+        if request.method == "HEAD":
+            return response
+        await response.write(body[: len(body) // 2])
+        if fault in ("reset_in_body", "truncated_body"):
+            await asyncio.sleep(0.01)  # the first half is on its way
+            if fault == "reset_in_body":
+                return reset(request, response)
+            request.transport.close()
+            return response
+        if fault in ("short_stall", "long_stall"):
+            await asyncio.sleep(getattr(self.faults, fault))
+        await response.write(body[len(body) // 2 :])
+        await response.write_eof()
+        return response
+
+
+def reset(request: web.Request, response: web.StreamResponse | None = None) -> web.StreamResponse:
+    """Close the connection in such a way that the client is told of a reset."""
+    connection = request.transport.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    request.transport.abort()
+    return response or web.Response()

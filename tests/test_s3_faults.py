@@ -1,0 +1,131 @@
+"""Enhancement from S3 to S3 while the network and the server break. The server is Ceph: moto stores half an upload."""
+
+import threading
+import time
+from collections import Counter
+from urllib.parse import unquote
+
+import pytest
+from breaking_proxy import ON_GET, ON_PUT, BreakingProxy
+from test_enhance_s3 import assert_bucket_complete
+
+import sgllie.s3
+from jobs import make_corpus
+from sgllie.pipeline import ShardPipeline
+from sgllie.run import finish, prepare
+from sgllie.settings import EnhanceSettings
+from sgllie.storage import S3Options, StorageError, UnreachableError, open_storage
+
+IMAGES = 150
+
+
+@pytest.fixture
+def s3(ceph, empty_bucket) -> S3Options:
+    """How to reach the real server."""
+    return empty_bucket(ceph.endpoint)
+
+
+@pytest.fixture
+def source(s3, tmp_path):
+    """The paths of images in s3://bucket/in."""
+    storage = open_storage("s3://bucket/in", s3)
+    folder = make_corpus(tmp_path / "in", IMAGES)
+    for path in folder.rglob("*.jpg"):
+        storage.write(str(path.relative_to(folder)), path.read_bytes())
+    return {entry.path for entry in storage.list()}
+
+
+@pytest.fixture
+def proxy(s3):
+    """A proxy before the server that breaks nothing yet."""
+    proxy = BreakingProxy(s3.endpoint_url)
+    proxy.start()
+    yield proxy
+    proxy.stop()
+
+
+def job(s3: S3Options, report=lambda row: None) -> dict[str, object]:
+    """The enhancement job without Ray: it is the storage that is to fail here."""
+    settings = EnhanceSettings("s3://bucket/in", "s3://bucket/out", device="cpu", s3=s3)
+    run = prepare(settings)
+    pipeline = ShardPipeline(settings, run.root, report)
+    for shard in run.shards:
+        pipeline.run(shard)
+    return finish(run)
+
+
+def test_a_job_through_a_network_that_breaks(s3, source, proxy, monkeypatch):
+    monkeypatch.setattr(sgllie.s3, "READ_SECONDS", 2)
+    monkeypatch.setattr(sgllie.s3, "FIRST_PAUSE", 0.05)
+    proxy.faults.share = 0.15
+    totals = job(S3Options(endpoint_url=proxy.endpoint, region="us-east-1"))
+    assert set(proxy.faults.kinds()) == {*ON_GET, *ON_PUT}, "every fault was to happen"
+    rows = assert_bucket_complete(open_storage("s3://bucket/out", s3), source)
+    broken: Counter[str] = Counter()
+    for (kind, url), count in proxy.faults.injected.items():
+        # The client itself repeats, once and uncounted, what was reset on a connection that it had used before.
+        broken[unquote(url)] += count * (kind not in ("short_stall", "reset_in_upload"))
+    for row in rows:
+        injected = broken[f"/bucket/in/{row['path']}"] + broken[f"/bucket/out/{row['output']}"]
+        assert row["retries"] >= injected, row["path"]
+    assert totals["retries"] == sum(row["retries"] for row in rows) > 20
+
+
+def test_the_gateway_is_killed_and_started_again(s3, source, ceph):
+    killed = threading.Event()
+
+    def away() -> None:
+        ceph.kill_gateway()
+        time.sleep(5)
+        ceph.start_gateway()
+
+    def report(row: dict[str, object]) -> None:
+        if not killed.is_set():
+            killed.set()
+            restart.start()
+
+    restart = threading.Thread(target=away)
+    try:
+        totals = job(s3, report)
+    finally:
+        restart.join()
+    assert totals["retries"] > 0
+    assert_bucket_complete(open_storage("s3://bucket/out", s3), source)
+
+
+def test_repetition_is_bounded_and_its_pauses_grow_at_random(s3, proxy, monkeypatch):
+    pauses: list[float] = []
+    monkeypatch.setattr(sgllie.s3.time, "sleep", pauses.append)
+    proxy.slow_down()
+    storage = open_storage("s3://bucket/in", S3Options(endpoint_url=proxy.endpoint, region="us-east-1"))
+    with pytest.raises(StorageError, match="Reduce rate") as caught:
+        storage.read("a.jpg")
+    assert not isinstance(caught.value, UnreachableError)
+    assert storage.retries == len(pauses) == sgllie.s3.ATTEMPTS - 1
+    assert 25 < sum(pauses) < 60, "long enough for a server to be started again"
+    longest = [min(0.4 * 2**k, 15) for k in range(len(pauses))]
+    assert all(bound / 2 <= pause <= bound for pause, bound in zip(pauses, longest, strict=True))
+    assert len(set(pauses[-2:])) == 2
+
+
+def test_a_job_stops_where_its_storage_is_gone_and_goes_on_later(s3, source, ceph, monkeypatch):
+    """No image is to blame, so none becomes a failed row."""
+    monkeypatch.setattr(sgllie.s3, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(sgllie.s3, "LONGEST_PAUSE", 0.01)
+    done: list[str] = []
+
+    def report(row: dict[str, object]) -> None:
+        assert row["status"] == "ok"
+        done.append(str(row["path"]))
+        if len(done) == 10:
+            ceph.kill_gateway()
+
+    try:
+        with pytest.raises(UnreachableError, match="Could not connect"):
+            job(s3, report)
+    finally:
+        ceph.start_gateway()
+    assert len(done) < IMAGES
+    assert not open_storage("s3://bucket/out", s3).exists("_SUCCESS")
+    assert job(s3)["ok"] == IMAGES
+    assert_bucket_complete(open_storage("s3://bucket/out", s3), source)
