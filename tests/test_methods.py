@@ -20,7 +20,7 @@ from jobs import assert_complete, make_corpus, rows_of
 from sgllie import weights
 from sgllie.architecture import parameter_shapes
 from sgllie.images import ImageError
-from sgllie.methods import METHODS, MethodName, describe_weights, make_method, pie
+from sgllie.methods import METHODS, MethodName, describe_weights, make_method, msrcr, pie
 from sgllie.methods.clahe import Clahe
 from sgllie.methods.gamma import Gamma
 from sgllie.methods.lime import Lime
@@ -197,7 +197,7 @@ def test_black_stays_black():
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("scale", [0.3, 1.0, 3.5])
 def test_gamma_reaches_middle_grey(dtype, scale):
-    image = np.clip(dark_image(80, 90, np.uint16) * scale, 0, 65535)
+    image = np.clip(dark_image(80, 90, np.uint16) * [scale, scale / 2, scale / 4], 0, 65535)
     image = np.maximum(image * (np.iinfo(dtype).max / 65535), 1).astype(dtype)
     enhanced = Gamma()(image) / np.iinfo(dtype).max
     assert abs((enhanced @ [0.299, 0.587, 0.114]).mean() - 0.5) < 0.003
@@ -243,11 +243,15 @@ def test_lime_is_what_it_says():
 
 
 def test_msrcr_is_what_it_says():
-    """Against the blurs at full size; the percentiles are of the whole image in both."""
-    image = np.round(photograph("coffee.jpg", (240, 320)) * 0.3).astype(np.uint8)
+    """Against the blurs at full size, and percentiles of all pixels."""
+    image = np.round(photograph("coffee.jpg", (320, 480)) * 0.3).astype(np.uint8)
     x = image + 1.0
     logs = [np.log(cv2.GaussianBlur(x, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)) for sigma in (15.0, 80.0, 250.0)]
-    values = np.log(125 * x / x.sum(axis=2, keepdims=True)) * (np.log(x) - np.mean(logs, axis=0))
+    surround = np.mean(logs, axis=0)
+    found = msrcr.resized(msrcr.log_surround(x.astype(np.float32)), 320, 480)
+    assert np.abs(found - surround).mean() < 0.0015
+    assert np.abs(found - surround).max() < 0.015
+    values = np.log(125 * x / x.sum(axis=2, keepdims=True)) * (np.log(x) - surround)
     black, white = np.percentile(values, [1, 99])
     expected = np.clip((values - black) / (white - black), 0, 1) * 255
     difference = np.abs(Msrcr()(image) - expected)
@@ -311,6 +315,14 @@ def test_pie_never_clips():
     levels = Pie().levels(image, illumination)
     assert levels.max() <= 255.01
     assert (levels >= image - 0.01).all()
+
+
+def test_published_zero_dce(shared):
+    published = str(shared / "reference/zero_dce_Epoch99.pth")
+    method = make_method(MethodSettings(method="zero-dce", weights=published, scale_factor=1, device="cpu"))
+    image = np.load(shared / "reference/golden_model.npz")["input_u8"]
+    expected = np.load(shared / "reference/golden_zero_dce.npz")["enhanced"] * 255
+    assert np.abs(method(image) - expected).max() <= 1
 
 
 # Networks in ONNX files.

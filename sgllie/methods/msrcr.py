@@ -1,5 +1,7 @@
 """Multi-scale retinex with colour restoration."""
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +20,8 @@ REDUCTION = 4
 """Of the map of surrounds."""
 SHARPEST = 3.0
 """Blurs are computed on images so small that sigma is still this many of their pixels."""
-SAMPLES = 200_000
-"""Values that the percentiles are taken of, at most."""
+SAMPLES = 50_000
+"""Pixels that the percentiles are taken of, about."""
 
 
 class Msrcr(BlendedMethod):
@@ -37,7 +39,7 @@ class Msrcr(BlendedMethod):
         """The values that become black and white."""
         pixels = as_channels(image)
         x = offset_levels(pixels)
-        step = max(int(np.sqrt(pixels[..., 0].size / SAMPLES)), 1)
+        step = max(round(math.sqrt(pixels[..., 0].size / SAMPLES)), 1)
         surround = resized(log_surround(x), *x.shape[:2])
         values = retinex(x[::step, ::step], surround[::step, ::step])
         return np.percentile(values, [CLIPPED, 100 - CLIPPED]).astype(np.float32).reshape(1, 1, 2)
@@ -74,8 +76,10 @@ def blurred(x: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
 
 def retinex(x: NDArray[np.float32], surround: NDArray[np.float32]) -> NDArray[np.float32]:
     """The retinex with its colour restoration."""
-    restoration = np.log(ALPHA * x / x.sum(axis=2, keepdims=True))
-    return restoration * (np.log(x) - surround)
+    log_x = np.log(x)
+    total = x @ np.ones((x.shape[2], 1), np.float32)  # ten times as fast as a sum over so short an axis
+    restoration = log_x + np.log(ALPHA / total)
+    return restoration * (log_x - surround)
 
 
 make = Msrcr.from_settings

@@ -85,10 +85,8 @@ def gradient(plane: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def adjoint(field: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The transpose of `gradient`: 2 x h x w -> h x w."""
-    down, across = field[0].copy(), field[1].copy()
-    down[-1], across[:, -1] = 0, 0
-    return -np.diff(down, axis=0, prepend=0) - np.diff(across, axis=1, prepend=0)
+    """The transpose of `gradient`, of fields that are 0 where that is: 2 x h x w -> h x w."""
+    return -np.diff(field[0], axis=0, prepend=0) - np.diff(field[1], axis=1, prepend=0)
 
 
 def shrunk(field: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
