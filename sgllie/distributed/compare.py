@@ -28,7 +28,7 @@ def compare(settings: CompareSettings) -> int:
 
 def work(run: MeasuringRun) -> str | None:
     """Measure what is left; the reason, if the job was stopped before the end."""
-    return measure(run, make_pipeline, run.roots)
+    return measure(run, NOUN, make_pipeline)
 
 
 def make_pipeline(settings: CompareSettings, roots: dict[str, str], report: Callable[[Row], None]) -> Pipeline:

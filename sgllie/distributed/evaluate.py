@@ -8,7 +8,7 @@ from sgllie.corpus import Row
 from sgllie.distributed.shards import OK, STOPPED, Job, Pipeline, Tally, carry_out, run_shards, say
 from sgllie.evaluation import detection
 from sgllie.evaluation.evaluate import finish, prepare
-from sgllie.evaluation.run import MeasuringRun
+from sgllie.evaluation.run import MeasuringRun, failed_before
 from sgllie.evaluation.settings import EvaluateSettings
 from sgllie.evaluation.summary import Comparison
 from sgllie.evaluation.table import classes_text, comparisons_text, worst_text
@@ -49,14 +49,15 @@ def evaluate_detections(settings: EvaluateSettings) -> int:
 
 def work(run: MeasuringRun) -> str | None:
     """Measure what is left; the reason, if the job was stopped before the end."""
-    return measure(run, make_pipeline, run.roots)
+    return measure(run, "images", make_pipeline)
 
 
-def measure(run: MeasuringRun, make: Callable[..., Pipeline], *arguments: Any) -> str | None:
+def measure(run: MeasuringRun, noun: str, make: Callable[..., Pipeline]) -> str | None:
     """Run the shards that are left over the pool; the reason, if the job was stopped before the end."""
     limit = run.settings.max_failures
-    tally = Tally(run.remaining, run.plan.images, 0, limit)
-    return run_shards(run.settings, run.shards, tally, make, *arguments)
+    before = failed_before(run) if limit and run.resumed else 0
+    tally = Tally(run.remaining, run.plan.images, before, limit, noun)
+    return run_shards(run.settings, run.shards, tally, make, run.roots)
 
 
 def make_pipeline(settings: EvaluateSettings, roots: dict[str, str], report: Callable[[Row], None]) -> Pipeline:

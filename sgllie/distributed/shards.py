@@ -193,12 +193,14 @@ class Tally(NamedTuple):
         images: all images of the job.
         failed: images that have failed in an earlier run of it.
         limit: `--max-failures`.
+        noun: what they are called.
     """
 
     remaining: int
     images: int
     failed: int
     limit: str | None
+    noun: str = "images"
 
 
 def run_shards(
@@ -216,13 +218,14 @@ def run_shards(
     scoreboard = beside_driver(Scoreboard)
     # Large shards first, small ones last: see corpus.cut.
     order = sorted(shards, reverse=True)
-    with display(tally.remaining, "images") as shown:
+    with display(tally.remaining, tally.noun) as shown:
 
         def look() -> str | None:
             done, failed = ray.get(scoreboard.read.remote())
             shown.update(done, failed)
-            if tally.failed + failed > allowed:
-                return f"{tally.failed + failed} images have failed, more than --max-failures {tally.limit} allows"
+            total_failed = tally.failed + failed
+            if total_failed > allowed:
+                return f"{total_failed} {tally.noun} have failed, more than --max-failures {tally.limit} allows"
             return None
 
         return watch(shard_dataset(ShardWorker, settings, order, scoreboard, make_pipeline, *arguments), look)

@@ -5,7 +5,7 @@ import hashlib
 import json
 import platform
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -175,14 +175,24 @@ def open_shards(output: Storage, plan: Plan) -> dict[int, int]:
     return {shard: size for shard, size in enumerate(plan.shards) if shard not in done}
 
 
+def tables(output: Storage, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """The rows of each finished shard."""
+    for shard in sorted(parts(output.list(STATS))):
+        yield from_parquet(output.read(f"{STATS}/{part_name(shard)}"), columns)
+
+
+def failed_before(run: MeasuringRun) -> int:
+    """How many rows of finished shards are failed."""
+    return sum(table["status"].to_pylist().count("failed") for table in tables(run.output, ["status"]))
+
+
 def all_rows(run: MeasuringRun) -> pa.Table:
     """The rows of all shards; StorageError unless there is one for each item."""
-    shards = sorted(parts(run.output.list(STATS)))
-    tables = [from_parquet(run.output.read(f"{STATS}/{part_name(shard)}")) for shard in shards]
-    rows = sum(map(len, tables))
+    found = list(tables(run.output))
+    rows = sum(map(len, found))
     if rows != run.plan.images:
         raise StorageError(f"{run.output.uri}/{STATS} holds {rows} rows for {run.plan.images} images")
-    return pa.concat_tables(tables)
+    return pa.concat_tables(found)
 
 
 def totals_of(table: pa.Table) -> dict[str, Any]:
