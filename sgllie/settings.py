@@ -21,11 +21,9 @@ class MethodSettings:
     method: MethodName = "sgz"
     """sgz is ours; zero-dce and onnx need --weights; the others need none. The README says what each one does."""
     weights: str | None = None
-    """Bundled name, .safetensors or published .pth file, or folder of a training run (sgz, zero-dce), or .onnx file
-    (onnx); local or s3://. By default those that come with the method."""
+    """Bundled name, .safetensors or published .pth file, or folder of a training run; local or s3://. onnx: .onnx."""
     scale_factor: int = 12
-    """The network of sgz and zero-dce looks at one sample for each block of this many pixels squared. Zero-DCE was
-    published with 1, which takes far longer."""
+    """The network looks at one sample for each block of this many pixels squared. Zero-DCE was published with 1."""
     strength: float = 1.0
     """0 leaves images as they are, 1 is the full effect."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
