@@ -9,6 +9,7 @@ from typing import get_args
 import cv2
 import numpy as np
 import onnx
+import pyarrow.dataset as ds
 import pytest
 from clips import pan, photograph, write_clip
 from hypothesis import given, settings
@@ -30,10 +31,10 @@ from sgllie.methods.pie import Pie
 from sgllie.run import prepare
 from sgllie.settings import EnhanceSettings, MethodSettings
 from sgllie.storage import UsageError
-from sgllie.video.clip import Encoding, enhance_video
-from sgllie.video.corpus import frames_bytes
-from sgllie.video.pipeline import guarded
+from sgllie.video.pipeline import VideoPipeline, guarded
 from sgllie.video.reader import VideoReader
+from sgllie.video.run import finish
+from sgllie.video.run import prepare as prepare_video
 from sgllie.video.settings import VideoSettings
 from sgllie.video.smoothing import Smoother
 
@@ -471,24 +472,22 @@ def test_a_run_goes_on_only_with_the_same_network(tmp_path):
 @pytest.mark.parametrize("name", ["gamma", "lime", "clahe"])
 def test_a_smoothed_video(tmp_path, name):
     """The pixels are those of each frame with the mean of the factor maps up to it."""
-    method = CLASSICAL[name]()
-    source = write_clip(tmp_path / "in.mp4", pan(6), sound=False)
-    rows = enhance_video(
-        str(source), tmp_path / "out.mkv", method, temporal_smoothing=0.5, encoding=Encoding("ffv1", threads=1)
-    )
-    smoother = Smoother(0.5)
-    with VideoReader(str(source)) as before, VideoReader(str(tmp_path / "out.mkv")) as after:
-        pairs = zip(before.pictures(), after.pictures(), rows, strict=True)
-        for dark, bright, row in pairs:
+    source, output = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    write_clip(source / "ride.mp4", pan(6), sound=False)
+    chosen = VideoSettings(str(source), str(output), method=name, temporal_smoothing=0.5, codec="ffv1", threads=1)
+    run = prepare_video(chosen)
+    VideoPipeline(chosen, run.root, run.output.uri, run.target, lambda segment, done: None).run(0)
+    assert finish(run)["ok"] == 1
+    described = json.loads((output / "run.json").read_text())
+    assert (described["weights"], described["outcome"]["method"]) == (None, name)
+    frames = ds.dataset(output / "frames").to_table().to_pylist()
+    method, smoother = CLASSICAL[name](), Smoother(0.5)
+    with VideoReader(str(source / "ride.mp4")) as before, VideoReader(str(output / "videos/ride.mp4")) as after:
+        for dark, bright, frame in zip(before.pictures(), after.pictures(), frames, strict=True):
             factor, _ = smoother(dark.pixels, method.factor_map(dark.pixels))
             assert np.array_equal(bright.pixels, method.apply(dark.pixels, factor))
-            assert row.factor == (pytest.approx(factor.mean()) if factor.size else None)
-    assert frames_bytes("in.mp4", rows)
-
-
-def test_a_video_run_notes_its_method():
-    outcome = VideoSettings("in.mp4", "out.mp4", method="gamma").outcome
-    assert (outcome["method"], outcome["weights"]) == ("gamma", None)
+            assert frame["factor_mean"] == (pytest.approx(factor.mean()) if factor.size else None)
 
 
 def test_nothing_heavy_is_imported_early():

@@ -9,7 +9,7 @@ ERROR_TYPES: dict[str, str] = {
     "not_an_image": "The bytes are not those of an image, whatever the name says.",
     "truncated": "The file ends before its image does.",
     "corrupt": "The file has its full length, but its content is damaged.",
-    "too_large": "The image has more pixels than --max-pixels, or more than the output format can hold.",
+    "too_large": "The image has more pixels than --max-pixels, or more than the output format or the network takes.",
     "multi_frame": "The file holds several images: an animation or several pages.",
     "unsupported": "The file is an image of a kind that is not handled, or that the output format cannot hold.",
 }
