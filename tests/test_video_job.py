@@ -254,6 +254,18 @@ def test_the_command_on_a_folder_and_again(here, rides, tmp_path):
     assert (other.returncode, other.stderr.count("\n")) == (2, 1)
 
 
+def test_too_many_failures_stop_the_job(here, rides, tmp_path, monkeypatch):
+    monkeypatch.setattr("sgllie.distributed.video.COUNT_SECONDS", 0)
+    for name in "cdefgh":
+        (rides / f"0{name}.mp4").write_bytes(b"no video")
+    arguments = ("video", rides, tmp_path / "out", "--preset", "ultrafast", "--num-actors", 1)
+    result = here(*arguments, "--max-failures", 1)
+    assert (result.returncode, "--max-failures 1 allows" in result.stdout) == (1, True)
+    assert not (tmp_path / "out/_SUCCESS").exists()
+    assert here(*arguments).returncode == 3
+    assert len(rows(tmp_path / "out")) == 10
+
+
 def test_the_command_is_killed_and_started_again(tmp_path):
     source = write_clip(tmp_path / "in.mp4", pan(60) * 8)
     arguments = ("video", source, tmp_path / "out.mp4", "--segment-seconds", 1)

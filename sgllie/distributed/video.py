@@ -143,6 +143,7 @@ def closing(run: VideoRun, totals: dict[str, Any], seconds: float) -> str:
     if not run.shards:
         lines[0] += " All of it was there already."
     lines += totals["failures"]
+    lines += [f"{video} is not in the output, whose container cannot hold it" for video in totals["left_out"]]
     if not run.target:
         lines.append(f"Videos in {output}/{VIDEOS}, one row for each in {output}/{STATS}.")
     return "\n".join(lines)

@@ -96,6 +96,7 @@ VIDEOS_SCHEMA = pa.schema(
         ("duration", pa.float64()),
         *COUNTED,
         ("segments", pa.int32()),
+        ("left_out", pa.string()),
         ("bytes_in", pa.int64()),
         ("bytes_out", pa.int64()),
         *WORK,

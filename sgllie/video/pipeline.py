@@ -149,7 +149,7 @@ class VideoPipeline:
         with ExitStack() as opened:
             reader = opened.enter_context(VideoReader(opened.enter_context(self.source.open(segment.path))))
             parts = [opened.enter_context(self.run_storage.open(encoded_name(shard))) for shard in shards]
-            join(joined, reader, parts, self.settings.codec, suffix)
+            left_out = join(joined, reader, parts, self.settings.codec, suffix)
             info = reader.info
         return {
             "status": "ok",
@@ -157,6 +157,7 @@ class VideoPipeline:
             "height": info.height,
             "bit_depth": info.depth,
             "codec": info.codec,
+            "left_out": ", ".join(left_out) or None,
             "duration": float(info.duration * info.time_base) if info.duration is not None else None,
         }
 

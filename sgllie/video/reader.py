@@ -41,6 +41,9 @@ EXTENSIONS = frozenset(
 """Suffixes of files that a listing takes for videos."""
 
 HDR = {int(ColorTrc.SMPTE2084): "PQ", int(ColorTrc.ARIB_STD_B67): "HLG"}
+FIELD_ORDERS = {2: "tff", 3: "bff", 4: "bff", 5: "tff"}
+"""FFmpeg's numbers for which field of an interlaced frame is shown first."""
+
 DEEPEST_REORDERING = 16
 """Pictures by which the order of a file and the order of time differ, at most (H.264, H.265)."""
 
@@ -84,6 +87,7 @@ class VideoInfo:
         aspect: width over height of one pixel, None where unknown.
         matrix: the nine numbers of the display matrix (rotation, mirroring), or None.
         codec: name of the input's codec.
+        fields: `tff` or `bff` for interlaced video, whose top or bottom field comes first; else empty.
     """
 
     width: int
@@ -98,6 +102,7 @@ class VideoInfo:
     aspect: Fraction | None
     matrix: tuple[int, ...] | None
     codec: str
+    fields: str = ""
 
     @property
     def step(self) -> int:
@@ -190,6 +195,7 @@ class VideoReader:
             aspect=stream.sample_aspect_ratio or None,
             matrix=display_matrix(first),
             codec=context.name,
+            fields=FIELD_ORDERS.get(int(context.field_order), "tff") if first.interlaced_frame else "",
         )
 
     def _first_frame(self) -> av.VideoFrame:

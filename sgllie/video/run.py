@@ -235,6 +235,7 @@ def count(output: Storage) -> dict[str, Any]:
         "failed": len(rows) - len(good),
         "errors": dict(Counter(row["error_type"] for row in rows if row["status"] == "failed").most_common()),
         "failures": [f"{row['path']}: {row['error']}" for row in rows if row["status"] == "failed"][:NAMED_FAILURES],
+        "left_out": [f"{row['path']}: {row['left_out']}" for row in good if row["left_out"]][:NAMED_FAILURES],
         "frames": sum(row["frames"] for row in good),
         "repeated": sum(row["repeated"] for row in good),
         "bytes_in": sum(row["bytes_in"] or 0 for row in rows),

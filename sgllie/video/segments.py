@@ -2,6 +2,7 @@
 
 import bisect
 import heapq
+import io
 import itertools
 import math
 from collections.abc import Iterable, Iterator
@@ -79,7 +80,11 @@ class SegmentWriter:
         if codec == "h265" and min(info.width, info.height) < SMALLEST_H265:
             sentence = f"it is {info.width}x{info.height}, which is too small for the H.265 encoder; take --codec h264"
             raise VideoError("unsupported", sentence)
+        if info.fields and codec != "h264":
+            raise VideoError("unsupported", "it is interlaced, which only --codec h264 keeps")
         options = {"crf": str(crf), "preset": preset} if codec != "ffv1" else {}
+        if info.fields:
+            options["x264-params"] = f"{info.fields}=1"
         if codec == "h265":
             options["x265-params"] = f"log-level=error:pools={threads}"
         self.container = av.open(str(path), "w", format="mp4", container_options=exact_time(info.time_base))
@@ -108,7 +113,8 @@ class SegmentWriter:
         matrix = self.info.colour.matrix
         colour_range = self.info.colour.range or int(ColorRange.MPEG)
         if self.stream.pix_fmt in yuv.FORMATS:
-            return yuv.to_frame(pixels, self.stream.pix_fmt, matrix, colour_range)
+            interlaced = bool(self.info.fields)
+            return yuv.to_frame(pixels, self.stream.pix_fmt, matrix, colour_range, interlaced=interlaced)
         frame = av.VideoFrame.from_numpy_buffer(pixels, "rgb24" if pixels.itemsize == 1 else "rgb48le")
         frame.colorspace, frame.color_range = matrix, ColorRange.JPEG
         if self.codec == "ffv1":
@@ -130,7 +136,7 @@ class SegmentWriter:
 
 def join(
     target: Path, source: VideoReader, segments: Iterable[str | BinaryIO], codec: Codec, suffix: str | None = None
-) -> None:
+) -> list[str]:
     """Put encoded segments and all else of their source into one file; nothing is encoded.
 
     Args:
@@ -139,6 +145,9 @@ def join(
         segments: in the order of time, at least one.
         codec: of the segments.
         suffix: which container to write, by default that of the target.
+
+    Returns:
+        What the container cannot hold and the video is complete without: streams of data, such as timecodes.
 
     Raises:
         VideoError: the container cannot hold one of the streams.
@@ -155,11 +164,16 @@ def join(
             options["movflags"] = "use_metadata_tags"  # keys such as com.apple.quicktime.model are lost without it
     with av.open(str(target), "w", format=kind, container_options=options) as output, opened_segment(first) as opened:
         streams: dict[int, Any] = {}
+        left_out: list[str] = []
         for stream in source.container.streams:
             if stream.index == source.stream.index:
                 streams[stream.index] = add_video(output, opened.streams.video[0], source, codec, kind)
-            elif stream.type in ("audio", "subtitle", "video", "attachment"):
+            elif stream.type != "data":
                 streams[stream.index] = add_copy(output, stream, suffix)
+            elif holds(kind, stream):
+                streams[stream.index] = output.add_stream_from_template(stream, opaque=True)
+            else:
+                left_out.append(f"{stream.type} stream {stream.index}")
         output.metadata.update(metadata)
         output.set_chapters(source.container.chapters())
         video = streams.pop(source.stream.index)
@@ -171,6 +185,7 @@ def join(
                 output.mux(packet)
         except av.FFmpegError as error:
             raise VideoError("unsupported", f"its streams do not fit into {suffix}: {reason(error)}") from error
+    return left_out
 
 
 OWN_METADATA = ("major_brand", "minor_version", "compatible_brands", "encoder")
@@ -215,6 +230,17 @@ def add_copy(output: av.container.OutputContainer, original: Any, suffix: str) -
         raise VideoError("unsupported", sentence) from error
     describe_as(stream, original)
     return stream
+
+
+def holds(kind: str, original: Any) -> bool:
+    """Whether a container takes a stream of data; only its muxer knows, so it is tried."""
+    try:
+        with av.open(io.BytesIO(), "w", format=kind) as trial:
+            trial.add_stream_from_template(original, opaque=True)
+            trial.start_encoding()
+    except (av.FFmpegError, ValueError):
+        return False
+    return True
 
 
 def describe_as(stream: Any, original: Any) -> None:

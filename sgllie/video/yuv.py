@@ -53,22 +53,33 @@ def to_rgb(frame: av.VideoFrame) -> Pixels:
     colour_range = FULL if frame.format.name == "yuvj420p" else int(frame.color_range)
     dtype = np.uint8 if bits == 8 else np.uint16
     pixels = np.empty((frame.height, frame.width, 3), dtype)
-    meaning = levels(bits, int(frame.colorspace), colour_range)
+    meaning = np.array(levels(bits, int(frame.colorspace), colour_range), np.float32)
     luma, blue, red = planes(frame)
-    decode_planes(luma, blue, red, np.array(meaning, np.float32), np.float32(np.iinfo(dtype).max), pixels)
+    lines = pixels.reshape(frame.height, -1)
+    for rows in fields(frame.height, frame.interlaced_frame):
+        decode_planes(luma[rows], blue[rows], red[rows], meaning, np.float32(np.iinfo(dtype).max), lines[rows])
     return pixels
 
 
-def to_frame(pixels: Pixels, pixel_format: str, matrix: int, colour_range: int) -> av.VideoFrame:
+def to_frame(
+    pixels: Pixels, pixel_format: str, matrix: int, colour_range: int, *, interlaced: bool = False
+) -> av.VideoFrame:
     """H x W x 3 pixels of even height and width as a frame of one of FORMATS, with these tags."""
     height, width = pixels.shape[:2]
     frame = av.VideoFrame(width, height, pixel_format)
     frame.colorspace, frame.color_range = matrix, colour_range
-    meaning = levels(FORMATS[pixel_format], matrix, colour_range)
+    meaning = np.array(levels(FORMATS[pixel_format], matrix, colour_range), np.float32)
     luma, blue, red = planes(frame)
     peak = np.float32(np.iinfo(pixels.dtype).max)
-    encode_planes(np.ascontiguousarray(pixels), np.array(meaning, np.float32), peak, luma, blue, red)
+    lines = np.ascontiguousarray(pixels).reshape(height, -1)
+    for rows in fields(height, interlaced):
+        encode_planes(lines[rows], meaning, peak, luma[rows], blue[rows], red[rows])
     return frame
+
+
+def fields(height: int, interlaced: bool) -> tuple[slice, ...]:
+    """The rows that were taken at one moment, whose chroma must not mix with that of the others."""
+    return (slice(0, None, 2), slice(1, None, 2)) if interlaced and height % 4 == 0 else (slice(None),)
 
 
 def planes(frame: av.VideoFrame) -> list[NDArray[Any]]:
@@ -114,12 +125,11 @@ def rgb_row(luma: Any, blue: Any, red: Any, black: Any, scale: Any, kr: Any, kb:
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def decode_planes(luma: Any, blue: Any, red: Any, meaning: Any, peak: Any, pixels: Any) -> None:
-    """Fill H x W x 3 pixels from three planes; `meaning` is a `Levels` as float32, `peak` the pixels' white."""
-    height, width = luma.shape
+def decode_planes(luma: Any, blue: Any, red: Any, meaning: Any, peak: Any, lines: Any) -> None:
+    """Fill H x 3W samples of RGB from three planes; `meaning` is a `Levels` as float32, `peak` the samples' white."""
+    height = len(luma)
     rows, columns = blue.shape
     black, luma_range, chroma_range, zero, kr, kb = meaning
-    lines = pixels.reshape(height, 3 * width)
     mixed = np.empty(columns + 1, np.float32)
     wide = np.empty((2, 2 * columns), np.float32)
     to_blue = peak / chroma_range * np.float32(2) * (np.float32(1) - kb)
@@ -156,12 +166,11 @@ def narrow(wide: Any, scale: Any, zero: Any, chroma: Any) -> None:
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def encode_planes(pixels: Any, meaning: Any, peak: Any, luma: Any, blue: Any, red: Any) -> None:
-    """Fill three planes from H x W x 3 pixels, H and W even; arguments as of `decode_planes`."""
+def encode_planes(lines: Any, meaning: Any, peak: Any, luma: Any, blue: Any, red: Any) -> None:
+    """Fill three planes from H x 3W samples of RGB, H and W even; arguments as of `decode_planes`."""
     height, width = luma.shape
     black, luma_range, chroma_range, zero, kr, kb = meaning
     half = np.float32(0.5)
-    lines = pixels.reshape(height, 3 * width)
     row = np.empty(width, np.float32)
     wide = np.empty((2, width), np.float32)
     to_blue = chroma_range / (np.float32(2) * (np.float32(1) - kb))

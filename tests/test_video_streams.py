@@ -1,0 +1,81 @@
+"""What a video holds beside ordinary pictures and sound: streams of data, and fields in the place of frames."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from clips import pan, pictures, static, timestamps, write_clip
+
+from sgllie import Enhancer
+from sgllie.video.clip import Encoding, enhance_video
+from sgllie.video.reader import VideoError, VideoReader
+from sgllie.video.segments import join
+
+FAST = Encoding(preset="ultrafast", threads=1)
+
+
+@pytest.fixture(scope="module")
+def enhancer():
+    return Enhancer.load(device="cpu")
+
+
+@pytest.fixture
+def located(tmp_path):
+    """A clip with a stream of positions, as dashcams write them."""
+    path = tmp_path / "in.mp4"
+    with av.open(str(path), "w") as output:
+        video = output.add_stream("libx264", rate=10)
+        video.width, video.height, video.pix_fmt = 160, 96, "yuv420p"
+        positions = output.add_data_stream("bin_data")
+        for number, picture in enumerate(static(5)):
+            output.mux(video.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+            packet = av.Packet(b"48.2N %d" % number)
+            packet.stream, packet.time_base = positions, Fraction(1, 10)
+            packet.pts = packet.dts = number
+            output.mux(packet)
+        output.mux(video.encode(None))
+    return path
+
+
+def data_of(path):
+    with av.open(str(path)) as container:
+        streams = [stream for stream in container.streams if stream.type == "data"]
+        return [bytes(packet) for packet in container.demux(streams) if packet.size] if streams else []
+
+
+def test_data_is_copied_where_the_container_takes_it(located, enhancer, tmp_path):
+    enhance_video(str(located), tmp_path / "out.mp4", enhancer, encoding=FAST)
+    assert data_of(tmp_path / "out.mp4") == data_of(located) != []
+
+
+def test_data_that_the_container_cannot_hold_is_named(located, enhancer, tmp_path):
+    enhance_video(str(located), tmp_path / "out.mkv", enhancer, encoding=FAST)
+    assert len(timestamps(tmp_path / "out.mkv")) == 5
+    with VideoReader(str(located)) as reader:
+        left_out = join(tmp_path / "again.mkv", reader, [str(tmp_path / "out.mkv")], "h264")
+    assert left_out == ["data stream 1"]
+
+
+def fields_of(path):
+    with av.open(str(path)) as container:
+        frame = next(container.decode(video=0))
+        return frame.interlaced_frame, container.streams.video[0].codec_context.field_order
+
+
+@pytest.mark.parametrize("first", ["tff", "bff"])
+def test_interlaced_stays_interlaced(enhancer, tmp_path, first):
+    """Rows of the two fields come from two moments, and are shown one after the other."""
+    moments = pan(16)
+    rows = np.arange(96)[:, None, None] % 2
+    frames = [np.where(rows, one, other) for one, other in zip(moments[::2], moments[1::2], strict=True)]
+    options = {"crf": "1", "x264-params": f"{first}=1"}
+    source = write_clip(tmp_path / "in.mp4", frames, options=options, sound=False)
+    target = tmp_path / "out.mp4"
+    enhance_video(str(source), target, Enhancer.load(strength=0, device="cpu"), encoding=Encoding(crf=1, threads=1))
+    assert fields_of(target) == fields_of(source)
+    assert fields_of(source)[0]
+    for before, after in zip(pictures(source), pictures(target), strict=True):
+        assert np.abs(before.astype(int) - after).mean() < 1.5
+    with pytest.raises(VideoError, match="only --codec h264"):
+        enhance_video(str(source), tmp_path / "out.mkv", enhancer, encoding=Encoding("ffv1"))
