@@ -105,7 +105,7 @@ def test_zero_dce_with_published_weights(shared, photographs):
     settings = CompareSettings(input="in", out="out", methods=f"zero-dce={weights}", metrics="brightness", device="cpu")
     data = (photographs / "in/coffee.jpg").read_bytes()
     attempt = Attempt("coffee.jpg", None, "", "zero-dce:zero_dce_Epoch99", None, None, False)
-    row = Contest(settings)(attempt, data, None, None)
+    row = Contest(settings)(attempt, {"before": data}, [])
     method = make_method(MethodSettings(method="zero-dce", weights=str(weights), device="cpu"))
     assert row["brightness"] == METRICS["brightness"].function(method(decode(data).pixels))
     assert (row["status"], "thumbnail" in row) == ("ok", False)

@@ -140,7 +140,7 @@ def test_grey_and_deep_files_are_compared_as_8_bit_rgb(tmp_path):
     dark = photograph("coffee.jpg")
     deep = write(tmp_path / "deep.png", dark.astype(np.uint16) * 257).read_bytes()
     grey = write(tmp_path / "grey.png", dark[..., 0]).read_bytes()
-    row = measured(ImageMeasure(["psnr", "loe"], 10**6), {"after": deep, "before": grey, "truth": grey}, None)
+    row = measured(ImageMeasure(["psnr", "loe"], 10**6), {"after": deep, "before": grey, "truth": grey}, [])
     rgb, grey_rgb = dark[..., ::-1], np.repeat(dark[..., :1], 3, axis=2)
     assert row["psnr"] == METRICS["psnr"].function(rgb, grey_rgb)
     assert row["loe"] == METRICS["loe"].function(rgb, grey_rgb)

@@ -1,7 +1,7 @@
 """One method on one image: what `sgllie compare` does in its workers."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar, NamedTuple
 
@@ -13,13 +13,13 @@ from sgllie.evaluation.compare_settings import INPUT, CompareSettings
 from sgllie.evaluation.corpus import row_schema
 from sgllie.evaluation.image_measure import Pixels, alike, eight_bit_rgb
 from sgllie.evaluation.isolation import CrashError, Isolated
-from sgllie.evaluation.problems import Problems
+from sgllie.evaluation.problems import Problem, Problems, read_sides
 from sgllie.images import ImageError
 from sgllie.methods import make_method
 from sgllie.metrics import METRICS
 from sgllie.report.gallery import thumbnail
 from sgllie.runner import ShardRunner
-from sgllie.storage import StorageError, open_storage
+from sgllie.storage import open_storage
 
 THUMBNAIL_BYTES = 30_000
 
@@ -63,15 +63,19 @@ class Contest:
         self.metrics = [METRICS[name] for name in settings.chosen_metrics(has_input=True)]
         self.warm: set[str] = set()
 
-    def __call__(self, attempt: Attempt, data: bytes | None, truth: bytes | None, problem: str | None) -> Row:
-        """The columns of one attempt, whatever happens."""
-        problems = Problems()
-        if problem:
-            problems.add("missing", problem)
+    def __call__(self, attempt: Attempt, files: Mapping[str, bytes], missing: Sequence[Problem]) -> Row:
+        """The columns of one attempt, whatever happens.
+
+        Args:
+            attempt: what to do.
+            files: the bytes of the image (`before`) and its reference (`truth`), as far as they could be read.
+            missing: why others could not.
+        """
+        problems = Problems(missing)
         row: Row = {}
         try:
-            if data is not None:
-                row = self._measure(attempt, data, truth, problems)
+            if "before" in files:
+                row = self._measure(attempt, files["before"], files.get("truth"), problems)
         except ImageError as error:
             problems.add(error.error_type, str(error))
         except MemoryError:
@@ -140,17 +144,10 @@ class ComparePipeline(ShardRunner[Attempt]):
 
     def carry(self, item: Attempt, treat: Callable[..., Row]) -> Row:
         """Read one image, and have the method try it."""
-        files: dict[str, bytes] = {}
-        problem = item.problem
-        for side, path in (("before", item.path), ("truth", item.truth)):
-            try:
-                if path is not None:
-                    files[side] = self.sources[side].read(path)
-            except (OSError, StorageError) as error:
-                problem = f"{self.sources[side].uri}/{path} cannot be read: {error}"
+        files, missing = read_sides(self.sources, {"before": item.path, "truth": item.truth}, item.problem)
         try:
             with self.computing:
-                row = treat(item, files.get("before"), files.get("truth"), problem)
+                row = treat(item, files, missing)
         except CrashError:
             return self.give_up(item, f"{item.method} on this image killed its process")
         return row | {"path": item.path, "method": item.method}

@@ -1,7 +1,7 @@
 """Which files belong together: by their path below their root, and where suffixes differ by the path without suffix."""
 
+import posixpath
 from collections.abc import Iterable, Iterator
-from pathlib import PurePosixPath
 
 from sgllie.evaluation.corpus import Item
 from sgllie.storage import Entry
@@ -25,7 +25,7 @@ class Names:
             self._by_key.setdefault(self._key(entry.path), []).append(entry)
 
     def _key(self, path: str) -> str:
-        stem = str(PurePosixPath(path).with_suffix(""))
+        stem = posixpath.splitext(path)[0]
         for ending in self.endings:
             stem = stem.removesuffix(ending)
         return stem

@@ -1,6 +1,6 @@
 """What is measured on the files of one picture, from bytes to columns. Errors become part of the row."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import pyarrow as pa
@@ -9,7 +9,7 @@ from sgllie.corpus import Row
 from sgllie.evaluation.corpus import SIDES
 from sgllie.evaluation.image_measure import ImageMeasure
 from sgllie.evaluation.map_measures import DarkCityscapeMeasure, SegmentationMeasure, label_scheme
-from sgllie.evaluation.problems import Problems
+from sgllie.evaluation.problems import Problem, Problems
 from sgllie.evaluation.settings import EvaluateSettings
 
 Files = Mapping[str, bytes]
@@ -41,17 +41,15 @@ def make_measure(settings: EvaluateSettings, sides: set[str]) -> Measure:
     return ImageMeasure(settings.chosen_metrics("before" in sides), settings.max_pixels)
 
 
-def measured(measure: Measure, files: Files, problem: str | None) -> Row:
+def measured(measure: Measure, files: Files, missing: Sequence[Problem]) -> Row:
     """The columns of one picture, whatever happens.
 
     Args:
         measure: of its files.
         files: the bytes of each side that could be read.
-        problem: why a side is missing, or None.
+        missing: why the others could not.
     """
-    problems = Problems()
-    if problem:
-        problems.add("missing", problem)
+    problems = Problems(missing)
     row: Row = {}
     try:
         row = measure({side: files[side] for side in SIDES if side in files}, problems)

@@ -8,11 +8,12 @@ from sgllie.corpus import Row
 from sgllie.evaluation.corpus import SIDES, Item, read_items, row_schema
 from sgllie.evaluation.isolation import CrashError, Isolated
 from sgllie.evaluation.measures import Files, Measure, make_measure, measured
+from sgllie.evaluation.problems import Problem, read_sides
 from sgllie.evaluation.settings import EvaluateSettings
 from sgllie.runner import ShardRunner
-from sgllie.storage import StorageError, open_storage
+from sgllie.storage import open_storage
 
-Treat = Callable[[Files, str | None], Row]
+Treat = Callable[[Files, list[Problem]], Row]
 
 
 class EvaluationPipeline(ShardRunner[Item]):
@@ -44,20 +45,11 @@ class EvaluationPipeline(ShardRunner[Item]):
 
     def carry(self, item: Item, treat: Treat) -> Row:
         """Read the files of one picture, and measure it."""
-        files, problems = {}, [item.problem] if item.problem else []
-        for side in SIDES:
-            path = getattr(item, side)
-            if path is None:
-                continue
-            try:
-                files[side] = self.sources[side].read(path)
-            except FileNotFoundError:
-                problems.append(f"{self.sources[side].uri}/{path} was listed but is not there now")
-            except (OSError, StorageError) as error:
-                problems.append(f"{self.sources[side].uri}/{path} cannot be read: {error}")
+        paths = {side: getattr(item, side) for side in SIDES}
+        files, missing = read_sides(self.sources, paths, item.problem)
         try:
             with self.computing:
-                row = treat(files, "; ".join(problems) or None)
+                row = treat(files, missing)
         except CrashError:
             return self.give_up(item, "decoding or measuring this picture killed its process")
         return row | {"path": item.path}
