@@ -132,7 +132,9 @@ def shard_dataset(worker: type, settings: PoolSettings, shards: list[int], *argu
 
     device = settings.device if settings.device != "auto" else ("cuda" if total("GPU") else "cpu")
     resources: dict[str, Any] = {"num_gpus": 1} if device == "cuda" else {"num_cpus": 1}
-    workers = settings.num_actors or total("GPU" if device == "cuda" else "CPU")
+    workers = min(settings.num_actors or total("GPU" if device == "cuda" else "CPU"), len(shards))
+    # Where their number is not set, more are added as nodes join that have room for them.
+    most = workers if settings.num_actors else len(shards)
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -144,7 +146,7 @@ def shard_dataset(worker: type, settings: PoolSettings, shards: list[int], *argu
         worker,
         fn_constructor_args=(dataclasses.replace(settings, device=device), *arguments),  # type: ignore[type-var]
         batch_size=1,
-        compute=ActorPoolStrategy(size=min(workers, len(items)), max_tasks_in_flight_per_actor=2),
+        compute=ActorPoolStrategy(min_size=workers, max_size=most, max_tasks_in_flight_per_actor=2),
         **resources,
     )
 
