@@ -92,9 +92,12 @@ def test_a_run_of_enhance_knows_its_input(here, trees):
     (trees / "in/broken.jpg").write_bytes(b"no image")
     assert here("enhance", trees / "in", trees / "run", "--format", "png", *FEW).returncode == 3
     before = {str(path) for path in (trees / "run").rglob("*")}
-    result = here("evaluate", trees / "run", "--metrics", "niqe,loe", *FEW)
+    write(trees / "truth/alone.png", photograph("rocket.jpg"))
+    (trees / "truth/broken.jpg").write_bytes((trees / "in/coffee.jpg").read_bytes())
+    result = here("evaluate", trees / "run", "--metrics", "niqe,loe", "--reference", trees / "truth", *FEW)
     assert result.returncode == 3, result.stderr
     assert "is a run of sgllie enhance" in result.stdout
+    assert "1 files (reference) belong to no image of the run" in result.stdout
     assert before == {str(path) for path in (trees / "run").rglob("*")}
     rows = {row["path"]: row for row in rows_of(trees / "run-evaluation")}
     assert rows["broken.jpg"]["status"] == "failed"

@@ -48,7 +48,7 @@ def test_segmentation_before_and_after(here, maps):
     sides = ("--predictions", folder / "after", "--predictions-before", folder / "before")
     result = here("evaluate", *sides, *options)
     assert result.returncode == 0, result.stderr
-    assert "1 predictions have no label" in result.stdout
+    assert "1 files (prediction) have no label, and do not count" in result.stdout
     summary = json.loads((folder / "after-evaluation/summary.json").read_text())
     found = {one["metric"]: one for one in summary["metrics"]}
     rows = {row["path"]: row for row in rows_of(folder / "after-evaluation")}

@@ -10,7 +10,7 @@ import pyarrow as pa
 from sgllie.corpus import IMAGES, RUN, STATS, SUCCESS, Row, parts, stats_table
 from sgllie.evaluation.corpus import Item
 from sgllie.evaluation.matching import Names, join, match
-from sgllie.evaluation.settings import EvaluateSettings, MeasuringSettings
+from sgllie.evaluation.settings import EvaluateSettings
 from sgllie.listing import Listing
 from sgllie.run import output_uri, read_json
 from sgllie.storage import Entry, Storage, StorageError, UsageError, open_storage
@@ -56,18 +56,26 @@ def enhanced(settings: EvaluateSettings) -> Subject:
         if source is not None:
             listing = list_files(source, settings)
             others[side], roots[side] = Names(listing, kind, settings.endings), listing.root
-    if run is not None:
-        output, root = run
-        roots |= {"after": output.uri} | ({} if "before" in roots else {"before": root})
-        items: Iterator[Item] = (of_run(row, others) for row in rows_of(output))
-        notes = [f"{settings.images} is a run of sgllie enhance; the images before are in {roots['before']}"]
-    else:
+    if run is None:
         listing = list_files(settings.images, settings)
         roots["after"] = listing.root
         # A limit leaves files of the other sides without a partner, and that is no fault.
-        items = match("after", listing, others, keep_left=settings.limit is None)
-        notes = []
-    return Subject(list(itertools.islice(items, settings.limit)), roots, notes)
+        found = match("after", listing, others, keep_left=settings.limit is None)
+        return Subject(list(itertools.islice(found, settings.limit)), roots)
+    output, root = run
+    roots |= {"after": output.uri} | ({} if "before" in roots else {"before": root})
+    rows = itertools.islice(rows_of(output), settings.limit)
+    subject = Subject([of_run(row, others) for row in rows], roots)
+    subject.notes.append(f"{settings.images} is a run of sgllie enhance; the images before are in {roots['before']}")
+    for names in others.values():
+        subject.notes += note_left(names, "belong to no image of the run") if settings.limit is None else []
+    return subject
+
+
+def note_left(names: Names, why: str) -> list[str]:
+    """A sentence on the files that no name has found, if there are any."""
+    left = sum(1 for _ in names.left())
+    return [f"{left:,} files ({names.kind}) {why}, and do not count"] if left else []
 
 
 def labelled(settings: EvaluateSettings) -> Subject:
@@ -82,15 +90,12 @@ def labelled(settings: EvaluateSettings) -> Subject:
             others[side], roots[side] = Names(listing, "prediction", settings.endings), listing.root
     # Named by its label, a picture is looked for among the predictions without the endings of either.
     items = list(itertools.islice(match("truth", labels, others, keep_left=False), settings.limit))
-    unlabelled = 0 if settings.limit else sum(1 for _ in others["after"].left())
-    notes = [f"{unlabelled:,} predictions have no label and do not count"] if unlabelled else []
-    return Subject(items, roots, notes)
+    return Subject(items, roots, note_left(others["after"], "have no label") if settings.limit is None else [])
 
 
-def list_files(source: str, settings: MeasuringSettings) -> Listing:
+def list_files(source: str, settings: EvaluateSettings) -> Listing:
     """The images of a folder, prefix, glob or list, none of them of the result."""
-    output: str = settings.output  # type: ignore[attr-defined]
-    return Listing(source, settings.s3, output_uri(output))
+    return Listing(source, settings.s3, output_uri(settings.output))
 
 
 def finished_run(settings: EvaluateSettings) -> tuple[Storage, str] | None:
