@@ -1,11 +1,13 @@
-"""Put on PYTHONPATH by the fault tests: images that hold a marker kill the process that decodes them."""
+"""Put on PYTHONPATH by the fault tests: images that hold a marker kill the process that decodes them, or take long."""
 
 import importlib.abc
 import importlib.util
 import os
 import sys
+import time
 
 MARKER = b"KILL THE DECODER"
+SLOW = b"WAIT WITH ME"
 
 
 class Hook(importlib.abc.MetaPathFinder):
@@ -25,6 +27,8 @@ class Hook(importlib.abc.MetaPathFinder):
             def decode_or_die(data, **options):
                 if MARKER in data:
                     os._exit(139)
+                if SLOW in data:
+                    time.sleep(0.1)
                 return decode(data, **options)
 
             module.decode = decode_or_die

@@ -1,0 +1,51 @@
+"""Small versions of what benchmarks/faults.py plays: clusters of several nodes, which are lost."""
+
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs import assert_complete, make_corpus
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+
+import faults
+
+pytestmark = pytest.mark.timeout(600)
+
+HOOKS = str(Path(__file__).parent / "hooks")
+
+
+def test_nodes_share_the_work_one_joins_one_is_killed_and_the_driver_too(tmp_path, monkeypatch):
+    source, output = make_corpus(tmp_path / "in", 1600), tmp_path / "out"
+    for path in source.rglob("*.jpg"):
+        path.write_bytes(path.read_bytes() + b"WAIT WITH ME")
+    monkeypatch.setenv("PYTHONPATH", HOOKS)
+    with faults.closing(faults.Nodes()) as nodes:
+        gpu = nodes.add(num_gpus=2)
+        job = faults.Job(source, output, "--address", nodes.address, "--device", "cpu")
+        job.wait_for(lambda: all(len(nodes.workers(node)) == 1 for node in (nodes.cluster.head_node, gpu)))
+        job.wait_for_images(20)
+        joined = nodes.add(2)
+        job.wait_for(lambda: len(nodes.workers(joined)) == 2)  # Ray Data looks for new nodes every 20 seconds
+        nodes.kill(gpu)
+        job.wait_for_images(20)
+        faults.kill_all([random.Random(0).choice(nodes.workers(joined))])
+        job.wait_for_images(20)
+        job.kill()
+        assert not (output / "_SUCCESS").exists()
+        job.begin()
+        job.end()
+    rows = assert_complete(source, output)
+    assert max(row["attempt"] for row in rows) > 1
+
+
+@pytest.mark.parametrize("scenario", [faults.head_killed, faults.disk_full])
+def test_the_end_of_a_cluster_and_of_a_disk(tmp_path, scenario):
+    source, output = make_corpus(tmp_path / "in", 1000, size=(240, 320)), tmp_path / "out"
+    try:
+        scenario(source, output)
+    except faults.SkippedError as error:
+        pytest.skip(str(error))
+    assert_complete(source, output)
