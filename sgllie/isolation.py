@@ -1,57 +1,59 @@
-"""A treatment in a process of its own, for shards in which an image may kill the process that decodes it."""
+"""A function in a process of its own, for shards in which one call may kill the process that makes it."""
 
 import multiprocessing
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from typing import Any, Self
 
-from sgllie.methods import make_method
-from sgllie.settings import EnhanceSettings
-from sgllie.treatment import Treated, Treatment, failed
-
-_treatment: Treatment
+_function: Callable[..., Any]
 
 
-class IsolatedTreatment:
-    """The same call as a `Treatment`; an image that kills the process becomes a failed row of type `crash`.
+class CrashError(Exception):
+    """A call has killed its process."""
 
-    Images go one at a time, so that it is certain which one did it.
+
+class Isolated:
+    """Calls what `make(*arguments)` gives, in a process that is made anew when a call has killed it.
+
+    Calls go one at a time, so that it is certain which one did it; that one raises CrashError.
     """
 
-    def __init__(self, settings: EnhanceSettings) -> None:
-        self._settings = settings
+    def __init__(self, make: Callable[..., Callable[..., Any]], *arguments: Any) -> None:
+        self._made = make, arguments
         self._turn = threading.Lock()
         self._pool: ProcessPoolExecutor | None = None
 
-    def __call__(self, path: str, data: bytes) -> Treated:
-        """Treat one image, given its path below IN and its bytes."""
+    def __call__(self, *arguments: Any) -> Any:
+        """One call in the other process."""
         with self._turn:
             if self._pool is None:
-                self._pool = start(self._settings)
+                # Begun afresh: a fork of a process with threads can hang.
+                context = multiprocessing.get_context("spawn")
+                self._pool = ProcessPoolExecutor(1, context, initializer=prepare, initargs=self._made)
             try:
-                return self._pool.submit(treat, path, data).result()
-            except BrokenProcessPool:
-                self._pool.shutdown()
-                self._pool = None
-        return failed(path, {"bytes_in": len(data)}, "crash", "decoding or enhancing this image killed its process")
+                return self._pool.submit(call, *arguments).result()
+            except BrokenProcessPool as error:
+                self._end()
+                raise CrashError from error
 
-    def close(self) -> None:
-        """End the process."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
 
 
-def start(settings: EnhanceSettings) -> ProcessPoolExecutor:
-    """A pool of one process, begun afresh: a fork of a process with threads can hang."""
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(1, context, initializer=prepare, initargs=(settings,))
-
-
-def prepare(settings: EnhanceSettings) -> None:
-    """Load the model in the new process, which ends when its parent does, however that ends."""
-    global _treatment
+def prepare(make: Callable[..., Callable[..., Any]], arguments: tuple[Any, ...]) -> None:
+    """Make the function in the new process, which ends when its parent does, however that ends."""
+    global _function
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -60,9 +62,9 @@ def prepare(settings: EnhanceSettings) -> None:
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
-    _treatment = Treatment(settings, make_method(settings))
+    _function = make(*arguments)
 
 
-def treat(path: str, data: bytes) -> Treated:
-    """Treat one image in this process."""
-    return _treatment(path, data)
+def call(*arguments: Any) -> Any:
+    """Call the function of this process."""
+    return _function(*arguments)

@@ -3,11 +3,11 @@
 import platform
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 
 from sgllie.corpus import IMAGES, STATS, STATS_SCHEMA, Row, part_name, read_manifest, read_rows
-from sgllie.isolation import IsolatedTreatment
+from sgllie.isolation import CrashError, Isolated
 from sgllie.methods import make_method
 from sgllie.runner import ShardRunner
 from sgllie.settings import EnhanceSettings
@@ -32,7 +32,7 @@ class ShardPipeline(ShardRunner[Entry]):
         super().__init__(output, STATS_SCHEMA, settings.threads, is_remote, report)
         self.settings = settings
         self.source = open_storage(root, settings.s3)
-        self.treat = Treatment(settings, make_method(settings))
+        self.treat = make_treatment(settings)
 
     def items(self, shard: int) -> list[Entry]:
         """The images of a shard."""
@@ -46,7 +46,7 @@ class ShardPipeline(ShardRunner[Entry]):
 
     def treatment(self, isolated: bool) -> AbstractContextManager[Treat]:
         """The treatment, in this process or in one of its own."""
-        return closing(IsolatedTreatment(self.settings)) if isolated else nullcontext(self.treat)
+        return Isolated(make_treatment, self.settings) if isolated else nullcontext(self.treat)
 
     def give_up(self, item: Entry, sentence: str) -> Row:
         """The row of an image whose shard has killed too many workers."""
@@ -71,7 +71,11 @@ class ShardPipeline(ShardRunner[Entry]):
             return self._finish(entry, failed(entry.path, {}, "read", f"the image cannot be read: {error}"))
         read_ms = (time.perf_counter() - started) * 1000
         with self.computing:
-            treated = treat(entry.path, data)
+            try:
+                treated = treat(entry.path, data)
+            except CrashError:
+                sentence = "decoding or enhancing this image killed its process"
+                treated = failed(entry.path, {"bytes_in": len(data)}, "crash", sentence)
         treated.row["read_ms"] = read_ms
         return self._finish(entry, treated)
 
@@ -89,3 +93,8 @@ class ShardPipeline(ShardRunner[Entry]):
             row["write_ms"] = (time.perf_counter() - started) * 1000
         row["finished"] = datetime.now(UTC).replace(tzinfo=None)
         return row
+
+
+def make_treatment(settings: EnhanceSettings) -> Treatment:
+    """What is done with each image, with the model loaded."""
+    return Treatment(settings, make_method(settings))

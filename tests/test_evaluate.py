@@ -13,7 +13,6 @@ from jobs import rows_of
 from sgllie.corpus import part_name
 from sgllie.evaluation.evaluate import finish, prepare
 from sgllie.evaluation.image_measure import ImageMeasure
-from sgllie.evaluation.isolation import CrashError, Isolated
 from sgllie.evaluation.matching import Names, match
 from sgllie.evaluation.measures import measured
 from sgllie.evaluation.pipeline import EvaluationPipeline
@@ -21,6 +20,7 @@ from sgllie.evaluation.settings import EvaluateSettings
 from sgllie.evaluation.summary import means, worst
 from sgllie.evaluation.table import comparisons_text, digits
 from sgllie.images import decode
+from sgllie.isolation import CrashError, Isolated
 from sgllie.journal import Journal
 from sgllie.metrics import METRICS
 from sgllie.metrics.bootstrap import bootstrap_interval, weighted_mean

@@ -12,9 +12,9 @@ from sgllie.corpus import MANIFEST, Row, from_parquet, part_name
 from sgllie.evaluation.compare_settings import INPUT, CompareSettings
 from sgllie.evaluation.corpus import row_schema
 from sgllie.evaluation.image_measure import Pixels, alike, eight_bit_rgb
-from sgllie.evaluation.isolation import CrashError, Isolated
 from sgllie.evaluation.problems import Problem, Problems, read_sides
 from sgllie.images import ImageError
+from sgllie.isolation import CrashError, Isolated
 from sgllie.methods import make_method
 from sgllie.metrics import METRICS
 from sgllie.report.gallery import thumbnail

@@ -6,10 +6,10 @@ from functools import partial
 
 from sgllie.corpus import Row
 from sgllie.evaluation.corpus import SIDES, Item, read_items, row_schema
-from sgllie.evaluation.isolation import CrashError, Isolated
 from sgllie.evaluation.measures import Files, Measure, make_measure, measured
 from sgllie.evaluation.problems import Problem, read_sides
 from sgllie.evaluation.settings import EvaluateSettings
+from sgllie.isolation import CrashError, Isolated
 from sgllie.runner import ShardRunner
 from sgllie.storage import open_storage
 
