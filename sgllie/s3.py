@@ -1,10 +1,12 @@
 """A prefix of an S3 bucket as a `Storage`, through s3fs."""
 
 import io
+import itertools
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -33,6 +35,8 @@ CONNECT_SECONDS, READ_SECONDS = 10, 60
 """How long a connection may take, and how long a server may be silent."""
 READ_BYTES = 4 * 2**20
 """Bytes of a request for a part of an object."""
+REMOVALS = 32
+"""Objects that are removed at the same time. Not all servers can take the names of many in one request."""
 PASSING_CODES = {"RequestTimeout", "IncompleteBody", "BadDigest", "Throttling", "RequestLimitExceeded"}
 """Faults on the way that S3 reports like mistakes of the request, with status 400 or 403."""
 EVERYTHING_CODES = {
@@ -126,9 +130,15 @@ class S3Storage:
         return True
 
     def remove(self, path: str) -> None:
+        self._delete(path)
+        below = (f"{path}/{entry.path}" for entry in self.list(path))
+        with ThreadPoolExecutor(REMOVALS) as pool:
+            while page := list(itertools.islice(below, 1000)):
+                for _ in pool.map(self._delete, page):
+                    pass
+
+    def _delete(self, path: str) -> None:
         self._call("delete_object", f"{self.uri}/{path}", Key=self._key(path))
-        for entry in self.list(path):
-            self.remove(f"{path}/{entry.path}")
 
     def _key(self, path: str) -> str:
         return f"{self.prefix}/{path}" if self.prefix else path

@@ -7,7 +7,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 import s3fs
-from radosgw import STRANGER
+from radosgw import STRANGER, free_port
 
 from jobs import make_corpus, sgllie
 from sgllie.storage import Storage, open_storage
@@ -101,6 +101,14 @@ def test_a_key_that_has_no_room_for_the_output(s3, enhance, tmp_path):
     result = enhance("s3://bucket/in", "s3://bucket/a/longer/prefix")
     assert result.returncode == 3, result.stderr
     assert "1 enhanced, 1 failed (1 write)" in result.stdout
+
+
+def test_an_address_where_nothing_answers(s3, here, tmp_path):
+    """Told soon, since it is most often a mistyped one."""
+    places = ("s3://bucket/in", tmp_path / "out")
+    result = here("enhance", *places, "--s3.endpoint-url", f"http://127.0.0.1:{free_port()}")
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert "Could not connect to the endpoint URL" in result.stderr
 
 
 @pytest.mark.parametrize("side", ["in", "out"])

@@ -66,6 +66,8 @@ def test_more_keys_than_a_page_holds(s3):
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda number: storage.write(f"{number:04d}", b""), range(1005)))
     assert [entry.path for entry in storage.list()] == [f"{number:04d}" for number in range(1005)]
+    open_storage("s3://bucket", s3).remove("many")
+    assert list(storage.list()) == []
 
 
 def test_s3_mistakes_are_one_sentence(s3):
