@@ -28,7 +28,7 @@ import psutil
 import pyarrow.dataset as ds
 from ray.cluster_utils import Cluster
 
-SIZE = (240, 320)
+SIZE = (480, 640)
 SECONDS = 900
 HOG = """
 import os, sys, time, ray
@@ -177,7 +177,7 @@ def node_killed(source: Path, output: Path) -> str:
         assert nodes.workers(first), "a node does nothing"
         nodes.kill(first)
         second = nodes.add(2)
-        job.wait_for(lambda: len(nodes.workers(second)) == 2)
+        job.wait_for(lambda: bool(nodes.workers(second)))
         job.end()
     return "1 node of 2 killed, 1 joined and was used"
 
@@ -189,13 +189,13 @@ def workers_killed(source: Path, output: Path) -> str:
         job = Job(source, output, "--address", nodes.address)
         job.wait_for_images(1)
         while job.process.poll() is None:
-            time.sleep(chance.uniform(2, 4))
+            time.sleep(chance.uniform(4, 8))
             if workers := nodes.workers():
                 kill_all([chance.choice(workers)])
                 killed += 1
         job.end()
     assert killed, "the job was too short to be disturbed"
-    return f"{killed} workers killed, one every 2 to 4 seconds"
+    return f"{killed} workers killed, one every 4 to 8 seconds"
 
 
 def store_too_small(source: Path, output: Path) -> str:

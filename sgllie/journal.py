@@ -7,6 +7,7 @@ A worker that finds an earlier attempt takes over its rows, and knows that one o
 the process. All of it is removed when the shard is committed.
 """
 
+import math
 import time
 
 import pyarrow as pa
@@ -33,8 +34,9 @@ class Journal:
         self.rows: list[Row] = []
         self._unsaved: list[Row] = []
         self._saved_parts = 0
-        self._saved_at = time.monotonic()
         self.attempt, self.fruitless = self._take_over()
+        # Where workers die young, one image is progress that must be known: a fruitless attempt blames the images.
+        self._saved_at = time.monotonic() if self.attempt == 1 else -math.inf
         self._output.write(f"{self._folder}/attempt-{self.attempt}", b"")
 
     def _take_over(self) -> tuple[int, int]:

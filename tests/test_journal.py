@@ -1,0 +1,18 @@
+"""What is known of a shard whose workers die."""
+
+from sgllie.journal import Journal
+from sgllie.storage import open_storage
+
+
+def test_one_finished_image_makes_an_attempt_fruitful(tmp_path):
+    """Only attempts that finish nothing speak against the images; the worker may have been killed for other reasons."""
+    output = open_storage(str(tmp_path))
+    for attempt in range(1, 5):
+        journal = Journal(output, 7)
+        assert (journal.attempt, journal.fruitless) == (attempt, attempt - 1)
+    journal.add({"path": "a.jpg"})
+    journal = Journal(output, 7)
+    assert (journal.attempt, journal.fruitless) == (5, 0)
+    assert [row["path"] for row in journal.rows] == ["a.jpg"]
+    journal.remove()
+    assert (Journal(output, 7).attempt, Journal(output, 8).attempt) == (1, 1)
