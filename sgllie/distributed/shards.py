@@ -132,7 +132,8 @@ def shard_dataset(worker: type, settings: PoolSettings, shards: list[int], *argu
 
     device = settings.device if settings.device != "auto" else ("cuda" if total("GPU") else "cpu")
     resources: dict[str, Any] = {"num_gpus": 1} if device == "cuda" else {"num_cpus": 1}
-    workers = min(settings.num_actors or total("GPU" if device == "cuda" else "CPU"), len(shards))
+    # At least one, for which a cluster that grows on demand brings its first node.
+    workers = max(1, min(settings.num_actors or total("GPU" if device == "cuda" else "CPU"), len(shards)))
     # Where their number is not set, more are added as nodes join that have room for them.
     most = workers if settings.num_actors else len(shards)
     context = DataContext.get_current()
