@@ -32,7 +32,7 @@ def ray_session() -> Iterator[None]:
         for name in CREDENTIALS:  # the workers have the environment of this moment
             patch.setenv(name, OWNER)
         with few_services():
-            ray.init(num_cpus=4, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+            ray.init("local", num_cpus=4, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     yield
     ray.shutdown()
 
