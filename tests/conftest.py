@@ -26,13 +26,12 @@ def ray_session() -> Iterator[None]:
     """One local Ray for all jobs that run inside the test process."""
     import ray
 
-    from sgllie.distributed.cluster import few_services
+    from sgllie.distributed.cluster import start_local
 
     with pytest.MonkeyPatch.context() as patch:
         for name in CREDENTIALS:  # the workers have the environment of this moment
             patch.setenv(name, OWNER)
-        with few_services():
-            ray.init("local", num_cpus=4, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+        start_local(num_cpus=4)
     yield
     ray.shutdown()
 

@@ -16,6 +16,8 @@ from sgllie.storage import UsageError
 OBJECT_STORE_BYTES = 256 * 2**20
 """For enhancement on a local cluster: no pixels in the object store, only a few bytes for each shard."""
 
+STARTS = 3
+
 UNUSED_SERVICES = ("start_monitor", "start_log_monitor", "start_api_server")
 """Processes that Ray starts for every local cluster, and that one of a single job has no use for: the autoscaler, the
 reader of logs (no output of workers is shown), and the dashboard's server, which is there without the dashboard too.
@@ -70,31 +72,41 @@ class Connection:
         if self.thread:
             self.made.wait()
         if self.error:
-            raise UsageError(f"the Ray cluster at {self.address} cannot be reached: {self.error}") from self.error
+            failure = "cannot be reached" if self.address != "local" else "cannot be started"
+            raise UsageError(f"the Ray cluster ({self.address}) {failure}: {self.error}") from self.error
 
     def _live(self) -> None:
         """The thread from start to end: the processes of a local cluster die with the thread that started them."""
         try:
             self._connect()
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except Exception as error:  # Ray raises a bare one for a start that takes too long
             self.error = error
         self.made.set()
         self.left.wait()
         ray.shutdown()
 
     def _connect(self) -> None:
-        with quiet_core():
-            if self.address == "local":
-                with few_services():
-                    ray.init(
-                        "local",
-                        include_dashboard=False,
-                        object_store_memory=self.object_store_bytes,
-                        logging_level=logging.ERROR,
-                        log_to_driver=False,
-                    )
-            else:
+        if self.address == "local":
+            start_local(object_store_memory=self.object_store_bytes)
+        else:
+            with quiet_core():
                 ray.init(self.address, logging_level=logging.ERROR, log_to_driver=False)
+
+
+def start_local(**options: Any) -> None:
+    """Start a cluster on this machine, with these options of `ray.init`, and connect to it.
+
+    Ray waits half a minute for its own processes, which is too little on a machine that is busy; so it is tried again.
+    """
+    for attempt in range(1, STARTS + 1):
+        try:
+            with quiet_core(), few_services():
+                ray.init("local", include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False, **options)
+            return
+        except Exception:
+            ray.shutdown()
+            if attempt == STARTS:
+                raise
 
 
 @contextmanager
