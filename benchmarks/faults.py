@@ -62,7 +62,10 @@ class Nodes:
     """A Ray cluster of several nodes on this machine; the first has one CPU, and drivers connect to it."""
 
     def __init__(self, cpus: int = 1, **head: Any) -> None:
-        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus, **head})
+        # Not Ray's usual folder, where other programs would find this cluster, and join it.
+        self.folder = tempfile.mkdtemp(prefix="ray-")
+        head |= {"num_cpus": cpus, "temp_dir": self.folder}
+        self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.address = str(self.cluster.address)
 
     def add(self, cpus: int = 1, **options: Any) -> Any:
@@ -85,6 +88,7 @@ class Nodes:
     def stop(self) -> None:
         """End all nodes."""
         self.cluster.shutdown()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def raylets(node: Any) -> list[psutil.Process]:

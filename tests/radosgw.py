@@ -105,7 +105,7 @@ class Ceph:
 
     def _is_ready(self) -> bool:
         if self.processes["ceph-osd"].poll() is not None:
-            self._start_disk()  # it gives up where it asks the monitor before it has learnt the cluster's id
+            self._start_disk()  # it gives up for the same reason
         return answers(self.endpoint)
 
     def _start_disk(self) -> None:
@@ -126,7 +126,10 @@ class Ceph:
 
     def _run(self, program: str, *arguments: object) -> None:
         line = [program, "-c", str(self.folder / "ceph.conf"), *map(str, arguments)]
-        done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+        for _ in range(20):
+            done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+            if "EPERM" not in done.stderr:  # it asked the monitor before it had learnt the cluster's id
+                break
         assert done.returncode == 0, f"{line}: {done.stdout}{done.stderr}"
 
     def _start(self, program: str, *arguments: str) -> None:

@@ -6,7 +6,9 @@ from collections import Counter
 from urllib.parse import unquote
 
 import pytest
+from botocore.exceptions import ClientError
 from breaking_proxy import ON_GET, ON_PUT, BreakingProxy
+from s3fs.errors import translate_boto_error
 from test_enhance_s3 import assert_bucket_complete
 
 import sgllie.s3
@@ -14,7 +16,7 @@ from jobs import make_corpus
 from sgllie.pipeline import ShardPipeline
 from sgllie.run import finish, prepare
 from sgllie.settings import EnhanceSettings
-from sgllie.storage import S3Options, StorageError, UnreachableError, open_storage
+from sgllie.storage import NameRefusedError, S3Options, StorageError, UnreachableError, open_storage
 
 IMAGES = 150
 
@@ -129,3 +131,24 @@ def test_a_job_stops_where_its_storage_is_gone_and_goes_on_later(s3, source, cep
     assert not open_storage("s3://bucket/out", s3).exists("_SUCCESS")
     assert job(s3)["ok"] == IMAGES
     assert_bucket_complete(open_storage("s3://bucket/out", s3), source)
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "again", "raised"),
+    [
+        ("SlowDown", 503, True, StorageError),
+        ("RequestTimeout", 400, True, StorageError),
+        ("KeyTooLongError", 400, False, NameRefusedError),
+        ("ExpiredToken", 400, False, UnreachableError),
+        ("AuthorizationHeaderMalformed", 400, False, UnreachableError),
+        ("NoSuchBucket", 404, False, UnreachableError),
+        ("NoSuchKey", 404, False, FileNotFoundError),
+        ("AccessDenied", 403, False, StorageError),
+    ],
+)
+def test_what_an_answer_means(code, status, again, raised):
+    answer = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    error = translate_boto_error(ClientError(answer, "PutObject"))
+    assert sgllie.s3.may_pass(error) is again
+    assert sgllie.s3.failure(error) is raised
+    assert sgllie.s3.reason(error) not in ("", "None")
