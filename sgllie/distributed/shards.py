@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import ray
+from ray.exceptions import RayError
 
 from sgllie.corpus import SUCCESS, Row
 from sgllie.distributed.cluster import Connection, beside_driver, total
@@ -185,6 +186,8 @@ def watch(dataset: "Dataset", look: Callable[[], str | None]) -> str | None:
                 return reason
     except KeyboardInterrupt:
         return "interrupted"
+    except RayError as error:  # the scoreboard lives as long as the driver's node
+        return f"the cluster gave up: {first_line(error)}"
     return shards.error
 
 
@@ -296,9 +299,9 @@ def finished_before(settings: Any) -> bool:
 
 
 def first_line(error: Exception) -> str:
-    """The last cause of a Ray error in one line."""
+    """The last cause of a Ray error in one line, without the full stop."""
     text = str(error).strip().splitlines()
-    return text[-1] if text else type(error).__name__
+    return text[-1].rstrip(".") if text else type(error).__name__
 
 
 def say(text: str) -> None:
