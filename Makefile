@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-slow lint clean
 
 demo: .venv/installed
 	$(BIN)/sgllie enhance samples out
@@ -10,6 +10,10 @@ demo: .venv/installed
 
 test: .venv/tests lint
 	$(BIN)/pytest
+
+# Real kills of whole jobs, a minute each.
+test-slow: .venv/tests
+	$(BIN)/pytest -m slow
 
 lint: .venv/tests
 	$(BIN)/ruff check .

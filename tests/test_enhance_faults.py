@@ -35,6 +35,7 @@ def workers_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     return [child for child in found if "MapWorker" in " ".join(child.cmdline()[:1])]
 
 
+@pytest.mark.slow
 def test_the_driver_alone_is_killed_and_the_job_started_again_at_once(tmp_path):
     source, output = make_corpus(tmp_path / "in", 1500), tmp_path / "out"
     job = start("enhance", source, output)

@@ -168,6 +168,7 @@ def test_stopped_in_the_middle_and_submitted_again(head, tmp_path):
     assert all(path.stat().st_mtime_ns == written for path, written in first.items())
 
 
+@pytest.mark.slow
 def test_training_stopped_and_submitted_again(head, tmp_path):
     data, run = photographs(tmp_path / "photographs"), tmp_path / "run"
     job = ("jobs/train.py", data, run, *OPTIONS)
@@ -179,6 +180,7 @@ def test_training_stopped_and_submitted_again(head, tmp_path):
     assert [int(row["epoch"]) for row in history(run)] == list(range(1, EPOCHS + 1))
 
 
+@pytest.mark.slow
 def test_videos_stopped_and_submitted_again(head, tmp_path):
     source, output = tmp_path / "in", tmp_path / "out"
     source.mkdir()

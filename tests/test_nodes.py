@@ -41,6 +41,7 @@ def test_nodes_share_the_work_one_joins_one_is_killed_and_the_driver_too(tmp_pat
     assert max(row["attempt"] for row in rows) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", [faults.head_killed, faults.disk_full])
 def test_the_end_of_a_cluster_and_of_a_disk(tmp_path, scenario):
     source, output = make_corpus(tmp_path / "in", 1000, size=(240, 320)), tmp_path / "out"

@@ -98,6 +98,7 @@ def test_two_workers_train_as_one_does(here, undisturbed, data, tmp_path):
                 assert float(two[name]) == pytest.approx(float(one[name]), rel=1e-4), name
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_ends_as_if_undisturbed(undisturbed, data, tmp_path):
     """In any moment: the first time during an epoch, the second time while a checkpoint is being written."""
     job = start("train", data, tmp_path, *OPTIONS)
@@ -115,6 +116,7 @@ def test_killed_and_started_again_it_ends_as_if_undisturbed(undisturbed, data, t
     assert fingerprint(tmp_path, "best") == fingerprint(undisturbed, "best")
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced(undisturbed, data, tmp_path):
     job = start("train", data, tmp_path, *OPTIONS)
 
@@ -142,6 +144,7 @@ def test_a_finished_run_says_so_and_other_settings_are_refused(here, undisturbed
     assert fingerprint(undisturbed) == before
 
 
+@pytest.mark.slow
 def test_bad_images_are_left_out_and_named_and_other_photographs_refused(tmp_path):
     data = photographs(tmp_path / "data", 6)
     good = (data / "0/000.jpg").read_bytes()
@@ -199,6 +202,7 @@ def test_data_that_holds_nothing(here, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_photographs_and_run_on_s3(here, undisturbed, data, s3):
     import s3fs
 
