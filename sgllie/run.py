@@ -99,7 +99,7 @@ def prepare(settings: EnhanceSettings) -> Run:
         elif settings.retry_failed:
             raise UsageError(f"--retry-failed: there is no run in {settings.output}")
         elif not settings.dry_run:
-            begin(output, settings, in_the_way is not None, Path(scratch), run_json)
+            begin(output, settings.output, in_the_way is not None, Path(scratch), run_json)
     if earlier:
         plan = dataclasses.replace(plan, shards=earlier["shards"])  # --shard-images may have changed since
     shards = open_shards(output, plan, settings) if earlier else dict(enumerate(plan.shards))
@@ -127,18 +127,18 @@ def planned(images: Images, settings: EnhanceSettings, scratch: Path) -> Plan:
 
 def begin(
     output: Storage,
-    settings: EnhanceSettings | VideoSettings,
+    name: str,
     replace: bool,
     scratch: Path,
     run_json: dict[str, Any],
 ) -> None:
-    """Make the output a run: the manifest, and run.json last."""
+    """Make the output, called `name` by the user, a run: the manifest, and run.json last."""
     try:
         if replace:
             # The mark of a finished run goes first, for what is half removed must not look complete; run.json stays to
             # the end, for without it the rest would be taken for somebody else's files.
-            for name in (SUCCESS, REPORT, STATS, SEGMENTS, FRAMES, IMAGES, VIDEOS, LocalStorage.SCRATCH, MANIFEST):
-                output.remove(name)
+            for part in (SUCCESS, REPORT, STATS, SEGMENTS, FRAMES, IMAGES, VIDEOS, LocalStorage.SCRATCH, MANIFEST):
+                output.remove(part)
         else:
             refuse_strangers(output)
             output.remove(MANIFEST)  # of a planning that was killed
@@ -149,7 +149,7 @@ def begin(
                 pass
         output.write(RUN, json.dumps(run_json, indent=2).encode())
     except (StorageError, OSError) as error:
-        raise UsageError(f"output {settings.output} cannot be written: {error}") from error
+        raise UsageError(f"output {name} cannot be written: {error}") from error
 
 
 def refuse_strangers(output: Storage) -> None:
@@ -213,17 +213,24 @@ def refuse_differences(earlier: dict[str, Any], now: dict[str, Any], output: str
 
 def open_shards(output: Storage, plan: Plan, settings: EnhanceSettings) -> dict[int, int]:
     """The shards of a resumed run that are not done, or with --retry-failed those that hold failed images."""
+    left = unfinished_shards(output, plan)
+    if not settings.retry_failed:
+        return left
+    if left:
+        raise UsageError(f"--retry-failed: {len(left)} shards are not finished; run without it first")
+    done = range(len(plan.shards))
+    failed = {shard: stats_table(output, shard)["status"].to_pylist().count("failed") for shard in done}
+    return {shard: count for shard, count in failed.items() if count}
+
+
+def unfinished_shards(output: Storage, plan: Plan) -> dict[int, int]:
+    """The shards that are not committed, and how many items each has; UsageError where the manifest has gaps."""
     if len(parts(output.list(MANIFEST))) != len(plan.shards):
         raise UsageError(
             f"{output.uri}/{MANIFEST} is not complete (an --overwrite was killed?); begin with --overwrite"
         )
     done = parts(output.list(STATS))
-    if not settings.retry_failed:
-        return {shard: size for shard, size in enumerate(plan.shards) if shard not in done}
-    if missing := len(plan.shards) - len(done):
-        raise UsageError(f"--retry-failed: {missing} shards are not finished; run without it first")
-    failed = {shard: stats_table(output, shard)["status"].to_pylist().count("failed") for shard in sorted(done)}
-    return {shard: count for shard, count in failed.items() if count}
+    return {shard: size for shard, size in enumerate(plan.shards) if shard not in done}
 
 
 def read_json(output: Storage, name: str) -> dict[str, Any] | None:
@@ -253,9 +260,14 @@ def finish(run: Run) -> dict[str, Any]:
     totals = count(run.output)
     if totals["images"] != run.plan.images:
         raise StorageError(f"{run.output.uri}/{STATS} holds {totals['images']} rows for {run.plan.images} images")
-    run.output.write(SUCCESS, json.dumps(totals, indent=2).encode())
-    run.output.remove(LocalStorage.SCRATCH)
+    mark_finished(run.output, totals)
     return totals
+
+
+def mark_finished(output: Storage, totals: dict[str, Any]) -> None:
+    """Write _SUCCESS, then clear away what was temporary."""
+    output.write(SUCCESS, json.dumps(totals, indent=2).encode())
+    output.remove(LocalStorage.SCRATCH)
 
 
 def count(output: Storage) -> dict[str, Any]:

@@ -90,12 +90,7 @@ class EnhanceSettings(MethodSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(1 <= self.quality <= 100, "--quality", self.quality, "must lie between 1 and 100")
-        for name in ("threads", "shard_images", "max_pixels"):
-            option = "--" + name.replace("_", "-")
-            check(getattr(self, name) >= 1, option, getattr(self, name), "must be 1 or more")
-        for name in ("num_actors", "limit"):
-            option, value = "--" + name.replace("_", "-"), getattr(self, name)
-            check(value is None or value >= 1, option, value, "must be 1 or more")
+        check_counts(self, "threads", "shard_images", "max_pixels", "num_actors", "limit")
         if self.only_darker_than is not None:
             value = self.only_darker_than
             check(0 <= value <= 1, "--only-darker-than", value, "must lie between 0 (black) and 1 (white)")
@@ -113,6 +108,13 @@ def check(fine: bool, option: str, value: object, rule: str) -> None:
     """Raise the sentence for a bad option."""
     if not fine:
         raise UsageError(f"{option} is {value}; it {rule}")
+
+
+def check_counts(settings: object, *names: str) -> None:
+    """Raise the sentence for the first of these settings that is below 1; None is no number, and fine."""
+    for name in names:
+        value = getattr(settings, name)
+        check(value is None or value >= 1, "--" + name.replace("_", "-"), value, "must be 1 or more")
 
 
 def failures_allowed(limit: str | None, images: int) -> float:

@@ -45,7 +45,9 @@ class Board:
     """What the first training process has to tell."""
 
     def __init__(self) -> None:
-        self.steps, self.terms, self.rows = 0, {}, []  # type: ignore[var-annotated]
+        self.steps = 0
+        self.terms: Row = {}
+        self.rows: list[Row] = []
 
     def tell(self, steps: int, terms: Row) -> None:
         """Note the state after so many steps."""

@@ -14,10 +14,10 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from sgllie.corpus import MANIFEST, RUN, STATS, SUCCESS, cut, from_parquet, manifest_bytes, part_name, parts
+from sgllie.corpus import RUN, STATS, SUCCESS, cut, from_parquet, manifest_bytes, part_name, parts
 from sgllie.evaluation.corpus import SUMMARY
 from sgllie.plan import Plan
-from sgllie.run import PACKAGES, begin, read_json, version
+from sgllie.run import PACKAGES, begin, read_json, unfinished_shards, version
 from sgllie.storage import LocalStorage, S3Options, Storage, StorageError, UsageError, open_storage
 
 COMPARISON, COMPARISON_TABLE = "compare.html", "summary.csv"
@@ -114,11 +114,11 @@ def open_run(
                     output.remove(name)
             except (StorageError, OSError) as error:
                 raise UsageError(f"output {settings.output} cannot be written: {error}") from error
-            begin(output, settings, in_the_way is not None, Path(scratch), now)  # type: ignore[arg-type]
+            begin(output, settings.output, in_the_way is not None, Path(scratch), now)
     shards = dict(enumerate(plan.shards))
     if earlier:
         plan = dataclasses.replace(plan, shards=earlier["shards"])  # --shard-images may have changed since
-        shards = open_shards(output, plan)
+        shards = unfinished_shards(output, plan)
     return MeasuringRun(settings, output, plan, shards, bool(earlier), roots, notes)
 
 
@@ -163,16 +163,6 @@ def refuse_differences(earlier: dict[str, Any], now: dict[str, Any], output: str
             f"output {output} belongs to a run with other settings: {'; '.join(changes)}. "
             "Take the same ones to go on, another --out, or --overwrite to begin anew"
         )
-
-
-def open_shards(output: Storage, plan: Plan) -> dict[int, int]:
-    """The shards that are not done."""
-    if len(parts(output.list(MANIFEST))) != len(plan.shards):
-        raise UsageError(
-            f"{output.uri}/{MANIFEST} is not complete (an --overwrite was killed?); begin with --overwrite"
-        )
-    done = parts(output.list(STATS))
-    return {shard: size for shard, size in enumerate(plan.shards) if shard not in done}
 
 
 def tables(output: Storage, columns: list[str] | None = None) -> Iterator[pa.Table]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from sgllie.metrics import METRICS
-from sgllie.settings import check, failures_allowed
+from sgllie.settings import check, check_counts, failures_allowed
 from sgllie.storage import S3Options, UsageError
 
 Task = Literal["segmentation", "detection", "darkcityscape"]
@@ -46,12 +46,7 @@ class MeasuringSettings:
     """How to reach S3."""
 
     def __post_init__(self) -> None:
-        for name in ("threads", "shard_images", "max_pixels"):
-            option = "--" + name.replace("_", "-")
-            check(getattr(self, name) >= 1, option, getattr(self, name), "must be 1 or more")
-        for name in ("num_actors", "limit"):
-            option, value = "--" + name.replace("_", "-"), getattr(self, name)
-            check(value is None or value >= 1, option, value, "must be 1 or more")
+        check_counts(self, "threads", "shard_images", "max_pixels", "num_actors", "limit")
         failures_allowed(self.max_failures, 1)
         for name in split_names(self.metrics):
             check(

@@ -25,9 +25,9 @@ def text_of(columns: list[tuple[str, str]], rows: list[list[str]]) -> str:
         table.add_column(heading, justify=side, no_wrap=side == "right")  # type: ignore[arg-type]
     for row in rows:
         table.add_row(*row)
-    console = Console(file=io.StringIO(), width=WIDTH, color_system=None)
-    console.print(table)
-    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()).strip("\n")  # type: ignore[attr-defined]
+    written = io.StringIO()
+    Console(file=written, width=WIDTH, color_system=None).print(table)
+    return "\n".join(line.rstrip() for line in written.getvalue().splitlines()).strip("\n")
 
 
 def comparisons_text(comparisons: list[Comparison]) -> str:

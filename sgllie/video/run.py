@@ -4,7 +4,6 @@ For one video that is written to a file the run lies in a hidden folder beside i
 """
 
 import dataclasses
-import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 from sgllie.corpus import MANIFEST, RUN, SEGMENTS, STATS, SUCCESS, Row, part_name, parts, read_manifest, read_rows
 from sgllie.methods import describe_weights
 from sgllie.plan import Plan, make_plan
-from sgllie.run import Images, begin, describe, read_json, refuse_differences
+from sgllie.run import Images, begin, describe, mark_finished, read_json, refuse_differences
 from sgllie.storage import LocalStorage, Storage, StorageError, UsageError, open_storage, split_uri
 from sgllie.video.clip import WHOLE
 from sgllie.video.corpus import SEGMENT_TABLE, Segment, read_segments, segments_bytes
@@ -85,7 +84,7 @@ def prepare(settings: VideoSettings) -> VideoRun:
         else:
             segments = all_segments(manifest, plan, open_storage(root, settings.s3), settings)
             if not settings.dry_run:
-                begin(output, settings, in_the_way is not None, manifest, run_json)
+                begin(output, settings.output, in_the_way is not None, manifest, run_json)
     if settings.retry_failed:
         forget_failed(output, segments, settings.dry_run)
     shards = open_shards(output, segments) if earlier else [segment.shard for segment in segments]
@@ -203,8 +202,7 @@ def finish(run: VideoRun) -> dict[str, Any]:
     totals = count(run.output)
     if totals["videos"] != run.plan.images:
         raise StorageError(f"{run.output.uri}/{STATS} holds {totals['videos']} rows for {run.plan.images} videos")
-    run.output.write(SUCCESS, json.dumps(totals, indent=2).encode())
-    run.output.remove(LocalStorage.SCRATCH)
+    mark_finished(run.output, totals)
     if run.target:
         remove_run(run)
     return totals

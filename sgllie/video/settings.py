@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from sgllie.settings import MethodSettings, check, failures_allowed
+from sgllie.settings import MethodSettings, check, check_counts, failures_allowed
 
 Codec = Literal["h264", "h265", "ffv1"]
 Preset = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"]
@@ -62,10 +62,7 @@ class VideoSettings(MethodSettings):
         check(0 <= smoothing < 1, "--temporal-smoothing", smoothing, "must be at least 0 and less than 1")
         check(0 <= self.crf <= 51, "--crf", self.crf, "must lie between 0 and 51")
         check(self.segment_seconds > 0, "--segment-seconds", self.segment_seconds, "must be more than 0")
-        check(self.threads >= 1, "--threads", self.threads, "must be 1 or more")
-        for name in ("num_actors", "limit"):
-            option, value = "--" + name.replace("_", "-"), getattr(self, name)
-            check(value is None or value >= 1, option, value, "must be 1 or more")
+        check_counts(self, "threads", "num_actors", "limit")
         failures_allowed(self.max_failures, 1)
 
     @property
