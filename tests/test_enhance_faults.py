@@ -63,6 +63,7 @@ def test_everything_is_killed_three_times(tmp_path):
     assert max(row["attempt"] for row in rows) > 1
 
 
+@pytest.mark.slow
 def test_a_worker_is_killed(tmp_path):
     source, output = make_corpus(tmp_path / "in", 3000), tmp_path / "out"
     job = start("enhance", source, output)

@@ -19,7 +19,7 @@ import pytest
 from clips import static, write_clip
 from test_train_job import EPOCHS, OPTIONS, history, photographs
 
-from jobs import assert_complete, kill_all, make_corpus
+from jobs import assert_complete, kill_all, make_corpus, rows_of
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -146,9 +146,10 @@ def test_a_job_that_failed_says_so(head, tmp_path):
     assert_complete(source, output, failed=1)
 
 
-@pytest.mark.parametrize("script", ["enhance", "train", "video"])
+@pytest.mark.parametrize("script", ["enhance", "train", "video", "evaluate", "compare"])
 def test_a_mistake_is_one_sentence(head, tmp_path, script):
-    job = head.submit(f"jobs/{script}.py", tmp_path / "nowhere", tmp_path / "out")
+    named = () if script in ("enhance", "train", "video") else ("--out",)
+    job = head.submit(f"jobs/{script}.py", tmp_path / "nowhere", *named, tmp_path / "out")
     assert job.returncode == 1
     assert "failed with exit code 2" in job.stdout
     assert re.search(rf"^sgllie {script}: .*nowhere", job.stdout, re.MULTILINE)
@@ -193,6 +194,22 @@ def test_videos_stopped_and_submitted_again(head, tmp_path):
     assert again.returncode == 0, again.stdout + again.stderr
     totals = json.loads((output / "_SUCCESS").read_text())
     assert (totals["videos"], totals["ok"]) == (3, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["evaluate", "compare"])
+def test_measurements_stopped_and_submitted_again(head, tmp_path, script):
+    source, output = make_corpus(tmp_path / "in", 600, size=(200, 250)), tmp_path / "out"
+    options = {"evaluate": ("--metrics", "niqe"), "compare": ("--metrics", "brisque", "--methods", "gamma,lime")}[script]
+    job = (f"jobs/{script}.py", source, "--out", output, "--shard-images", 50, *options)
+    head.stop_when(lambda: len(list(output.glob("stats/*.parquet"))) > 1, *job)
+    assert not (output / "_SUCCESS").exists()
+    again = head.submit(*job)
+    assert again.returncode == 0, again.stdout + again.stderr
+    rows = rows_of(output)
+    measured = {(row["path"], row.get("method")) for row in rows}
+    assert len(measured) == len(rows) == 600 * (1 if script == "evaluate" else 3)
+    assert all(row["status"] == "ok" for row in rows)
 
 
 def test_a_stranger_is_turned_away(head):

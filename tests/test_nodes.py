@@ -17,6 +17,7 @@ pytestmark = pytest.mark.timeout(600)
 HOOKS = str(Path(__file__).parent / "hooks")
 
 
+@pytest.mark.slow
 def test_nodes_share_the_work_one_joins_one_is_killed_and_the_driver_too(tmp_path, monkeypatch):
     source, output = make_corpus(tmp_path / "in", 1600), tmp_path / "out"
     for path in source.rglob("*.jpg"):
@@ -39,6 +40,23 @@ def test_nodes_share_the_work_one_joins_one_is_killed_and_the_driver_too(tmp_pat
         job.end()
     rows = assert_complete(source, output)
     assert max(row["attempt"] for row in rows) > 1
+
+
+@pytest.mark.slow
+def test_workers_go_where_the_gpus_are(tmp_path, monkeypatch):
+    """The GPUs are pretended: of three nodes two have some, and the job is told nothing of it."""
+    source, output = make_corpus(tmp_path / "in", 400), tmp_path / "out"
+    for path in source.rglob("*.jpg"):
+        path.write_bytes(path.read_bytes() + b"WAIT WITH ME")
+    monkeypatch.setenv("PYTHONPATH", HOOKS)
+    monkeypatch.setenv("PRETEND_CUDA", "yes")
+    with faults.closing(faults.Nodes()) as nodes:
+        one, two = nodes.add(num_gpus=1), nodes.add(num_gpus=2)
+        job = faults.Job(source, output, "--address", nodes.address)
+        job.wait_for(lambda: [len(nodes.workers(node)) for node in (one, two)] == [1, 2])
+        assert len(nodes.workers()) == 3
+        job.end()
+    assert_complete(source, output)
 
 
 @pytest.mark.slow

@@ -12,9 +12,11 @@ import cv2
 import numpy as np
 import psutil
 import pytest
+from breaking_proxy import ON_GET, ON_PUT, BreakingProxy
 
 from jobs import kill_all, sgllie, start
 from sgllie import weights
+from sgllie.storage import open_storage
 
 pytestmark = pytest.mark.timeout(1500)  # a busy machine starts Ray's processes slowly
 
@@ -168,6 +170,7 @@ def test_bad_images_are_left_out_and_named_and_other_photographs_refused(tmp_pat
     assert "begun with other photographs (6 then, 5 now" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_training_that_collapses_stops_with_a_sentence(here, data, tmp_path):
     result = here("train", data, tmp_path, *OPTIONS, "--optimiser.learning-rate", "1e30")
     assert result.returncode == 1
@@ -216,3 +219,23 @@ def test_photographs_and_run_on_s3(here, undisturbed, data, s3):
     assert "is finished" in again.stdout
     found = {path.removeprefix("bucket/run/").split("/")[0] for path in files.find("bucket/run")}
     assert found >= {"run.json", "_SUCCESS", "weights", "checkpoints", "samples", "events", "metrics.csv", "curves.png"}
+
+
+@pytest.mark.slow
+def test_training_through_a_network_that_breaks(here, undisturbed, data, ceph, empty_bucket):
+    s3 = empty_bucket(ceph.endpoint)
+    storage = open_storage("s3://bucket/data", s3)
+    for path in data.rglob("*.jpg"):
+        storage.write(str(path.relative_to(data)), path.read_bytes())
+    proxy = BreakingProxy(s3.endpoint_url)
+    proxy.start()
+    try:
+        proxy.faults.share = 0.2
+        options = [*OPTIONS, "--cache", "none", "--s3.endpoint-url", proxy.endpoint, "--s3.region", s3.region]
+        result = here("train", "s3://bucket/data", "s3://bucket/run", *options)
+    finally:
+        proxy.stop()
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert set(proxy.faults.kinds()) == {*ON_GET, *ON_PUT}, "every fault was to happen"
+    assert weights.load("s3://bucket/run/weights/last.safetensors", s3).fingerprint == fingerprint(undisturbed)
+    assert weights.load("s3://bucket/run", s3).fingerprint == fingerprint(undisturbed, "best")

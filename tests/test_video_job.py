@@ -266,6 +266,7 @@ def test_too_many_failures_stop_the_job(here, rides, tmp_path, monkeypatch):
     assert len(rows(tmp_path / "out")) == 10
 
 
+@pytest.mark.slow
 def test_the_command_is_killed_and_started_again(tmp_path):
     source = write_clip(tmp_path / "in.mp4", pan(60) * 8)
     arguments = ("video", source, tmp_path / "out.mp4", "--segment-seconds", 1)
