@@ -200,7 +200,9 @@ def test_videos_stopped_and_submitted_again(head, tmp_path):
 @pytest.mark.parametrize("script", ["evaluate", "compare"])
 def test_measurements_stopped_and_submitted_again(head, tmp_path, script):
     source, output = make_corpus(tmp_path / "in", 600, size=(200, 250)), tmp_path / "out"
-    options = {"evaluate": ("--metrics", "niqe"), "compare": ("--metrics", "brisque", "--methods", "gamma,lime")}[script]
+    options = {"evaluate": ("--metrics", "niqe"), "compare": ("--metrics", "brisque", "--methods", "gamma,lime")}[
+        script
+    ]
     job = (f"jobs/{script}.py", source, "--out", output, "--shard-images", 50, *options)
     head.stop_when(lambda: len(list(output.glob("stats/*.parquet"))) > 1, *job)
     assert not (output / "_SUCCESS").exists()
