@@ -1,4 +1,4 @@
-"""The report in a real browser: pictures, sliders by key, mouse and finger, both colour schemes, a phone, no requests.
+"""The pages in a real browser: pictures, sliders by key, mouse and finger, both colour schemes, a phone, no requests.
 
 Needs Debian's packages chromium and chromium-driver.
 """
@@ -6,9 +6,12 @@ Needs Debian's packages chromium and chromium-driver.
 import json
 import os
 import shutil
+from contextlib import contextmanager
 
 import pytest
 from report_runs import ODD_NAMES, make_finished_run
+
+from sgllie.cli import main
 
 FLAGS = [
     "--headless",
@@ -70,14 +73,18 @@ def browser(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def address(ray_session, tmp_path_factory):
-    _, output = make_finished_run(tmp_path_factory.mktemp("browser"))
-    return (output / "report.html").as_uri()
+def addresses(ray_session, tmp_path_factory):
+    """The report of a run, and the page of a comparison on the same images."""
+    source, output = make_finished_run(tmp_path_factory.mktemp("browser"))
+    compared = output.with_name("compared")
+    few = ["--methods", "clahe,gamma", "--metrics", "niqe,brightness", "--shown", "20"]
+    assert main(["compare", str(source), "--out", str(compared), *few]) == 3
+    return {"report": (output / "report.html").as_uri(), "comparison": (compared / "compare.html").as_uri()}
 
 
-@pytest.fixture
-def page(browser, address):
-    """The report, opened anew on a desktop; at the end there must be no console message and no request but for it."""
+@contextmanager
+def opened(browser, address):
+    """A page, opened anew on a desktop; at the end there must be no console message and no request but for it."""
     emulate(browser, 1280, 900)
     browser.get_log("performance")
     browser.get_log("browser")
@@ -88,6 +95,20 @@ def page(browser, address):
     requests = {event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"}
     assert address in requests
     assert all(request == address or request.startswith("data:") for request in requests)
+
+
+@pytest.fixture
+def page(browser, addresses):
+    """The report."""
+    with opened(browser, addresses["report"]) as page:
+        yield page
+
+
+@pytest.fixture(params=["report", "comparison"])
+def either(request, browser, addresses):
+    """The report, or the comparison."""
+    with opened(browser, addresses[request.param]) as page:
+        yield page
 
 
 def emulate(browser, width, height, *, scheme="light", mobile=False):
@@ -115,7 +136,8 @@ def names(page):
     return [card.get_property("textContent") for card in cards]
 
 
-def test_all_pictures_load(page):
+def test_all_pictures_load(either):
+    page = either
     widths = page.execute_script("return [...document.images].map((image) => image.naturalWidth)")
     assert len(widths) > 20
     assert min(widths) > 0
@@ -162,6 +184,15 @@ def test_one_slider_moves_all(page):
     assert {cut(page, card) for card in cards} == {100}
 
 
+def test_a_comparison_names_images_and_methods_as_they_are(browser, addresses):
+    with opened(browser, addresses["comparison"]) as page:
+        paths = page.find_elements("css selector", ".grid .path bdi")
+        assert set(ODD_NAMES) <= {path.get_property("textContent") for path in paths}
+        rows = page.find_elements("css selector", ".methods tbody th")
+        assert [row.text for row in rows] == ["input", "clahe", "gamma"]
+        assert len(page.find_elements("css selector", ".methods .best")) == 1, "brightness has no best value"
+
+
 def test_groups_are_chosen_by_keys_and_in_order(page):
     from selenium.webdriver.common.keys import Keys
 
@@ -178,17 +209,22 @@ def test_groups_are_chosen_by_keys_and_in_order(page):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_can_be_read_in_both_schemes(page, scheme):
-    emulate(page, 1280, 900, scheme=scheme)
-    paper = page.execute_script("return getComputedStyle(document.body).backgroundColor")
+def test_text_can_be_read_in_both_schemes(either, scheme):
+    emulate(either, 1280, 900, scheme=scheme)
+    paper = either.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert (int(paper.split("(")[1].split(",")[0]) < 100) == (scheme == "dark")
-    assert page.execute_script(CONTRAST) >= 4.5
+    assert either.execute_script(CONTRAST) >= 4.5
 
 
 @pytest.mark.parametrize("width", [320, 390, 768])
-def test_it_fits_a_phone(page, width):
+def test_they_fit_a_phone(either, width):
+    emulate(either, width, 800, mobile=True)
+    assert either.execute_script("return document.documentElement.scrollWidth") == width
+
+
+@pytest.mark.parametrize("width", [320, 390, 768])
+def test_a_finger_finds_its_place(page, width):
     emulate(page, width, 800, mobile=True)
-    assert page.execute_script("return document.documentElement.scrollWidth") == width
     card, _ = first(page)
     assert card.size["width"] > 0.4 * width
     heights = page.execute_script(
