@@ -51,7 +51,7 @@ def test_workers_go_where_the_gpus_are(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", HOOKS)
     monkeypatch.setenv("PRETEND_CUDA", "yes")
     with faults.closing(faults.Nodes()) as nodes:
-        one, two = nodes.add(num_gpus=1), nodes.add(num_gpus=2)
+        one, two = nodes.add(num_gpus=1), nodes.add(2, num_gpus=2)
         job = faults.Job(source, output, "--address", nodes.address)
         job.wait_for(lambda: [len(nodes.workers(node)) for node in (one, two)] == [1, 2])
         assert len(nodes.workers()) == 3
