@@ -1,5 +1,6 @@
 """`sgllie <command>`: the command line, made from the settings of each job."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -101,4 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USAGE
     except StorageError as error:
         sys.stderr.write(f"sgllie {arguments[0]}: {error}\n")
+        return 1
+    except BrokenPipeError:  # whoever reads the output has seen enough, as in `sgllie enhance --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

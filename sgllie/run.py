@@ -6,10 +6,11 @@ import itertools
 import json
 import platform
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -34,17 +35,20 @@ from sgllie.images import EXTENSIONS, output_name
 from sgllie.listing import Listing
 from sgllie.methods import describe_weights
 from sgllie.plan import Plan, make_plan
-from sgllie.settings import EnhanceSettings
+from sgllie.settings import CorpusSettings, EnhanceSettings
 from sgllie.storage import Entry, LocalStorage, Storage, StorageError, UsageError, open_storage
-from sgllie.video.settings import VideoSettings
 
 PACKAGES = ("sgllie", "av", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "pyarrow", "ray", "torch")
 
 
 class Images:
-    """The images of a job, found anew by each iteration: its listing up to its limit."""
+    """The images or videos of a job, found anew by each iteration: its listing up to its limit."""
 
-    def __init__(self, settings: EnhanceSettings | VideoSettings, extensions: Collection[str] = EXTENSIONS) -> None:
+    def __init__(
+        self, settings: CorpusSettings, extensions: Collection[str] = EXTENSIONS, noun: str = "images"
+    ) -> None:
+        self.noun = noun
+        self.input = settings.input
         self.listing = Listing(settings.input, settings.s3, output_uri(settings.output), extensions)
         self.limit = settings.limit
 
@@ -92,7 +96,7 @@ def prepare(settings: EnhanceSettings) -> Run:
     earlier = None if settings.overwrite else in_the_way
     with TemporaryDirectory(prefix="sgllie-") as scratch:
         images = Images(settings)
-        plan = planned(images, settings, Path(scratch))
+        plan = planned(images, settings.shard_images, partial(output_name, format=settings.format), Path(scratch))
         run_json = describe(settings, images, plan, weights)
         if earlier:
             refuse_differences(earlier, run_json, settings.output)
@@ -109,19 +113,30 @@ def prepare(settings: EnhanceSettings) -> Run:
     return Run(settings, output, images.listing.root, plan, ignored, shards, resumed=bool(earlier))
 
 
-def planned(images: Images, settings: EnhanceSettings, scratch: Path) -> Plan:
-    """The plan, its manifest parts written to a scratch folder."""
+def planned(images: Images, together: int, rename: Callable[[str], str], folder: Path) -> Plan:
+    """The plan, its manifest parts written to a local folder.
+
+    Args:
+        images: what is listed.
+        together: files of one part, at most.
+        rename: path of a file -> path of its output.
+        folder: for the manifest.
+
+    Raises:
+        UsageError: the input cannot be listed, or holds nothing to do.
+    """
 
     def write(name: str, data: bytes) -> None:
-        (scratch / name).write_bytes(data)
+        (folder / name).write_bytes(data)
 
     try:
-        plan = make_plan(images, settings.shard_images, lambda path: output_name(path, settings.format), write)
+        plan = make_plan(images, together, rename, write)
     except (StorageError, OSError) as error:
-        raise UsageError(f"input {settings.input} cannot be listed: {error}") from error
+        raise UsageError(f"input {images.input} cannot be listed: {error}") from error
     if not plan.images:
         ignored = images.listing.ignored
-        raise UsageError(f"input {settings.input} holds no images" + (f" ({ignored} other files)" if ignored else ""))
+        others = f" ({ignored} other files)" if ignored else ""
+        raise UsageError(f"input {images.input} holds no {images.noun}{others}")
     return plan
 
 
@@ -159,9 +174,7 @@ def refuse_strangers(output: Storage) -> None:
             raise UsageError(f"output {output.uri} holds other files ({entry.path}); choose an empty OUT")
 
 
-def describe(
-    settings: EnhanceSettings | VideoSettings, images: Images, plan: Plan, weights: dict[str, Any] | None
-) -> dict[str, Any]:
+def describe(settings: CorpusSettings, images: Images, plan: Plan, weights: dict[str, Any] | None) -> dict[str, Any]:
     """What run.json says."""
     return {
         "input": {

@@ -44,8 +44,52 @@ class MethodSettings:
             object.__setattr__(self, "device", "cpu")  # what `auto` means here; no GPU is to be asked of the cluster
 
 
+@dataclass(frozen=True, kw_only=True)
+class JobSettings:
+    """How a job runs over the cluster: what all have in common that work through a manifest."""
+
+    limit: int | None = None
+    """Take only the first so many files of the input."""
+    num_actors: int | None = None
+    """Worker processes; by default one for each CPU, or for each GPU."""
+    max_failures: str | None = None
+    """Stop when more than this have failed: a count (100) or a share (2%)."""
+    overwrite: bool = False
+    """Remove an earlier result first."""
+    dry_run: bool = False
+    """Say what would be done, write nothing."""
+    address: str | None = None
+    """Address of a Ray cluster (auto: the one this machine belongs to); by default a local one is started."""
+
+    def __post_init__(self) -> None:
+        check_counts(self, "num_actors", "limit")
+        failures_allowed(self.max_failures, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusSettings(JobSettings, MethodSettings):
+    """What the jobs that enhance have in common."""
+
+    input: str
+    output: str
+    threads: int = 2
+    retry_failed: bool = False
+    """Run only what a row says has failed, and replace these rows."""
+
+    def __post_init__(self) -> None:
+        MethodSettings.__post_init__(self)
+        JobSettings.__post_init__(self)
+        check_counts(self, "threads")
+
+    @property
+    def outcome(self) -> dict[str, Any]:
+        """The settings that change what is written; a run can be resumed only with the same ones."""
+        names = "method weights scale_factor strength half limit"
+        return {name: getattr(self, name) for name in names.split()}
+
+
 @dataclass(frozen=True)
-class EnhanceSettings(MethodSettings):
+class EnhanceSettings(CorpusSettings):
     """Brighten every image of a folder, bucket or list, and write one row of statistics for each.
 
     The same command again goes on where it was stopped.
@@ -67,41 +111,24 @@ class EnhanceSettings(MethodSettings):
     """keep: pixels and orientation tag stay as they are, so that labels still fit; apply: rotate the pixels."""
     max_pixels: int = 178_000_000
     """Larger images are recorded as failed instead of decoded."""
-    limit: int | None = None
-    """Take only the first so many images."""
-
-    num_actors: int | None = None
-    """Worker processes; by default one for each CPU, or for each GPU."""
     threads: int = 2
     """Images that one worker decodes, enhances and encodes at the same time."""
     shard_images: int = 1000
     """Images that are committed together, at most."""
-    max_failures: str | None = None
-    """Stop when more images than this have failed: a count (100) or a share (2%)."""
-    retry_failed: bool = False
-    """Run only the images whose row says failed, and replace their rows."""
-    overwrite: bool = False
-    """Remove an earlier run from OUT first."""
-    dry_run: bool = False
-    """Say what would be done, write nothing."""
-    address: str | None = None
-    """Address of a Ray cluster (auto: the one this machine belongs to); by default a local one is started."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check(1 <= self.quality <= 100, "--quality", self.quality, "must lie between 1 and 100")
-        check_counts(self, "threads", "shard_images", "max_pixels", "num_actors", "limit")
+        check_counts(self, "shard_images", "max_pixels")
         if self.only_darker_than is not None:
             value = self.only_darker_than
             check(0 <= value <= 1, "--only-darker-than", value, "must lie between 0 (black) and 1 (white)")
-        failures_allowed(self.max_failures, 1)
 
     @property
     def outcome(self) -> dict[str, Any]:
-        """The settings that change what is written; a run can be resumed only with the same ones."""
-        names = "method weights scale_factor strength half"
-        names += " only_darker_than format quality exif_orientation max_pixels limit"
-        return {name: getattr(self, name) for name in names.split()}
+        """The settings that change what is written."""
+        names = "only_darker_than format quality exif_orientation max_pixels"
+        return super().outcome | {name: getattr(self, name) for name in names.split()}
 
 
 def check(fine: bool, option: str, value: object, rule: str) -> None:

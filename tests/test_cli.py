@@ -1,7 +1,10 @@
 """The command line beyond the jobs: help, mistakes, weights."""
 
+import subprocess
+
 import pytest
 
+from jobs import command
 from sgllie import weights
 from sgllie.cli import COMMANDS, main
 
@@ -41,6 +44,13 @@ def test_enhance_help_has_every_option(capsys):
         "--address",
     ):
         assert option in out
+
+
+def test_a_reader_who_has_seen_enough():
+    process = subprocess.Popen(command("enhance", "--help"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 1
 
 
 def test_bundled_weights_are_shown(capsys):

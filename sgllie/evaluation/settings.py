@@ -7,14 +7,14 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from sgllie.metrics import METRICS
-from sgllie.settings import check, check_counts, failures_allowed
+from sgllie.settings import JobSettings, check, check_counts
 from sgllie.storage import S3Options, UsageError
 
 Task = Literal["segmentation", "detection", "darkcityscape"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasuringSettings:
+class MeasuringSettings(JobSettings):
     """How images are measured over the cluster: what evaluating and comparing have in common."""
 
     metrics: str | None = None
@@ -26,28 +26,16 @@ class MeasuringSettings:
     """Endings of names, with commas between, that do not count where names are matched (_gtFine_labelIds)."""
     max_pixels: int = 178_000_000
     """Larger images are recorded as failed instead of decoded."""
-    limit: int | None = None
-    """Take only the first so many images."""
-    num_actors: int | None = None
-    """Worker processes; by default one for each CPU."""
     threads: int = 1
     """Images that one worker measures at the same time."""
     shard_images: int = 1000
     """Images that are committed together, at most."""
-    max_failures: str | None = None
-    """Stop when more images than this have failed: a count (100) or a share (2%)."""
-    overwrite: bool = False
-    """Remove an earlier result first."""
-    dry_run: bool = False
-    """Say what would be done, write nothing."""
-    address: str | None = None
-    """Address of a Ray cluster (auto: the one this machine belongs to); by default a local one is started."""
     s3: S3Options = field(default_factory=S3Options)
     """How to reach S3."""
 
     def __post_init__(self) -> None:
-        check_counts(self, "threads", "shard_images", "max_pixels", "num_actors", "limit")
-        failures_allowed(self.max_failures, 1)
+        super().__post_init__()
+        check_counts(self, "threads", "shard_images", "max_pixels")
         for name in split_names(self.metrics):
             check(
                 name in METRICS, "--metrics", self.metrics, f"may hold {', '.join(METRICS)}; {name!r} is none of them"

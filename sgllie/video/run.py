@@ -14,8 +14,8 @@ from typing import Any
 
 from sgllie.corpus import MANIFEST, RUN, SEGMENTS, STATS, SUCCESS, Row, part_name, parts, read_manifest, read_rows
 from sgllie.methods import describe_weights
-from sgllie.plan import Plan, make_plan
-from sgllie.run import Images, begin, describe, mark_finished, read_json, refuse_differences
+from sgllie.plan import Plan
+from sgllie.run import Images, begin, describe, mark_finished, planned, read_json, refuse_differences
 from sgllie.storage import LocalStorage, Storage, StorageError, UsageError, open_storage, split_uri
 from sgllie.video.clip import WHOLE
 from sgllie.video.corpus import SEGMENT_TABLE, Segment, read_segments, segments_bytes
@@ -72,8 +72,8 @@ def prepare(settings: VideoSettings) -> VideoRun:
     with TemporaryDirectory(prefix="sgllie-") as scratch:
         manifest = Path(scratch) / MANIFEST
         manifest.mkdir()
-        videos = Images(dataclasses.replace(settings, output=folder), EXTENSIONS)
-        plan = planned(videos, settings, manifest)
+        videos = Images(dataclasses.replace(settings, output=folder), EXTENSIONS, "videos")
+        plan = planned(videos, LISTED_TOGETHER, output_name, manifest)
         run_json = describe(settings, videos, plan, weights)
         root = videos.listing.root
         if earlier:
@@ -118,22 +118,6 @@ def single_target(settings: VideoSettings) -> tuple[str, str] | None:
 def run_folder(target: tuple[str, str]) -> str:
     """The hidden folder of a run about one video, beside its output."""
     return f"{target[0].rstrip('/')}/.{target[1]}.run"
-
-
-def planned(videos: Images, settings: VideoSettings, folder: Path) -> Plan:
-    """The plan, its manifest parts written to a local folder."""
-
-    def write(name: str, data: bytes) -> None:
-        (folder / name).write_bytes(data)
-
-    try:
-        plan = make_plan(videos, LISTED_TOGETHER, output_name, write)
-    except (StorageError, OSError) as error:
-        raise UsageError(f"input {settings.input} cannot be listed: {error}") from error
-    if not plan.images:
-        ignored = videos.listing.ignored
-        raise UsageError(f"input {settings.input} holds no videos" + (f" ({ignored} other files)" if ignored else ""))
-    return plan
 
 
 def all_segments(folder: Path, plan: Plan, source: Storage, settings: VideoSettings) -> list[Segment]:

@@ -5,14 +5,14 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from sgllie.settings import MethodSettings, check, check_counts, failures_allowed
+from sgllie.settings import CorpusSettings, check
 
 Codec = Literal["h264", "h265", "ffv1"]
 Preset = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"]
 
 
 @dataclass(frozen=True)
-class VideoSettings(MethodSettings):
+class VideoSettings(CorpusSettings):
     """Brighten a video, or every video of a folder, bucket or list, without flicker.
 
     Size, timestamps, rotation, colour tags, sound, subtitles and metadata are kept. The same command again goes on
@@ -38,23 +38,8 @@ class VideoSettings(MethodSettings):
     """Enhance HDR video (PQ, HLG) as if its values were SDR, instead of refusing it."""
     segment_seconds: float = 60.0
     """Longer videos are cut at key frames into segments of about this length, which are enhanced in parallel."""
-    limit: int | None = None
-    """Take only the first so many videos."""
-
-    num_actors: int | None = None
-    """Worker processes; by default one for each CPU, or for each GPU."""
     threads: int = 2
     """Threads of the decoder and of the encoder in one worker."""
-    max_failures: str | None = None
-    """Stop when more videos than this have failed: a count (100) or a share (2%)."""
-    retry_failed: bool = False
-    """Run only the videos whose row says failed, and replace their rows."""
-    overwrite: bool = False
-    """Remove an earlier run from OUT first, or the file OUT."""
-    dry_run: bool = False
-    """Say what would be done, write nothing."""
-    address: str | None = None
-    """Address of a Ray cluster (auto: the one this machine belongs to); by default a local one is started."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,12 +47,9 @@ class VideoSettings(MethodSettings):
         check(0 <= smoothing < 1, "--temporal-smoothing", smoothing, "must be at least 0 and less than 1")
         check(0 <= self.crf <= 51, "--crf", self.crf, "must lie between 0 and 51")
         check(self.segment_seconds > 0, "--segment-seconds", self.segment_seconds, "must be more than 0")
-        check_counts(self, "threads", "num_actors", "limit")
-        failures_allowed(self.max_failures, 1)
 
     @property
     def outcome(self) -> dict[str, Any]:
-        """The settings that change what is written; a run can be resumed only with the same ones."""
-        names = "method weights scale_factor strength half"
-        names += " temporal_smoothing codec crf preset force_sdr segment_seconds limit threads"
-        return {name: getattr(self, name) for name in names.split()}
+        """The settings that change what is written."""
+        names = "temporal_smoothing codec crf preset force_sdr segment_seconds threads"
+        return super().outcome | {name: getattr(self, name) for name in names.split()}
