@@ -59,8 +59,8 @@ class Images(Dataset[Any]):
         epoch, place = index
         if epoch not in self.orders:
             self.orders = {epoch: order(self.chosen, self.settings, epoch)}
-        numbers, dark = self.orders[epoch]
-        return training_example(self.pixels[numbers[place]], bool(dark[place]), self.settings, epoch, place)
+        sources, targets, dark = (values[place] for values in self.orders[epoch])
+        return training_example(self.pixels[sources], self.pixels[targets], bool(dark), self.settings, epoch, place)
 
 
 def collate(examples: Any) -> dict[str, torch.Tensor]:

@@ -6,7 +6,7 @@ import itertools
 import json
 import platform
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -190,38 +190,63 @@ def describe(settings: CorpusSettings, images: Images, plan: Plan, weights: dict
         "outcome": settings.outcome,
         "settings": dataclasses.asdict(settings),
         "shards": plan.shards,
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-        "begun": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(PACKAGES),
+        "begun": now(),
     }
 
 
-def version(package: str) -> str | None:
-    """The installed version of a package."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+def versions(packages: Sequence[str]) -> dict[str, str | None]:
+    """The version of Python, and those of packages as installed."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = None
+    return found
 
 
-def refuse_differences(earlier: dict[str, Any], now: dict[str, Any], output: str) -> None:
+def now() -> str:
+    """The time, in UTC, by the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def changed_options(earlier: dict[str, Any], present: dict[str, Any]) -> list[str]:
+    """What differs between the outcomes of two commands, as a user reads it: `--quality (95 then, 90 now)`."""
+    return [
+        f"--{name.replace('_', '-')} ({earlier.get(name)} then, {value} now)"
+        for name, value in present.items()
+        if earlier.get(name) != value
+    ]
+
+
+def refuse_changes(changes: list[str], name: str, other: str) -> None:
+    """Raise UsageError if there are changes between a command and the run that it would resume.
+
+    Args:
+        changes: what differs.
+        name: of the run, as the user calls it.
+        other: what else the user can do, after "Take the same ones to go on, ".
+    """
+    if changes:
+        raise UsageError(
+            f"{name} belongs to a run with other settings: {'; '.join(changes)}. Take the same ones to go on, {other}"
+        )
+
+
+def refuse_differences(earlier: dict[str, Any], present: dict[str, Any], output: str) -> None:
     """Raise UsageError unless the present command does what the earlier one began."""
     changes = []
-    before, after = earlier["weights"], now["weights"]
+    before, after = earlier["weights"], present["weights"]
     # Where only one of them is, the methods differ, and that is said below.
     if before and after and before["fingerprint"] != after["fingerprint"]:
         changes.append(f"the weights ({before['name']} then, {after['name']} now)")
-    for name, value in now["outcome"].items():
-        then = earlier["outcome"].get(name)
-        if then != value and name != "weights":
-            changes.append(f"--{name.replace('_', '-')} ({then} then, {value} now)")
-    if earlier["input"]["digest"] != now["input"]["digest"]:
-        then, new = earlier["input"]["images"], now["input"]["images"]
+    outcome = {name: value for name, value in present["outcome"].items() if name != "weights"}
+    changes += changed_options(earlier["outcome"], outcome)
+    if earlier["input"]["digest"] != present["input"]["digest"]:
+        then, new = earlier["input"]["images"], present["input"]["images"]
         changes.append(f"the input ({then} images then, {new} now, or other sizes or dates)")
-    if changes:
-        raise UsageError(
-            f"output {output} belongs to a run with other settings: {'; '.join(changes)}. "
-            "Take the same ones to go on, another OUT, or --overwrite to begin anew"
-        )
+    refuse_changes(changes, f"output {output}", "another OUT, or --overwrite to begin anew")
 
 
 def open_shards(output: Storage, plan: Plan, settings: EnhanceSettings) -> dict[int, int]:
@@ -313,5 +338,5 @@ def count(output: Storage) -> dict[str, Any]:
         "retries": retries,
         "luminance_mean_in": round(float(bright[0]), 4),
         "luminance_mean_out": round(float(bright[1]), 4),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "finished": now(),
     }

@@ -2,13 +2,23 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sgllie.model import downscale
 from sgllie.storage import UsageError
-from sgllie.training.augmentation import darken, random_part, to_linear, to_srgb
+from sgllie.training.augmentation import darken, random_parts, sampled, to_linear, to_srgb
 from sgllie.training.photographs import Seen, digest_of
-from sgllie.training.sampling import order, sample, stack, steps_per_epoch, training_example, validation_example
+from sgllie.training.sampling import (
+    DARKER,
+    order,
+    sample,
+    stack,
+    steps_per_epoch,
+    training_example,
+    validation_example,
+)
 from sgllie.training.settings import DarkeningSettings, ImageSettings, TrainSettings, ValidationSettings
 
 
@@ -18,9 +28,10 @@ def settings(**changes) -> TrainSettings:
 
 
 def rows(count: int, **columns) -> list[Seen]:
-    """Photographs from black to white."""
-    values = {"clipped": 0.0, "error": ""} | columns
-    return [Seen(f"{n}.jpg", f"{n:x}", n / count, values["clipped"], values["error"]) for n in range(count)]
+    """Photographs from black to white, each of a scene of its own."""
+    layouts = np.random.default_rng(0).permuted(np.tile(np.arange(64, dtype=np.uint8), (count, 1)), axis=1)
+    same = [Seen(f"{n}.jpg", f"{n:x}", n / count, layout=layouts[n].tobytes()) for n in range(count)]
+    return [row._replace(**columns) for row in same]
 
 
 PHOTOGRAPH = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
@@ -30,19 +41,19 @@ PHOTOGRAPH = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uin
 def test_an_epoch_uses_each_photograph_and_fills_its_last_batch(count, batch_size, epoch, repeats, seed):
     options = settings(batch_size=batch_size, images=ImageSettings(repeats=repeats), seed=seed)
     chosen = sample(rows(count), options)
-    numbers, dark = order(chosen, options, epoch)
+    numbers, targets, dark = order(chosen, options, epoch)
+    assert numbers.tolist() == targets.tolist()
     assert len(numbers) % batch_size == 0
     assert len(numbers) - len(chosen.main) * repeats < batch_size
     assert sorted(numbers[: len(chosen.main) * repeats]) == sorted(list(chosen.main) * repeats)
     assert not dark.any()
     assert len(numbers) == steps_per_epoch(chosen, options) * batch_size
-    again, _ = order(chosen, options, epoch)
-    assert numbers.tolist() == again.tolist()
+    assert numbers.tolist() == order(chosen, options, epoch).sources.tolist()
 
 
 def test_orders_differ_between_epochs_and_seeds():
     chosen = sample(rows(40), settings())
-    orders = {tuple(order(chosen, settings(seed=seed), epoch)[0]) for seed in (0, 1) for epoch in (0, 1)}
+    orders = {tuple(order(chosen, settings(seed=seed), epoch).sources) for seed in (0, 1) for epoch in (0, 1)}
     assert len(orders) == 4
 
 
@@ -68,7 +79,7 @@ def test_darkening_takes_well_exposed_photographs_and_some_brighter_ones():
     chosen = sample(rows(100), options)
     assert sorted([*chosen.main, *chosen.held_back]) == list(range(36, 60))
     assert chosen.bright.tolist() == list(range(60, 90))
-    numbers, dark = order(chosen, options, 0)
+    numbers, _, dark = order(chosen, options, 0)
     assert dark.sum() == 21
     assert not np.isin(numbers[dark], chosen.bright).any()
     assert np.isin(numbers[~dark], chosen.bright).all()
@@ -82,15 +93,50 @@ def test_too_few_photographs_are_refused_with_a_reason():
         sample(rows(20, clipped=0.5), settings(darkening=DarkeningSettings(stops=5)))
 
 
+def bracket(scene: int, exposures: list[float]) -> list[Seen]:
+    """Photographs of one scene at several exposures."""
+    ranks = np.random.default_rng(scene).permutation(64).astype(np.uint8).tobytes()
+    return [Seen(f"{scene}_{n}.jpg", "", exposure, layout=ranks) for n, exposure in enumerate(exposures)]
+
+
+def test_pairs_are_dark_photographs_and_the_best_of_their_scene():
+    seen = [row for scene in range(20) for row in bracket(scene, [0.1, 0.33, 0.36, 0.45, 0.7])]
+    options = settings(darkening=DarkeningSettings(stops=5, bright_share=0.1, bracket_share=0.25))
+    chosen = sample(seen, options)
+    held_back = {number // 5 for number in chosen.held_back.tolist()}
+    expected = [(5 * s + n, 5 * s + m) for s in range(20) if s not in held_back for n, m in best_of(s, chosen)]
+    assert sorted(map(tuple, chosen.pairs.tolist())) == sorted(expected)
+    sources, targets, dark = order(chosen, options, 0)
+    paired = sources != targets
+    assert paired.mean() == pytest.approx(0.25, abs=0.05)
+    assert not (paired & dark).any()
+    assert {(a, b) for a, b in zip(sources[paired], targets[paired], strict=True)} <= set(expected)
+
+
+def best_of(scene, chosen) -> list[tuple[int, int]]:
+    """Pairs of a scene of the test above: its photographs 2 and 3 are well exposed, the median is one of the two."""
+    middle = np.median([(0.36, 0.45)[number % 5 - 2] for number in chosen.main])
+    best = min((2, 3), key=lambda n: abs((0.36, 0.45)[n - 2] - middle))
+    return [(n, best) for n, mean in enumerate([0.1, 0.33, 0.36, 0.45]) if mean < (0.36, 0.45)[best - 2] - DARKER]
+
+
+def test_a_pair_is_one_part_of_both():
+    options = settings(images=ImageSettings(size=48, crop=32, flip=True), darkening=DarkeningSettings(stops=3))
+    example = training_example(PHOTOGRAPH // 2, PHOTOGRAPH, False, options, 1, 3)
+    assert np.abs(example.image - example.target / 2.0).max() <= 1
+
+
 @given(st.integers(0, 2**32), st.floats(0.1, 1))
 def test_a_random_part_has_the_size_that_was_asked_for(seed, smallest):
     random = np.random.default_rng(seed)
-    part = random_part(PHOTOGRAPH, ImageSettings(size=48, crop=32, smallest_crop=smallest, flip=True), random)
+    options = ImageSettings(size=48, crop=32, smallest_crop=smallest, flip=True)
+    part, same = random_parts([PHOTOGRAPH, PHOTOGRAPH], options, 1, random)
+    np.testing.assert_array_equal(part, same)
     assert (part.shape, part.dtype) == ((32, 32, 3), np.uint8)
 
 
 def test_without_crop_and_flip_a_part_is_the_photograph():
-    part = random_part(PHOTOGRAPH, ImageSettings(size=48), np.random.default_rng(0))
+    (part,) = random_parts([PHOTOGRAPH], ImageSettings(size=48), 1, np.random.default_rng(0))
     np.testing.assert_array_equal(part, PHOTOGRAPH)
 
 
@@ -98,19 +144,31 @@ def test_an_example_follows_from_seed_epoch_and_place():
     options = settings(
         images=ImageSettings(size=48, crop=32, flip=True), darkening=DarkeningSettings(stops=3, untouched=0)
     )
-    first, again, other = (training_example(PHOTOGRAPH, True, options, 2, place) for place in (5, 5, 6))
+    first, again, other = (training_example(PHOTOGRAPH, PHOTOGRAPH, True, options, 2, place) for place in (5, 5, 6))
     np.testing.assert_array_equal(first.image, again.image)
     assert not np.array_equal(first.target, other.target)
     batch = stack([first, other])
     assert batch["images"].shape == batch["targets"].shape == (2, 32, 32, 3)
 
 
+@given(st.sampled_from([(1, 3), (1, 4), (2, 6), (2, 12), (4, 12)]), st.integers(8, 20))
+def test_samples_are_what_the_network_sees_at_full_size(scales, blocks):
+    scale_factor, seen_at = scales
+    full = np.random.default_rng(blocks).integers(0, 256, (blocks * seen_at, blocks * seen_at, 3), dtype=np.uint8)
+    part = sampled(full, blocks * scale_factor, scale_factor, seen_at)
+    seen, expected = (
+        downscale(torch.from_numpy(image).permute(2, 0, 1)[None].float(), factor)
+        for image, factor in ((part, scale_factor), (full, seen_at))
+    )
+    assert (seen - expected).abs().max() <= 1
+
+
 def test_what_is_not_to_be_darkened_is_its_own_target():
     options = settings(darkening=DarkeningSettings(stops=3, untouched=0))
-    example = training_example(PHOTOGRAPH, False, options, 0, 0)
+    example = training_example(PHOTOGRAPH, PHOTOGRAPH, False, options, 0, 0)
     np.testing.assert_array_equal(example.image, example.target)
     untouched = settings(darkening=DarkeningSettings(stops=3, untouched=1))
-    example = training_example(PHOTOGRAPH, True, untouched, 0, 0)
+    example = training_example(PHOTOGRAPH, PHOTOGRAPH, True, untouched, 0, 0)
     np.testing.assert_array_equal(example.image, example.target)
 
 
@@ -120,7 +178,15 @@ def test_without_darkening_there_are_no_targets():
     assert set(stack([example])) == {"images"}
 
 
-PLAIN = {"unevenness": 0, "contrast": 0, "shoulder": 0, "gamma": 0, "shot_noise": 0, "read_noise": 0}
+PLAIN = {
+    "unevenness": 0,
+    "contrast": 0,
+    "shoulder": 0,
+    "least_gamma": 1,
+    "greatest_gamma": 1,
+    "shot_noise": 0,
+    "read_noise": 0,
+}
 
 
 def test_darkening_by_stops_scales_linear_light():
@@ -137,9 +203,8 @@ def test_darkening_by_stops_scales_linear_light():
 @given(st.integers(0, 2**32))
 def test_darkening_never_brightens_much_and_keeps_the_shape(seed):
     photograph = np.full((24, 40, 3), 120, np.uint8)
-    dark = darken(
-        photograph, DarkeningSettings(stops=7, gamma=0, shot_noise=0, read_noise=0), np.random.default_rng(seed)
-    )
+    options = DarkeningSettings(stops=7, least_gamma=1, shot_noise=0, read_noise=0)
+    dark = darken(photograph, options, np.random.default_rng(seed))
     assert (dark.shape, dark.dtype) == (photograph.shape, np.uint8)
     assert dark.max() <= 120
 

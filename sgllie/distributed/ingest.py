@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import ray
-from numpy.typing import NDArray
 from ray.data import DataContext, Dataset, Datasource, ReadTask, TaskPoolStrategy
 from ray.data.block import Block, BlockAccessor, BlockMetadata
 from ray.exceptions import OutOfMemoryError, WorkerCrashedError
@@ -28,7 +26,7 @@ from sgllie.training import photographs
 from sgllie.training.augmentation import Pixels
 from sgllie.training.photographs import Seen
 from sgllie.training.run import RunFolder
-from sgllie.training.sampling import Numbers, Sampling, order, sample, stack, steps_per_epoch, training_example
+from sgllie.training.sampling import Order, Sampling, order, sample, stack, steps_per_epoch, training_example
 from sgllie.training.settings import TrainSettings
 
 CHUNK = 64
@@ -150,14 +148,15 @@ class Source:
     def batch(self, epoch: int, step: int, rank: int, workers: int) -> dict[str, Pixels]:
         """What worker `rank` of `workers` sees in one step; steps and epochs count from 0."""
         settings = self.settings
-        numbers, dark = epoch_order(self, epoch)
+        sources, targets, dark = epoch_order(self, epoch)
         places = range(step * settings.batch_size + rank, (step + 1) * settings.batch_size, workers)
+        wanted = sorted({*sources[places].tolist(), *targets[places].tolist()})
         with ThreadPoolExecutor(photographs.READERS) as pool:
-            loaded = pool.map(self.photograph, numbers[places].tolist())
-            examples = [
-                training_example(photograph, bool(dark[place]), settings, epoch, place)
-                for photograph, place in zip(loaded, places, strict=True)
-            ]
+            loaded = dict(zip(wanted, pool.map(self.photograph, wanted), strict=True))
+        examples = [
+            training_example(loaded[sources[place]], loaded[targets[place]], bool(dark[place]), settings, epoch, place)
+            for place in places
+        ]
         return stack(examples)
 
 
@@ -168,7 +167,7 @@ def fetch(source: Any) -> Source:
 
 
 @lru_cache(2)
-def epoch_order(source: Source, epoch: int) -> tuple[Numbers, NDArray[np.bool_]]:
+def epoch_order(source: Source, epoch: int) -> Order:
     """The order of an epoch, computed once for each process."""
     return order(source.sampling, source.settings, epoch)
 

@@ -3,11 +3,9 @@
 import dataclasses
 import hashlib
 import json
-import platform
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
@@ -17,7 +15,16 @@ import pyarrow as pa
 from sgllie.corpus import RUN, STATS, SUCCESS, cut, from_parquet, manifest_bytes, part_name, parts
 from sgllie.evaluation.corpus import SUMMARY
 from sgllie.plan import Plan
-from sgllie.run import PACKAGES, begin, read_json, unfinished_shards, version
+from sgllie.run import (
+    PACKAGES,
+    begin,
+    changed_options,
+    now,
+    read_json,
+    refuse_changes,
+    unfinished_shards,
+    versions,
+)
 from sgllie.storage import LocalStorage, S3Options, Storage, StorageError, UsageError, open_storage
 
 COMPARISON, COMPARISON_TABLE = "compare.html", "summary.csv"
@@ -105,16 +112,16 @@ def open_run(
     earlier = None if settings.overwrite else in_the_way
     with TemporaryDirectory(prefix="sgllie-") as scratch:
         plan = make_plan(items, schema, settings.shard_images, Path(scratch))
-        now = describe(settings, plan, roots, extra or {})
+        described = describe(settings, plan, roots, extra or {})
         if earlier:
-            refuse_differences(earlier, now, settings.output)
+            refuse_differences(earlier, described, settings.output)
         elif not settings.dry_run:
             try:
                 for name in (SUMMARY, COMPARISON, COMPARISON_TABLE) if in_the_way else ():
                     output.remove(name)
             except (StorageError, OSError) as error:
                 raise UsageError(f"output {settings.output} cannot be written: {error}") from error
-            begin(output, settings.output, in_the_way is not None, Path(scratch), now)
+            begin(output, settings.output, in_the_way is not None, Path(scratch), described)
     shards = dict(enumerate(plan.shards))
     if earlier:
         plan = dataclasses.replace(plan, shards=earlier["shards"])  # --shard-images may have changed since
@@ -141,28 +148,20 @@ def describe(settings: Any, plan: Plan, roots: dict[str, str], extra: dict[str, 
         "outcome": settings.outcome | extra,
         "settings": dataclasses.asdict(settings),
         "shards": plan.shards,
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-        "begun": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(PACKAGES),
+        "begun": now(),
     }
 
 
-def refuse_differences(earlier: dict[str, Any], now: dict[str, Any], output: str) -> None:
+def refuse_differences(earlier: dict[str, Any], present: dict[str, Any], output: str) -> None:
     """Raise UsageError unless the present command does what the earlier one began."""
-    if earlier.get("outcome", {}).keys() != now["outcome"].keys():
+    if earlier.get("outcome", {}).keys() != present["outcome"].keys():
         raise UsageError(f"output {output} belongs to another kind of run; choose another folder with --out")
-    changes = [
-        f"--{name.replace('_', '-')} ({earlier['outcome'][name]} then, {value} now)"
-        for name, value in now["outcome"].items()
-        if earlier["outcome"][name] != value
-    ]
-    if earlier["input"]["digest"] != now["input"]["digest"]:
-        then, new = earlier["input"]["images"], now["input"]["images"]
+    changes = changed_options(earlier["outcome"], present["outcome"])
+    if earlier["input"]["digest"] != present["input"]["digest"]:
+        then, new = earlier["input"]["images"], present["input"]["images"]
         changes.append(f"the files ({then} then, {new} now, or other sizes or dates)")
-    if changes:
-        raise UsageError(
-            f"output {output} belongs to a run with other settings: {'; '.join(changes)}. "
-            "Take the same ones to go on, another --out, or --overwrite to begin anew"
-        )
+    refuse_changes(changes, f"output {output}", "another --out, or --overwrite to begin anew")
 
 
 def tables(output: Storage, columns: list[str] | None = None) -> Iterator[pa.Table]:
@@ -194,7 +193,7 @@ def totals_of(table: pa.Table) -> dict[str, Any]:
         "ok": status["ok"],
         "failed": status["failed"],
         "errors": dict(errors.most_common()),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "finished": now(),
     }
 
 

@@ -12,6 +12,7 @@ from PIL import Image as PillowImage
 from sgllie import images
 from sgllie.images import ImageError
 from sgllie.storage import Storage, StorageError
+from sgllie.training.scenes import layout
 
 Pixels = NDArray[np.uint8]
 READERS = 8
@@ -22,10 +23,11 @@ class Seen(NamedTuple):
     """What a first look at one photograph showed; `error` is empty where it can be used."""
 
     path: str
-    digest: str
-    brightness: float
-    clipped: float
-    error: str
+    digest: str = ""
+    brightness: float = 0.0
+    clipped: float = 0.0
+    layout: bytes = b""
+    error: str = ""
 
 
 def load(data: bytes, size: int) -> Pixels:
@@ -62,16 +64,17 @@ def look(
     def look_at(place: int) -> Seen:
         path = paths[place]
         if path in deadly:
-            return Seen(path, "", 0.0, 0.0, "decoding it killed its process")
+            return Seen(path, error="decoding it killed its process")
         try:
             data = storage.read(path)
             photograph = pixels[place] = load(data, size)
         except (OSError, StorageError) as error:
-            return Seen(path, "", 0.0, 0.0, f"cannot be read: {error}")
+            return Seen(path, error=f"cannot be read: {error}")
         except ImageError as error:
-            return Seen(path, "", 0.0, 0.0, str(error))
+            return Seen(path, error=str(error))
         clipped = float((photograph == 255).any(axis=-1).mean())
-        return Seen(path, hashlib.sha256(data).hexdigest(), float(photograph.mean() / 255), clipped, "")
+        digest, brightness = hashlib.sha256(data).hexdigest(), float(photograph.mean() / 255)
+        return Seen(path, digest, brightness, clipped, layout(photograph))
 
     with ThreadPoolExecutor(READERS) as pool:
         return list(pool.map(look_at, range(len(paths)))), pixels

@@ -12,9 +12,7 @@ moment is as it was after its last finished epoch.
 
 import dataclasses
 import json
-import platform
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from numpy.typing import NDArray
@@ -22,7 +20,7 @@ from safetensors.numpy import load as read_tensors
 from safetensors.numpy import save as write_tensors
 
 from sgllie import weights
-from sgllie.run import output_uri, read_json, version
+from sgllie.run import changed_options, now, output_uri, read_json, refuse_changes, versions
 from sgllie.storage import LocalStorage, Storage, UsageError, open_storage
 from sgllie.training.settings import TrainSettings
 from sgllie.weights import Weights
@@ -147,17 +145,8 @@ def begin_or_resume(run: RunFolder, settings: TrainSettings, data: Row) -> bool:
 
 def refuse_differences(earlier: Row, settings: TrainSettings) -> None:
     """Raise UsageError unless the settings are those that the run in run.json was begun with."""
-    now_set = settings.outcome
-    changes = [
-        f"--{name.replace('_', '-')} ({then} then, {now_set.get(name)} now)"
-        for name, then in earlier["outcome"].items()
-        if now_set.get(name) != then
-    ]
-    if changes:
-        raise UsageError(
-            f"{settings.run} is a run with other settings: {'; '.join(changes)}. "
-            "Take the same ones to go on, or another RUN to begin anew"
-        )
+    changes = changed_options(earlier["outcome"], settings.outcome)
+    refuse_changes(changes, settings.run, "or another RUN to begin anew")
 
 
 def description(settings: TrainSettings, data: Row) -> Row:
@@ -166,7 +155,7 @@ def description(settings: TrainSettings, data: Row) -> Row:
         "data": data,
         "outcome": settings.outcome,
         "settings": dataclasses.asdict(settings),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "versions": versions(PACKAGES),
         "begun": now(),
     }
 
@@ -176,8 +165,3 @@ def refuse_strangers(storage: Storage) -> None:
     for entry in storage.list():
         if not entry.path.startswith(LocalStorage.SCRATCH):
             raise UsageError(f"{storage.uri} holds other files ({entry.path}); choose an empty RUN")
-
-
-def now() -> str:
-    """The time, in UTC."""
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -12,13 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgllie.storage import UsageError
-from sgllie.training.augmentation import Pixels, darken, random_part
+from sgllie.training.augmentation import Pixels, darken, random_parts
 from sgllie.training.photographs import Seen
+from sgllie.training.scenes import scenes
 from sgllie.training.settings import DarkeningSettings, TrainSettings
 
 BRIGHTEST = 0.9
 """Photographs with a higher mean are overexposed: nothing to learn from."""
 FEWEST = 5
+DARKER = 0.04
+"""By so much, of 1, must a photograph be darker than another one of its scene to be brought to its exposure."""
 
 Numbers = NDArray[np.int64]
 
@@ -37,12 +40,28 @@ class Sampling:
     Attributes:
         main: each of these is used in every epoch.
         bright: some of these are added to each epoch, to be left as they are.
+        pairs: P x 2, a dark photograph and a well exposed one of the same scene; some are added to each epoch.
         held_back: for validation.
     """
 
     main: Numbers
     bright: Numbers
+    pairs: Numbers
     held_back: Numbers
+
+
+class Order(NamedTuple):
+    """What the places of an epoch show.
+
+    Attributes:
+        sources: the photograph that the image is made of.
+        targets: the photograph that it is to become; the same one, unless there is a pair.
+        dark: whether the source is to be darkened.
+    """
+
+    sources: Numbers
+    targets: Numbers
+    dark: NDArray[np.bool_]
 
 
 def sample(rows: Sequence[Seen], settings: TrainSettings) -> Sampling:
@@ -52,14 +71,26 @@ def sample(rows: Sequence[Seen], settings: TrainSettings) -> Sampling:
         UsageError: there are too few.
     """
     usable = np.array([number for number, row in enumerate(rows) if not row.error], np.int64)
-    main, bright = usable, usable[:0]
-    if settings.darkening.stops:
-        main, bright = by_exposure(rows, usable, settings.darkening)
-    if len(main) < FEWEST:
-        raise UsageError(too_few(settings, len(usable), len(main)))
-    shuffled = np.random.default_rng(settings.seed).permutation(main)
-    held_back = min(settings.validation.images, len(main) // FEWEST)
-    return Sampling(np.sort(shuffled[held_back:]), bright, shuffled[:held_back])
+    random = np.random.default_rng(settings.seed)
+    nothing = np.empty(0, np.int64)
+    if not settings.darkening.stops:
+        main, held_back = parted(usable, random, settings, len(usable))
+        return Sampling(main, nothing, nothing.reshape(0, 2), held_back)
+    well, bright = by_exposure(rows, usable, settings.darkening)
+    main, held_back = parted(well, random, settings, len(usable))
+    pairs = brackets(rows, usable, main, held_back) if settings.darkening.bracket_share else nothing.reshape(0, 2)
+    return Sampling(main, bright, pairs, held_back)
+
+
+def parted(
+    chosen: Numbers, random: np.random.Generator, settings: TrainSettings, usable: int
+) -> tuple[Numbers, Numbers]:
+    """Those to train on, and those to hold back; UsageError where there are too few."""
+    if len(chosen) < FEWEST:
+        raise UsageError(too_few(settings, usable, len(chosen)))
+    shuffled = random.permutation(chosen)
+    held_back = min(settings.validation.images, len(chosen) // FEWEST)
+    return np.sort(shuffled[held_back:]), shuffled[:held_back]
 
 
 def by_exposure(rows: Sequence[Seen], usable: Numbers, settings: DarkeningSettings) -> tuple[Numbers, Numbers]:
@@ -69,6 +100,25 @@ def by_exposure(rows: Sequence[Seen], usable: Numbers, settings: DarkeningSettin
     well = (settings.darkest < brightness) & (brightness < settings.brightest) & (clipped <= settings.clipped)
     bright = (settings.brightest <= brightness) & (brightness < BRIGHTEST)
     return usable[well], usable[bright]
+
+
+def brackets(rows: Sequence[Seen], usable: Numbers, main: Numbers, held_back: Numbers) -> Numbers:
+    """P x 2: each darker photograph of a scene, and the scene's best exposed one; no scene that is held back."""
+    of_usable = scenes([rows[number].path for number in usable], [rows[number].layout for number in usable])
+    scene = dict(zip(usable.tolist(), of_usable.tolist(), strict=True))
+    brightness = {number: rows[number].brightness for number in scene}
+    middle = np.median([brightness[number] for number in main.tolist()])
+    best: dict[int, int] = {}
+    for number in sorted(main.tolist(), key=lambda number: abs(brightness[number] - middle)):
+        best.setdefault(scene[number], number)
+    for number in held_back.tolist():
+        best.pop(scene[number], None)
+    pairs = [
+        (number, best[place])
+        for number, place in scene.items()
+        if place in best and brightness[number] < brightness[best[place]] - DARKER
+    ]
+    return np.array(pairs, np.int64).reshape(-1, 2)
 
 
 def too_few(settings: TrainSettings, usable: int, well_exposed: int) -> str:
@@ -85,32 +135,46 @@ def too_few(settings: TrainSettings, usable: int, well_exposed: int) -> str:
 
 def steps_per_epoch(sampling: Sampling, settings: TrainSettings) -> int:
     """Steps that an epoch takes."""
-    return len(order(sampling, settings, 0)[0]) // settings.batch_size
+    return len(order(sampling, settings, 0).sources) // settings.batch_size
 
 
-def order(sampling: Sampling, settings: TrainSettings, epoch: int) -> tuple[Numbers, NDArray[np.bool_]]:
-    """The photographs of an epoch in the order of its steps, and whether each is to be darkened.
+def order(sampling: Sampling, settings: TrainSettings, epoch: int) -> Order:
+    """The images of an epoch in the order of its steps.
 
     Each of `main` comes `repeats` times; the last batch is filled with some of the first.
     """
     random = np.random.default_rng([settings.seed, epoch])
     main = np.tile(sampling.main, settings.images.repeats)
-    share = settings.darkening.bright_share
-    count = round(len(main) * share / (1 - share)) if len(sampling.bright) else 0
-    numbers = np.concatenate([main, random.choice(sampling.bright, count)]) if count else main
-    places = random.permutation(len(numbers))
+    options = settings.darkening
+    shares = [options.bright_share if len(sampling.bright) else 0, options.bracket_share if len(sampling.pairs) else 0]
+    all_of_them = len(main) / (1 - sum(shares))
+    bright = random.choice(sampling.bright, round(shares[0] * all_of_them)) if shares[0] else sampling.bright[:0]
+    pairs = random.choice(sampling.pairs, round(shares[1] * all_of_them)) if shares[1] else sampling.pairs[:0]
+    sources, targets = (np.concatenate([main, bright, pairs[:, column]]) for column in (0, 1))
+    places = random.permutation(len(sources))
     places = np.resize(places, -(-len(places) // settings.batch_size) * settings.batch_size)
-    return numbers[places], places < (len(main) if settings.darkening.stops else 0)
+    return Order(sources[places], targets[places], places < (len(main) if options.stops else 0))
 
 
-def training_example(photograph: Pixels, dark: bool, settings: TrainSettings, epoch: int, place: int) -> Example:
-    """The image that one place of one epoch makes of its photograph, S x S x 3."""
+def training_example(
+    source: Pixels, target: Pixels, dark: bool, settings: TrainSettings, epoch: int, place: int
+) -> Example:
+    """The image that one place of one epoch makes of its photographs, S x S x 3 each.
+
+    Args:
+        source: what the image is made of.
+        target: what it is to become.
+        dark: whether it is darkened.
+        settings: of the training.
+        epoch: counted from 0; all that is random follows from seed, epoch and place.
+        place: of the image in the epoch.
+    """
     random = np.random.default_rng([settings.seed, epoch, place])
-    part = random_part(photograph, settings.images, random)
+    image, wanted = random_parts([source, target], settings.images, settings.network.scale_factor, random)
     if not settings.darkening.stops:
-        return Example(part, None)
+        return Example(image, None)
     dark = dark and random.random() >= settings.darkening.untouched
-    return Example(darken(part, settings.darkening, random) if dark else part, part)
+    return Example(darken(image, settings.darkening, random) if dark else image, wanted)
 
 
 def validation_example(photograph: Pixels, settings: TrainSettings, number: int) -> Example:

@@ -89,6 +89,9 @@ class ImageSettings:
     """Train on random parts of the photograph, resized to this many pixels squared; by default on all of it."""
     smallest_crop: float = 0.6
     """Smallest side of such a part, as a share of the photograph's."""
+    seen_at: int | None = None
+    """Take of such a part the pixels that the network would look at at this scale factor, instead of making it small:
+    84 pixels at --network.scale-factor 2 then are what it sees of 504 at 12."""
     flip: bool = False
     """Mirror every second image."""
     repeats: int = 1
@@ -107,9 +110,10 @@ class DarkeningSettings:
     """Stops by which the light varies across an image, at most (one standard deviation)."""
     shoulder: float = 1.0
     """How strongly the camera compresses highlights, from 0 to this."""
-    gamma: float = 0.2
-    """The tone curve is bent by a power of 1 plus or minus this."""
-    contrast: float = 1.2
+    least_gamma: float = 0.75
+    greatest_gamma: float = 1.7
+    """The tone curve is bent by a power between these two."""
+    contrast: float = 0.8
     """Darker regions lose so many stops more for each stop that they are darker, at most."""
     shot_noise: float = 3e-4
     """Variance of the noise of light for each unit of linear light, at most."""
@@ -122,6 +126,10 @@ class DarkeningSettings:
     """Well exposed photographs have at most this share of clipped pixels."""
     bright_share: float = 0.1
     """Share of brighter photographs (mean up to 0.9) among the training images; they stay as they are."""
+    bracket_share: float = 0.0
+    """Share of pairs among the training images: a photograph, and a brighter one of the same scene that it is to
+    become. Photographs of one scene are those that follow each other by name and look alike; where there are none,
+    all images are made dark."""
 
 
 @dataclass(frozen=True)
@@ -205,8 +213,18 @@ class TrainSettings:
             0 < self.images.smallest_crop <= 1, "--images.smallest-crop", self.images.smallest_crop, "must be a share"
         )
         check(self.images.repeats >= 1, "--images.repeats", self.images.repeats, "must be 1 or more")
-        share, stops = self.darkening.bright_share, self.darkening.stops
-        check(0 <= share < 1, "--darkening.bright-share", share, "must lie in [0, 1)")
+        stops, shares = self.darkening.stops, (self.darkening.bright_share, self.darkening.bracket_share)
+        for name, share in zip(("bright", "bracket"), shares, strict=True):
+            check(
+                share >= 0 and sum(shares) < 1, f"--darkening.{name}-share", share, "must lie in [0, 1), with the other"
+            )
+        least, greatest = self.darkening.least_gamma, self.darkening.greatest_gamma
+        check(0 < least <= greatest, "--darkening.least-gamma", least, f"must lie above 0, and not above {greatest}")
+        seen_at, scale = self.images.seen_at, self.network.scale_factor
+        rule = "needs --images.crop, a multiple of --network.scale-factor, and must not be less than that factor"
+        check(
+            seen_at is None or bool(crop and crop % scale == 0 and seen_at >= scale), "--images.seen-at", seen_at, rule
+        )
         wants_target = self.loss.reconstruction != 0
         check(stops > 0 or not wants_target, "--darkening.stops", stops, "must be above 0 for --loss.reconstruction")
         check(0 <= self.optimiser.average < 1, "--optimiser.average", self.optimiser.average, "must lie in [0, 1)")
@@ -231,7 +249,7 @@ PRESETS: dict[PresetName, TrainSettings] = {
     "default": TrainSettings(
         tyro.MISSING,
         tyro.MISSING,
-        epochs=50,
+        epochs=60,
         batch_size=16,
         network=NetworkSettings(architecture="sgz-global", scale_factor=2, initialisation="centred"),
         loss=LossSettings(total_variation=0, spatial=0, colour=0, exposure=0, semantic=0, reconstruction=1),
@@ -245,9 +263,8 @@ PRESETS: dict[PresetName, TrainSettings] = {
             warmup_steps=100,
             average=0.995,
         ),
-        images=ImageSettings(size=140, crop=84, flip=True, repeats=2),
-        darkening=DarkeningSettings(stops=7),
-        # 84 pixels at scale 2 are to the network what 504 are at scale 12, where it is used.
+        images=ImageSettings(size=512, crop=84, seen_at=12, flip=True, repeats=2),
+        darkening=DarkeningSettings(stops=7, bracket_share=0.25),
         validation=ValidationSettings(scale_factor=12),
         snapshot_every=1000,
     ),
