@@ -78,7 +78,7 @@ def make_run_of_rows(output: Path, shards: int, rows: int) -> Path:
     run = {
         "input": {"uri": "in", "root": str(output / "gone"), "images": 2 * shards * rows, "digest": "0"},
         "weights": {"name": "sgllie", "fingerprint": "0"},
-        "outcome": {},
+        "outcome": {"method": "sgz", "only_darker_than": None},
         "settings": {"input": "in", "strength": 1.0, "s3": {"endpoint_url": "http://localhost:9000"}},
         "shards": [rows] * 2 * shards,
         "versions": {"python": "3.11"},

@@ -262,6 +262,17 @@ def test_statistics_without_images_have_a_report(tmp_path, capsys):
     assert 'class="compare"' not in html
 
 
+def test_a_run_without_weights_has_a_report(tmp_path):
+    output = make_run_of_rows(tmp_path / "out", shards=1, rows=3)
+    run = json.loads((output / "run.json").read_text())
+    run |= {"weights": None, "outcome": run["outcome"] | {"method": "clahe", "weights": None}}
+    (output / "run.json").write_text(json.dumps(run))
+    assert main(["report", str(output)]) == 0
+    html = (output / "report.html").read_text("utf-8")
+    assert "with clahe." in html
+    assert "fingerprint" not in html
+
+
 def test_a_run_without_rows_has_a_report(tmp_path):
     output = make_run_of_rows(tmp_path / "out", shards=1, rows=3)
     shutil.rmtree(output / "stats")
@@ -319,6 +330,11 @@ def test_wrong_use_is_one_sentence(tmp_path, capsys):
     assert main(["report", str(tmp_path)]) == 2
     assert "no output of sgllie enhance" in capsys.readouterr().err
     output = make_run_of_rows(tmp_path / "out", shards=1, rows=3)
+    run = json.loads((output / "run.json").read_text())
+    (output / "run.json").write_text(json.dumps(run | {"outcome": {"method": "sgz", "codec": "h264"}}))
+    assert main(["report", str(output)]) == 2  # a run of sgllie video
+    assert "no output of sgllie enhance" in capsys.readouterr().err
+    (output / "run.json").write_text(json.dumps(run))
     (output / "stats/part-00000.parquet").write_bytes(b"PAR1")
     assert main(["report", str(output)]) == 1
     assert "the rows of shard 0 cannot be read" in capsys.readouterr().err

@@ -42,7 +42,7 @@ def write_report(settings: ReportSettings) -> str:
     run = read_json(output, RUN)
     if run is None:
         raise UsageError(f"there is no run in {settings.output}: it has no {RUN}. OUT is the output of sgllie enhance")
-    if not {"input", "outcome", "shards"} <= run.keys():
+    if not {"input", "shards"} <= run.keys() or "only_darker_than" not in run.get("outcome", {}):
         raise UsageError(f"{settings.output} is no output of sgllie enhance; only those have a report")
     finished = output.exists(SUCCESS)
     html = render(run, aggregate(tables(output)), output, source_of(run, settings), finished)
