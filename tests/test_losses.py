@@ -44,7 +44,14 @@ def test_colour_constancy(golden):
 
 @pytest.mark.parametrize("level", [0.5, 0.6, 0.7])
 def test_exposure_control(golden, level):
-    close(ExposureControl(level)(golden["enhanced"]), golden[f"exposure16_{level}"])
+    close(ExposureControl()(golden["enhanced"], level), golden[f"exposure16_{level}"])
+
+
+def test_exposure_control_with_a_level_for_each_image(golden):
+    images = golden["enhanced"]
+    levels = torch.tensor([0.3, 0.7]).reshape(2, 1, 1, 1)
+    alone = [ExposureControl()(image[None], float(level)) for image, level in zip(images, levels, strict=True)]
+    close(ExposureControl()(images, levels), torch.stack(alone).mean())
 
 
 def test_focal_loss_of_its_own_labels(golden):
@@ -65,7 +72,7 @@ def test_terms_and_gradients_are_finite_on_flat_images(level):
         TotalVariation()(image)
         + SpatialConsistency()(image, original)
         + ColourConstancy()(image)
-        + ExposureControl()(image)
+        + ExposureControl()(image, 0.6)
     )
     total.backward()
     assert torch.isfinite(total)
@@ -90,7 +97,7 @@ def test_mean_over_two_halves_is_the_loss_of_the_batch(half, height, width, seed
         lambda part: TotalVariation()(enhanced[part]),
         lambda part: SpatialConsistency()(enhanced[part], original[part]),
         lambda part: ColourConstancy()(enhanced[part]),
-        lambda part: ExposureControl()(enhanced[part]),
+        lambda part: ExposureControl()(enhanced[part], 0.6),
         lambda part: FocalLoss()(enhanced[part]),
     ]
     for term in terms:

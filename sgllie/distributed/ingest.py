@@ -6,15 +6,17 @@ r + 2n ..., so that together they see the batches that one process would see, an
 one.
 """
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import ray
 from ray.data import DataContext, Dataset, Datasource, ReadTask, TaskPoolStrategy
+from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data.block import Block, BlockAccessor, BlockMetadata
 from ray.exceptions import OutOfMemoryError, WorkerCrashedError
 
@@ -29,12 +31,17 @@ from sgllie.training.run import RunFolder
 from sgllie.training.sampling import Order, Sampling, order, sample, stack, steps_per_epoch, training_example
 from sgllie.training.settings import TrainSettings
 
+if TYPE_CHECKING:
+    from ray.data._internal.execution.streaming_executor import StreamingExecutor
+
 CHUNK = 64
 """Photographs of one task of the first look, and of one object in the object store."""
 MEMORY_SHARE = 0.5
 """Of the object store that decoded photographs may fill."""
 IMAGES_OF_TASK = 64
 """Images that one loading task prepares, at least."""
+PACE_SECONDS = 0.02
+"""Between two steps of Ray Data's scheduler, each of which takes a millisecond or two."""
 TASKS = 10_000
 """Tasks, at most, of a stream: Ray Data holds a description of every task."""
 
@@ -217,10 +224,23 @@ def blocks(source: Any, steps: range, steps_per_epoch: int, rank: int, workers: 
         yield BlockAccessor.batch_to_block(known.batch(*divmod(step, steps_per_epoch), rank, workers))
 
 
+class Paced(ExecutionCallback):
+    """Lets the training have the processor between two steps of Ray Data's scheduler, which runs in the same process.
+
+    While images are ready that the training does not need yet, the scheduler finds its tasks ready at once, again and
+    again, and by itself would keep a processor and the interpreter's lock busy with that.
+    """
+
+    def on_execution_step(self, executor: "StreamingExecutor") -> None:
+        """Wait a little after each step."""
+        time.sleep(PACE_SECONDS)
+
+
 def training_stream(source: Any, rank: int, workers: int) -> Dataset:
     """The dataset of one training process, beginning after the last finished epoch."""
     settings = fetch(source).settings
     images = TrainingImages(source, rank, workers, RunFolder(settings).epochs_done())
+    DataContext.get_current().custom_execution_callback_classes = [Paced]
     # Loading tasks ask for no processor of their own: on a machine whose processors all train there would never be one.
     compute = TaskPoolStrategy(size=settings.loaders)
     return ray.data.read_datasource(images, num_cpus=0, compute=compute, override_num_blocks=1)

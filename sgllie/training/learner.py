@@ -52,7 +52,7 @@ class Objective(nn.Module):
         self.total_variation = TotalVariation()
         self.spatial = SpatialConsistency(settings.patch_size)
         self.colour = ColourConstancy()
-        self.exposure = ExposureControl(settings.exposure_level)
+        self.exposure = ExposureControl()
         self.focal = FocalLoss()
         self.guide = guide
 
@@ -62,7 +62,7 @@ class Objective(nn.Module):
             "total_variation": lambda: self.total_variation(factor),
             "spatial": lambda: self.spatial(enhanced, batch.images),
             "colour": lambda: self.colour(enhanced),
-            "exposure": lambda: self.exposure(enhanced),
+            "exposure": lambda: self.exposure(enhanced, self._level(batch)),
         }
         targets = batch.targets
         if targets is not None:
@@ -72,6 +72,14 @@ class Objective(nn.Module):
             terms["semantic"] = lambda: self.focal(guide(enhanced))
         weights = {name: getattr(self.settings, name) for name in terms}
         return {name: weights[name] * term() for name, term in terms.items() if weights[name]}
+
+    def _level(self, batch: Batch) -> float | Tensor:
+        """The brightness that the parts of each image should have."""
+        level, targets = self.settings.exposure_level, batch.targets
+        if level is not None:
+            return level
+        assert targets is not None  # see TrainSettings
+        return targets.mean(dim=(1, 2, 3), keepdim=True)
 
 
 class Learner:

@@ -77,17 +77,20 @@ class ColourConstancy(nn.Module):
 
 
 class ExposureControl(nn.Module):
-    """Mean squared distance of the brightness of 16 x 16 patches (mean of the channels) from one level."""
+    """Mean squared distance of the brightness of 16 x 16 patches (mean of the channels) from a level.
 
-    def __init__(self, level: float = 0.6, patch_size: int = 16) -> None:
+    One level for all photographs is the published term (0.6). With the mean of the wanted photograph in its place the
+    light of an image is evened out, while its exposure stays what it is.
+    """
+
+    def __init__(self, patch_size: int = 16) -> None:
         super().__init__()
-        self.level = level
         self.patch_size = patch_size
 
-    def forward(self, enhanced: Tensor) -> Tensor:
-        """N x 3 x H x W -> scalar."""
+    def forward(self, enhanced: Tensor, level: float | Tensor) -> Tensor:
+        """N x 3 x H x W and a number, or N x 1 x 1 x 1 of them -> scalar."""
         patches = functional.avg_pool2d(enhanced.mean(dim=1, keepdim=True), self.patch_size)
-        return (patches - self.level).square().mean()
+        return (patches - level).square().mean()
 
 
 class FocalLoss(nn.Module):

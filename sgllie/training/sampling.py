@@ -20,9 +20,6 @@ from sgllie.training.settings import DarkeningSettings, TrainSettings
 BRIGHTEST = 0.9
 """Photographs with a higher mean are overexposed: nothing to learn from."""
 FEWEST = 5
-DARKER = 0.04
-"""By so much, of 1, must a photograph be darker than another one of its scene to be brought to its exposure."""
-
 Numbers = NDArray[np.int64]
 
 
@@ -78,7 +75,10 @@ def sample(rows: Sequence[Seen], settings: TrainSettings) -> Sampling:
         return Sampling(main, nothing, nothing.reshape(0, 2), held_back)
     well, bright = by_exposure(rows, usable, settings.darkening)
     main, held_back = parted(well, random, settings, len(usable))
-    pairs = brackets(rows, usable, main, held_back) if settings.darkening.bracket_share else nothing.reshape(0, 2)
+    options = settings.darkening
+    pairs = nothing.reshape(0, 2)
+    if options.bracket_share:
+        pairs = brackets(rows, usable, main, held_back, options.darkest)
     return Sampling(main, bright, pairs, held_back)
 
 
@@ -102,23 +102,22 @@ def by_exposure(rows: Sequence[Seen], usable: Numbers, settings: DarkeningSettin
     return usable[well], usable[bright]
 
 
-def brackets(rows: Sequence[Seen], usable: Numbers, main: Numbers, held_back: Numbers) -> Numbers:
-    """P x 2: each darker photograph of a scene, and the scene's best exposed one; no scene that is held back."""
+def brackets(rows: Sequence[Seen], usable: Numbers, main: Numbers, held_back: Numbers, darkest: float) -> Numbers:
+    """P x 2: each photograph that is too dark to be well exposed, and the best exposed one of its scene.
+
+    Scenes of which a photograph is held back are left out. Those that are well exposed are to stay as they are, even
+    where another one of their scene is brighter.
+    """
     of_usable = scenes([rows[number].path for number in usable], [rows[number].layout for number in usable])
     scene = dict(zip(usable.tolist(), of_usable.tolist(), strict=True))
-    brightness = {number: rows[number].brightness for number in scene}
-    middle = np.median([brightness[number] for number in main.tolist()])
+    middle = np.median([rows[number].brightness for number in main.tolist()])
     best: dict[int, int] = {}
-    for number in sorted(main.tolist(), key=lambda number: abs(brightness[number] - middle)):
+    for number in sorted(main.tolist(), key=lambda number: abs(rows[number].brightness - middle)):
         best.setdefault(scene[number], number)
     for number in held_back.tolist():
         best.pop(scene[number], None)
-    pairs = [
-        (number, best[place])
-        for number, place in scene.items()
-        if place in best and brightness[number] < brightness[best[place]] - DARKER
-    ]
-    return np.array(pairs, np.int64).reshape(-1, 2)
+    dark = [number for number in scene if rows[number].brightness <= darkest and scene[number] in best]
+    return np.array([(number, best[scene[number]]) for number in dark], np.int64).reshape(-1, 2)
 
 
 def too_few(settings: TrainSettings, usable: int, well_exposed: int) -> str:

@@ -46,8 +46,9 @@ class LossSettings:
     """Mean absolute difference from the photograph before it was darkened (needs --darkening.stops)."""
     patch_size: int = 4
     """Pixels along the side of a patch of the spatial term."""
-    exposure_level: float = 0.6
-    """Brightness, 0 to 1, that the exposure term asks of each part of the image."""
+    exposure_level: float | None = 0.6
+    """Brightness, 0 to 1, that the exposure term asks of each part of the image; None: the mean of the photograph
+    before it was darkened, so that its light is evened out (needs --darkening.stops)."""
 
 
 @dataclass(frozen=True)
@@ -127,9 +128,9 @@ class DarkeningSettings:
     bright_share: float = 0.1
     """Share of brighter photographs (mean up to 0.9) among the training images; they stay as they are."""
     bracket_share: float = 0.0
-    """Share of pairs among the training images: a photograph, and a brighter one of the same scene that it is to
-    become. Photographs of one scene are those that follow each other by name and look alike; where there are none,
-    all images are made dark."""
+    """Share of pairs among the training images: a photograph with a mean of at most --darkening.darkest, and the best
+    exposed one of its scene, which it is to become. Photographs of one scene are those that follow each other by name
+    and look alike; where there are none, all images are made dark."""
 
 
 @dataclass(frozen=True)
@@ -225,8 +226,9 @@ class TrainSettings:
         check(
             seen_at is None or bool(crop and crop % scale == 0 and seen_at >= scale), "--images.seen-at", seen_at, rule
         )
-        wants_target = self.loss.reconstruction != 0
-        check(stops > 0 or not wants_target, "--darkening.stops", stops, "must be above 0 for --loss.reconstruction")
+        wanted = self.loss.reconstruction or (self.loss.exposure and self.loss.exposure_level is None)
+        rule = "must be above 0 for --loss.reconstruction, and for --loss.exposure-level None"
+        check(stops > 0 or not wanted, "--darkening.stops", stops, rule)
         check(0 <= self.optimiser.average < 1, "--optimiser.average", self.optimiser.average, "must lie in [0, 1)")
 
     @property
@@ -249,7 +251,7 @@ PRESETS: dict[PresetName, TrainSettings] = {
     "default": TrainSettings(
         tyro.MISSING,
         tyro.MISSING,
-        epochs=60,
+        epochs=50,
         batch_size=16,
         network=NetworkSettings(architecture="sgz-global", scale_factor=2, initialisation="centred"),
         loss=LossSettings(total_variation=0, spatial=0, colour=0, exposure=0, semantic=0, reconstruction=1),
@@ -264,7 +266,7 @@ PRESETS: dict[PresetName, TrainSettings] = {
             average=0.995,
         ),
         images=ImageSettings(size=512, crop=84, seen_at=12, flip=True, repeats=2),
-        darkening=DarkeningSettings(stops=7, bracket_share=0.25),
+        darkening=DarkeningSettings(stops=7, untouched=0.2, bracket_share=0.25),
         validation=ValidationSettings(scale_factor=12),
         snapshot_every=1000,
     ),
