@@ -74,7 +74,7 @@ def test_photographs_with_an_error_are_not_used():
 
 
 def test_darkening_takes_well_exposed_photographs_and_some_brighter_ones():
-    options = settings(darkening=DarkeningSettings(stops=5, bright_share=0.25))
+    options = settings(darkening=DarkeningSettings(stops=5, darkest=0.35, brightest=0.6, bright_share=0.25))
     chosen = sample(rows(100), options)
     assert sorted([*chosen.main, *chosen.held_back]) == list(range(36, 60))
     assert chosen.bright.tolist() == list(range(60, 90))

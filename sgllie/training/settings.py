@@ -107,21 +107,21 @@ class DarkeningSettings:
     """Exposure is lowered by between none and so many stops, uniformly."""
     untouched: float = 0.15
     """Share of the photographs that stay as they are, so that the network learns to leave good ones alone."""
-    unevenness: float = 1.0
+    unevenness: float = 1.5
     """Stops by which the light varies across an image, at most (one standard deviation)."""
     shoulder: float = 1.0
     """How strongly the camera compresses highlights, from 0 to this."""
     least_gamma: float = 0.75
     greatest_gamma: float = 1.7
     """The tone curve is bent by a power between these two."""
-    contrast: float = 0.8
+    contrast: float = 1.6
     """Darker regions lose so many stops more for each stop that they are darker, at most."""
     shot_noise: float = 3e-4
     """Variance of the noise of light for each unit of linear light, at most."""
     read_noise: float = 1.5e-3
     """Deviation of the noise of the sensor in linear light, at most."""
-    darkest: float = 0.35
-    brightest: float = 0.6
+    darkest: float = 0.33
+    brightest: float = 0.58
     """Photographs with a mean between these two count as well exposed; others are not darkened."""
     clipped: float = 0.1
     """Well exposed photographs have at most this share of clipped pixels."""
@@ -251,10 +251,12 @@ PRESETS: dict[PresetName, TrainSettings] = {
     "default": TrainSettings(
         tyro.MISSING,
         tyro.MISSING,
-        epochs=50,
+        epochs=25,
         batch_size=16,
         network=NetworkSettings(architecture="sgz-global", scale_factor=2, initialisation="centred"),
-        loss=LossSettings(total_variation=0, spatial=0, colour=0, exposure=0, semantic=0, reconstruction=1),
+        loss=LossSettings(
+            total_variation=0, spatial=0, colour=0, exposure=0.5, exposure_level=None, semantic=0, reconstruction=1
+        ),
         guide=GuideSettings(name="none"),
         optimiser=OptimiserSettings(
             learning_rate=2e-3,
