@@ -3,15 +3,11 @@
 from importlib import resources
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
 from sgllie.corpus import Row
 from sgllie.evaluation.compare_settings import INPUT
 from sgllie.evaluation.table import digits
 from sgllie.metrics import METRICS
-from sgllie.report.page import source_hash
-from sgllie.report.page import text as report_text
+from sgllie.report import document
 
 ARROWS = {True: "higher is better", False: "lower is better", None: ""}
 
@@ -29,14 +25,10 @@ def page(source: str, methods: list[dict[str, Any]], metrics: list[str], shown: 
     pictures: dict[str, dict[str, Row]] = {}
     for row in shown:
         pictures.setdefault(row["path"], {})[row["method"]] = row
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["digits"] = digits
-    style = report_text("page.css") + text("compare.css")
-    return environment.from_string(text("compare.html")).render(
-        style=Markup(style),
-        policy=f"default-src 'none'; img-src data:; style-src {source_hash(style)}",
+    return document.render(
+        text("compare.html"),
+        style=text("compare.css"),
+        filters={"digits": digits},
         source=source,
         images=images,
         methods=methods,

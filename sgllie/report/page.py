@@ -1,17 +1,14 @@
 """The page itself: what is said about a run, put into the template `page.html`."""
 
-import base64
-import hashlib
 from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
 from sgllie.corpus import REPORT, RUN, SUCCESS
-from sgllie.report import charts
+from sgllie.report import charts, document
 from sgllie.report.aggregates import STAGES, Aggregates, aggregate, tables
 from sgllie.report.distribution import Distribution
 from sgllie.report.gallery import gallery
@@ -64,16 +61,11 @@ def render(run: dict[str, Any], aggregates: Aggregates, output: Storage, source:
     """The whole page as HTML."""
     groups, pictures = gallery(aggregates, output, source)
     bars = aggregates.timeline.bars(80)
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"number": number, "decimals": decimals, "size": size}
-    style, script = text("page.css"), text("page.js")
-    return environment.from_string(text("page.html")).render(
-        style=Markup(style),
-        script=Markup(script),
-        # The browser itself refuses any request, and any style or script but these two.
-        policy=f"default-src 'none'; img-src data:; style-src {source_hash(style)}; script-src {source_hash(script)}",
+    return document.render(
+        text("page.html"),
+        style=text("page.css"),
+        script=text("page.js"),
+        filters={"number": number, "decimals": decimals, "size": size},
         run=run,
         output=output.uri,
         finished=finished,
@@ -173,8 +165,3 @@ def size(count: int) -> str:
 def text(name: str) -> str:
     """A file beside this one."""
     return resources.files(__package__).joinpath(name).read_text("utf-8")
-
-
-def source_hash(content: str) -> str:
-    """A Content Security Policy source that allows exactly this inline element."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
