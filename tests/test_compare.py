@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from networks import FOURS
 
 from jobs import rows_of
 from sgllie.corpus import STATS, part_name
@@ -109,6 +110,21 @@ def test_zero_dce_with_published_weights(shared, photographs):
     method = make_method(MethodSettings(method="zero-dce", weights=str(weights), device="cpu"))
     assert row["brightness"] == METRICS["brightness"].function(method(decode(data).pixels))
     assert (row["status"], "thumbnail" in row) == ("ok", False)
+
+
+def test_a_network_in_an_onnx_file(photographs):
+    """With sides that are no multiples of four, which this network needs."""
+    (photographs / "fours.onnx").write_bytes(FOURS)
+    settings = CompareSettings(input="in", out="out", methods=f"onnx={photographs / 'fours.onnx'}", metrics="niqe,loe")
+    data = cv2.imencode(".png", cv2.imread(str(SAMPLES / "coffee.jpg"))[:201, :299])[1].tobytes()
+    attempt = Attempt("coffee.png", None, "", "onnx:fours", None, None, True)
+    row = Contest(settings)(attempt, {"before": data}, [])
+    image = decode(data).pixels
+    method = make_method(MethodSettings(method="onnx", weights=str(photographs / "fours.onnx")))
+    assert row["status"] == "ok", row
+    assert row["niqe"] == METRICS["niqe"].function(method(image))
+    assert row["loe"] == METRICS["loe"].function(method(image), image) > 0
+    assert row["thumbnail"].startswith("data:image/webp;base64,")
 
 
 def test_mistakes_are_one_sentence_each(here, photographs):

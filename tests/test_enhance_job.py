@@ -96,6 +96,7 @@ def test_bad_images_are_rows(enhance, tmp_path):
     code, out, _ = enhance(folder, tmp_path / "out", "--max-pixels", 500_000)
     assert code == 3
     assert "6 enhanced, 5 failed" in out
+    assert out.endswith(f"sgllie report {tmp_path / 'out'} writes {tmp_path / 'out'}/report.html.\n")
     failed = {row["path"]: row for row in rows_of(tmp_path / "out") if row["status"] == "failed"}
     assert {name: row["error_type"] for name, row in failed.items()} == {name: kind for name, (_, kind) in bad.items()}
     assert all(row["error"] and row["output"] is None for row in failed.values())

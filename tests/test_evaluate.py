@@ -270,6 +270,8 @@ def test_mistakes_are_one_sentence_each(here, trees):
         ((), "OUT is missing"),
         ((trees / "absent",), "does not exist"),
         ((trees,), "holds no images"),
+        ((trees / "empty", "--before", out), "empty holds no images"),
+        ((out, "--before", trees / "empty"), "empty holds no images"),
         ((out, "--metrics", "psnr"), "which needs well-lit pictures: --reference"),
         ((out, "--metrics", "loe"), "which needs the images before enhancement: --before"),
         ((out, "--metrics", "ssmi"), "'ssmi' is none of them"),

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from jobs import rows_of
+from sgllie.evaluation.table import classes_text, methods_text
+from sgllie.metrics import METRICS
 from sgllie.metrics.boxes import read_coco
 from sgllie.metrics.detection import average_precision, match
 from sgllie.metrics.segmentation import confusion, dark_cityscape_score, segmentation_scores
@@ -92,6 +94,23 @@ def test_segmentation_with_classes_of_ones_own(here, maps):
     (folder / "classes.json").write_text("{}x")
     wrong = here("evaluate", "--task", "segmentation", "--predictions", folder / "after", *options)
     assert "is no JSON list of" in wrong.stderr
+
+
+def test_nothing_to_measure(here, maps):
+    """Neither an empty folder nor pictures of which none can be measured is a stack trace."""
+    folder, _ = maps
+    (folder / "empty").mkdir()
+    base = ("evaluate", "--task", "segmentation", "--labels", folder / "labels")
+    empty = here(*base, "--predictions", folder / "after", "--predictions-before", folder / "empty")
+    assert (empty.returncode, empty.stderr) == (2, f"sgllie evaluate: {folder / 'empty'} holds no images\n")
+    result = here(*base, "--predictions", folder / "after", *FEW)  # whose names have another ending
+    assert result.returncode == 3, result.stderr
+    assert "3 failed (3 missing)" in result.stdout
+    summary = json.loads((folder / "after-evaluation/summary.json").read_text())
+    assert {(one["metric"], one["images"], one["after"]) for one in summary["metrics"]} == {
+        (name, 0, None) for name in ("miou", "mpa", "pixel_accuracy", "fwiou")
+    }
+    assert summary["classes"]["road"] == {"iou": None, "accuracy": None}
 
 
 def test_dark_cityscape(here, tmp_path):
@@ -214,16 +233,42 @@ def test_detection_mistakes_are_one_sentence_each(here, tmp_path):
     (tmp_path / "labels.json").write_text(json.dumps(COCO))
     (tmp_path / "other.json").write_text('[{"name": "z.jpg", "labels": []}]')
     (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "results.json").write_text(json.dumps(AFTER))
     (tmp_path / "folder").mkdir()
+    as_yolo(tmp_path / "yolo", AFTER)
     base = ("--task", "detection", "--labels", tmp_path / "labels.json", "--predictions")
+    other = ("--task", "detection", "--labels", tmp_path / "other.json", "--predictions")
+    results = ("--task", "detection", "--labels", tmp_path / "results.json", "--predictions")
     cases = [
         ((*base, tmp_path / "absent.json"), "cannot be read"),
         ((*base, tmp_path / "broken.json"), "broken.json"),
         ((*base, tmp_path / "other.json"), "no image in common"),
         ((*base, tmp_path / "folder"), "--image-sizes must name the images"),
         ((*base, tmp_path / "labels.json", "--rename", "a"), "must be pairs such as"),
+        ((*base, tmp_path / "yolo", "--image-sizes", tmp_path), "--classes must name a text file"),
+        ((*other, tmp_path / "results.json"), "which only a COCO label file explains"),
+        ((*results, tmp_path / "results.json"), "which only a COCO label file explains"),
     ]
     for arguments, sentence in cases:
         result = here("evaluate", *arguments)
         assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1), (arguments, result)
         assert sentence in result.stderr, (arguments, result.stderr)
+
+
+def test_classes_before_and_after_stand_side_by_side():
+    values = {"iou_before": 0.25, "accuracy_before": None, "iou": 0.5, "accuracy": 0.75}
+    heading, _, line = classes_text({"road": values, "sky": dict.fromkeys(values)}).splitlines()
+    assert heading.split() == [
+        "class", "iou", "before", "iou", "after", "difference", "accuracy", "before", "accuracy", "after", "difference",
+    ]  # fmt: skip
+    assert line.split() == ["road", "0.2500", "0.5000", "+0.2500", "-", "0.7500", "-"]
+    alone = classes_text({"road": {"iou": 0.5, "accuracy": None}}).splitlines()
+    assert (alone[0].split(), alone[2].split()) == (["class", "iou", "accuracy"], ["road", "0.5000", "-"])
+
+
+def test_no_column_of_a_wide_table_is_cut():
+    row = dict.fromkeys(METRICS, 0.123456) | {"milliseconds": 1.5, "relative_time": 1.0, "failed": 0}
+    text = methods_text([row | {"method": "zero-dce:zero_dce_Epoch99"}], list(METRICS))
+    assert "zero-dce:zero_dce_Epoch99" in text
+    assert "…" not in text
+    assert text.count("0.1235") == len(METRICS)

@@ -9,14 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
+from sgllie.evaluation.summary import score
 from sgllie.metrics.labels import SCHEMES, LabelScheme, decode_labels
-from sgllie.metrics.segmentation import (
-    IGNORE,
-    confusion,
-    dark_cityscape_score,
-    segmentation_scores,
-    weighted_miou,
-)
+from sgllie.metrics.segmentation import IGNORE, confusion, dark_cityscape_score, segmentation_scores
 
 MAPS = arrays(np.uint8, (5, 6), elements=st.integers(0, 3))
 
@@ -64,7 +59,7 @@ def test_a_set_is_the_sum_of_its_images(pairs):
     twice_the_first = np.ones(len(pairs), int)
     twice_the_first[0] = 2
     expected = segmentation_scores(whole + counts[0]).miou
-    assert weighted_miou(counts, twice_the_first) == pytest.approx(expected)
+    assert score("miou")(counts.astype(float), twice_the_first) == pytest.approx(expected)
 
 
 def test_real_labels_are_counted_pixel_by_pixel(shared):

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Callable
 from typing import Any
 
-from sgllie.corpus import Row
+from sgllie.corpus import REPORT, Row
 from sgllie.distributed.shards import Job, Pipeline, Tally, carry_out, run_shards
 from sgllie.progress import duration
 from sgllie.run import Run, count, finish, prepare
@@ -73,5 +73,5 @@ def closing(run: Run, totals: dict[str, Any], seconds: float) -> str:
     if totals["retries"]:
         lines.append(f"{totals['retries']:,} requests to S3 had to be repeated.")
     lines.append(f"Images in {output}/images, one row for each in {output}/stats.")
-    lines.append(f"See what it did: sgllie report {shlex.quote(output)}")
+    lines.append(f"To look at what it did: sgllie report {shlex.quote(output)} writes {output}/{REPORT}.")
     return "\n".join(lines)

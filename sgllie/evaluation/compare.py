@@ -16,6 +16,7 @@ from sgllie.evaluation.compare_settings import INPUT, CompareSettings
 from sgllie.evaluation.contest import MANIFEST_SCHEMA, Attempt
 from sgllie.evaluation.matching import Names
 from sgllie.evaluation.run import COMPARISON, COMPARISON_TABLE, MeasuringRun, all_rows, complete, open_run, totals_of
+from sgllie.evaluation.subject import names_in
 from sgllie.evaluation.summary import column, number
 from sgllie.listing import Listing
 from sgllie.methods import METHODS, describe_weights
@@ -40,8 +41,7 @@ def prepare(settings: CompareSettings) -> MeasuringRun:
     try:
         references = None
         if settings.reference is not None:
-            found = Listing(settings.reference, settings.s3, output_uri(settings.output))
-            references, roots["truth"] = Names(found, "reference", settings.endings), found.root
+            references, roots["truth"] = names_in(settings.reference, "reference", settings)
         items = list(attempts(settings, listing, references))
     except (StorageError, OSError) as error:
         raise UsageError(f"input {settings.input} cannot be listed: {error}") from error

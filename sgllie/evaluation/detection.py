@@ -21,6 +21,7 @@ from sgllie.evaluation.settings import EvaluateSettings, split_names
 from sgllie.listing import Listing
 from sgllie.metrics.boxes import BoxesOfImages, read_bdd100k, read_coco, read_yolo, stem
 from sgllie.metrics.detection import Evidence, average_precision, match
+from sgllie.metrics.labels import SCHEMES
 from sgllie.storage import Storage, StorageError, UsageError, open_storage, split_uri
 
 RESAMPLES = 500
@@ -102,8 +103,12 @@ def read_boxes(source: str, settings: EvaluateSettings, digest: Any) -> BoxesOfI
         frames = content.get("frames", []) if isinstance(content, dict) else content
         if frames and isinstance(frames[0], dict) and "name" in frames[0]:
             return read_bdd100k(text)
-        labels = read(settings.labels or "", settings) if isinstance(content, list) else None
-        return read_coco(text, labels)
+        if not isinstance(content, list):
+            return read_coco(text)
+        if not content:
+            return {}
+        labels = str(settings.labels)
+        return read_coco(text, read(labels, settings) if labels.endswith(".json") else None)
     except ValueError as error:
         raise UsageError(f"{source}: {error}") from error
     except (OSError, StorageError) as error:
@@ -121,6 +126,10 @@ def yolo(source: str, settings: EvaluateSettings, digest: Any) -> BoxesOfImages:
     if settings.image_sizes is None:
         raise UsageError(
             f"{source} is no .json, so it must be a folder of YOLO files: --image-sizes must name the images"
+        )
+    if settings.classes in SCHEMES:
+        raise UsageError(
+            f"{source} holds YOLO files, so --classes must name a text file with the name of one class in each line"
         )
     classes = read(settings.classes, settings).decode().split("\n")
     names = [name.strip() for name in classes if name.strip()]

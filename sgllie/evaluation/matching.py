@@ -24,6 +24,10 @@ class Names:
         for entry in entries:
             self._by_key.setdefault(self._key(entry.path), []).append(entry)
 
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._by_key)
+
     def _key(self, path: str) -> str:
         stem = posixpath.splitext(path)[0]
         for ending in self.endings:

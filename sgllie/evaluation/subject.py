@@ -10,7 +10,7 @@ import pyarrow as pa
 from sgllie.corpus import IMAGES, RUN, STATS, SUCCESS, Row, parts, stats_table
 from sgllie.evaluation.corpus import Item
 from sgllie.evaluation.matching import Names, join, match
-from sgllie.evaluation.settings import EvaluateSettings
+from sgllie.evaluation.settings import EvaluateSettings, MeasuringSettings
 from sgllie.listing import Listing
 from sgllie.run import output_uri, read_json
 from sgllie.storage import Entry, Storage, StorageError, UsageError, open_storage
@@ -41,7 +41,8 @@ def subject_of(settings: EvaluateSettings) -> Subject:
         subject = labelled(settings) if settings.task else enhanced(settings)
     except (StorageError, OSError, pa.ArrowInvalid) as error:
         raise UsageError(f"the images cannot be listed: {error}") from error
-    if not subject.items:
+    main = "truth" if settings.task else "after"
+    if not any(getattr(item, main) for item in subject.items):
         raise UsageError(f"{settings.labels or settings.images} holds no images")
     return subject
 
@@ -54,8 +55,7 @@ def enhanced(settings: EvaluateSettings) -> Subject:
     roots: dict[str, str] = {}
     for side, kind, source in (("before", "image before", settings.before), ("truth", "reference", settings.reference)):
         if source is not None:
-            listing = list_files(source, settings)
-            others[side], roots[side] = Names(listing, kind, settings.endings), listing.root
+            others[side], roots[side] = names_in(source, kind, settings)
     if run is None:
         listing = list_files(settings.images, settings)
         roots["after"] = listing.root
@@ -86,14 +86,22 @@ def labelled(settings: EvaluateSettings) -> Subject:
     others, roots = {}, {"truth": labels.root}
     for side, source in (("after", settings.predictions), ("before", settings.predictions_before)):
         if source is not None:
-            listing = list_files(source, settings)
-            others[side], roots[side] = Names(listing, "prediction", settings.endings), listing.root
+            others[side], roots[side] = names_in(source, "prediction", settings)
     # Named by its label, a picture is looked for among the predictions without the endings of either.
     items = list(itertools.islice(match("truth", labels, others, keep_left=False), settings.limit))
     return Subject(items, roots, note_left(others["after"], "have no label") if settings.limit is None else [])
 
 
-def list_files(source: str, settings: EvaluateSettings) -> Listing:
+def names_in(source: str, kind: str, settings: MeasuringSettings) -> tuple[Names, str]:
+    """The files of one side, and their root; UsageError if there are none."""
+    listing = list_files(source, settings)
+    names = Names(listing, kind, settings.endings)
+    if not names:
+        raise UsageError(f"{source} holds no images")
+    return names, listing.root
+
+
+def list_files(source: str, settings: MeasuringSettings) -> Listing:
     """The images of a folder, prefix, glob or list, none of them of the result."""
     return Listing(source, settings.s3, output_uri(settings.output))
 

@@ -118,9 +118,9 @@ def segmentation(table: pa.Table, names: Sequence[str]) -> tuple[list[Comparison
     after, before = confusions(table, "confusion", len(names)), confusions(table, "confusion_before", len(names))
     both = [k for k in range(len(table)) if after[k] is not None and before[k] is not None]
     pairs = both or [k for k in range(len(table)) if after[k] is not None]
-    sides = {"after": stack(after, pairs)} | ({"before": stack(before, pairs)} if both else {})
+    sides = {"after": stack(after, pairs, len(names))} | ({"before": stack(before, pairs, len(names))} if both else {})
     comparisons = [
-        compare(name, sides["after"], sides.get("before"), len(pairs), score(name)) if pairs else empty(name)
+        compare(name, sides["after"], sides.get("before"), len(pairs), score(name))
         for name in ("miou", "mpa", "pixel_accuracy", "fwiou")
     ]
     classes: dict[str, dict[str, Any]] = {name: {} for name in names}
@@ -150,14 +150,9 @@ def confusions(table: pa.Table, name: str, classes: int) -> list[Counts | None]:
     ]
 
 
-def stack(found: list[Counts | None], chosen: list[int]) -> NDArray[np.float64]:
+def stack(found: list[Counts | None], chosen: list[int], classes: int) -> NDArray[np.float64]:
     """The matrices of these rows: images x classes x (classes + 1); as floats, whose products are many times faster."""
-    return np.array([found[k] for k in chosen], np.float64)
-
-
-def empty(name: str) -> Comparison:
-    """A measure that no image has."""
-    return Comparison(name, 0, None, None, None, None, None, None, True)
+    return np.array([found[k] for k in chosen], np.float64).reshape(-1, classes, classes + 1)
 
 
 def worst(table: pa.Table, name: str = "niqe") -> list[dict[str, Any]]:

@@ -9,7 +9,8 @@ from rich.table import Table
 
 from sgllie.evaluation.summary import Comparison
 
-WIDTH = 120
+WIDTH = 1000
+"""More than any table needs: a narrow terminal wraps its lines, but nothing is cut off."""
 DIRECTION = {True: "higher", False: "lower", None: "-"}
 
 
@@ -22,7 +23,7 @@ def text_of(columns: list[tuple[str, str]], rows: list[list[str]]) -> str:
     """
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for heading, side in columns:
-        table.add_column(heading, justify=side, no_wrap=side == "right")  # type: ignore[arg-type]
+        table.add_column(heading, justify=side, no_wrap=True)  # type: ignore[arg-type]
     for row in rows:
         table.add_row(*row)
     written = io.StringIO()
@@ -84,9 +85,22 @@ def classes_text(classes: dict[str, dict[str, Any]]) -> str:
     rows = {name: values for name, values in classes.items() if any(value is not None for value in values.values())}
     if not rows:
         return ""
-    names = list(next(iter(rows.values())))
-    columns = [("class", "left"), *((name.replace("_before", " before"), "right") for name in names)]
-    return text_of(columns, [[name, *(digits(values[key]) for key in names)] for name, values in rows.items()])
+    measured = next(iter(rows.values()))
+    names = [name for name in measured if not name.endswith("_before")]
+    headings = ["class"]
+    cells = [[kind] for kind in rows]
+    for name in names:
+        has_before = f"{name}_before" in measured
+        headings += [f"{name} before", f"{name} after", "difference"] if has_before else [name]
+        for line, values in zip(cells, rows.values(), strict=True):
+            line += change(values[f"{name}_before"], values[name]) if has_before else [digits(values[name])]
+    return text_of([(heading, "right" if k else "left") for k, heading in enumerate(headings)], cells)
+
+
+def change(before: float | None, after: float | None) -> list[str]:
+    """The cells of one measure before and after."""
+    difference = None if before is None or after is None else after - before
+    return [digits(before), digits(after), digits(difference, sign=True)]
 
 
 def methods_text(methods: list[dict[str, Any]], metrics: list[str]) -> str:

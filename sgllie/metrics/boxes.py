@@ -65,6 +65,8 @@ def read_coco(text: str | bytes, labels: str | bytes | None = None) -> BoxesOfIm
     if is_results and labels is None:
         raise ValueError("COCO results hold numbers for images and classes; give the label file as well")
     index = parse(labels, "COCO") if is_results and labels is not None else content
+    if not isinstance(index, dict):
+        raise ValueError("COCO results hold numbers for images and classes, which only a COCO label file explains")
     try:
         images = {image["id"]: stem(image["file_name"]) for image in index["images"]}
         names = {category["id"]: category["name"] for category in index["categories"]}

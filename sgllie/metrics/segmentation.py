@@ -85,11 +85,6 @@ def segmentation_scores(counts: Counts) -> SegmentationScores:
     )
 
 
-def weighted_miou(counts: Counts, weights: NDArray[np.int64]) -> float:
-    """Mean IoU of images that count `weights` times: images x classes x (classes + 1), for `bootstrap_interval`."""
-    return segmentation_scores(np.tensordot(weights, counts, axes=1)).miou
-
-
 def dark_cityscape_score(prediction: NDArray, label: NDArray) -> tuple[float, float]:
     """Mean IoU and "mPA" of one image as the DarkCityScape tables have them; for reproducing these only.
 
