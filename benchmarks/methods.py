@@ -7,23 +7,19 @@ process, on one thread. Zero-DCE has random weights here, which take the same ti
 scale factor 1 too. `onnx` runs a network that does nothing, so what it costs is the way there and back.
 """
 
-import argparse
-import time
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import cv2
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
+from turns import chosen_photograph, print_times
 
 from sgllie import weights
 from sgllie.architecture import parameter_shapes
 from sgllie.methods import METHODS, Method, make_method
 from sgllie.settings import MethodSettings
-
-ROUNDS = 25
-SAMPLE = Path(__file__).parents[1] / "samples" / "coffee.jpg"
 
 
 def all_methods(folder: Path) -> dict[str, Method]:
@@ -44,29 +40,10 @@ def all_methods(folder: Path) -> dict[str, Method]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("image", type=Path, nargs="?", default=SAMPLE)
-    parser.add_argument("--width", type=int, default=640)
-    parser.add_argument("--height", type=int, default=480)
-    settings = parser.parse_args()
-    cv2.setNumThreads(1)
-    if (stored := cv2.imread(str(settings.image))) is None:
-        parser.error(f"{settings.image} is not an image that OpenCV reads")
-    image = np.asarray(cv2.resize(stored, (settings.width, settings.height)), np.uint8)[..., ::-1].copy()
+    image = chosen_photograph(__doc__)
     with TemporaryDirectory() as folder:
         methods = all_methods(Path(folder))
-    times: dict[str, list[float]] = {name: [] for name in methods}
-    for method in methods.values():
-        method(image)
-    for _ in range(ROUNDS):
-        for name, method in methods.items():
-            started = time.perf_counter()
-            method(image)
-            times[name].append(1000 * (time.perf_counter() - started))
-    ours = float(np.median(times["sgz"]))
-    print(f"{settings.width}x{settings.height}, one thread, median of {ROUNDS}")
-    for name, measured in times.items():
-        print(f"{name:18} {np.median(measured):8.2f} ms {np.median(measured) / ours:8.2f} x sgz")
+    print_times({name: partial(method, image) for name, method in methods.items()}, "sgz")
 
 
 if __name__ == "__main__":
