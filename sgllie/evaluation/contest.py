@@ -11,7 +11,7 @@ from sgllie import images
 from sgllie.corpus import MANIFEST, Row, from_parquet, part_name
 from sgllie.evaluation.compare_settings import INPUT, CompareSettings
 from sgllie.evaluation.corpus import row_schema
-from sgllie.evaluation.image_measure import Pixels, alike, eight_bit_rgb
+from sgllie.evaluation.image_measure import Pixels, eight_bit_rgb, value
 from sgllie.evaluation.problems import Problem, Problems, read_sides
 from sgllie.images import ImageError
 from sgllie.isolation import CrashError, Isolated
@@ -102,10 +102,7 @@ class Contest:
         others = {"truth": reference, "input": image}
         for metric in self.metrics:
             try:
-                if not metric.needs_reference:
-                    row[metric.name] = metric.function(enhanced)
-                elif (other := others[metric.reference]) is not None:
-                    row[metric.name] = metric.function(*alike(enhanced, other))
+                row[metric.name] = value(metric, enhanced, others)
             except ValueError as error:
                 problems.add("not_measurable", str(error))
         return row

@@ -12,7 +12,7 @@ from sgllie.corpus import Row
 from sgllie.evaluation.corpus import both_sides
 from sgllie.evaluation.problems import Problems
 from sgllie.images import ImageError
-from sgllie.metrics import METRICS
+from sgllie.metrics import METRICS, Metric
 
 Pixels = NDArray[Any]
 
@@ -52,13 +52,22 @@ class ImageMeasure:
                 if image is None:
                     continue
                 try:
-                    if not metric.needs_reference:
-                        row[column] = metric.function(image)
-                    elif (other := others[metric.reference]) is not None:
-                        row[column] = metric.function(*alike(image, other))
+                    row[column] = value(metric, image, others)
                 except ValueError as error:
                     problems.add("not_measurable", f"{KINDS[side]}: {error}")
         return row
+
+
+def value(metric: Metric, image: Pixels, others: Mapping[str, Pixels | None]) -> float | None:
+    """One metric of an image; None where the image that it compares with (`truth`, `input`) is not there.
+
+    Raises:
+        ValueError: it is not defined for this image.
+    """
+    if not metric.needs_reference:
+        return metric.function(image)
+    other = others[metric.reference]
+    return None if other is None else metric.function(*alike(image, other))
 
 
 def alike(image: Pixels, other: Pixels) -> tuple[Pixels, Pixels]:

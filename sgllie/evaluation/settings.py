@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from sgllie.metrics import METRICS
+from sgllie.metrics import METRICS, Metric
 from sgllie.settings import JobSettings, check, check_counts
 from sgllie.storage import S3Options, UsageError
 
@@ -18,8 +18,9 @@ class MeasuringSettings(JobSettings):
     """How images are measured over the cluster: what evaluating and comparing have in common."""
 
     metrics: str | None = None
-    """Names with commas between: psnr, ssim, loe, niqe, brisque, brightness, contrast, entropy, colourfulness, clipped,
-    black. By default all that can be had: psnr and ssim need --reference, loe the images before."""
+    """Names with commas between: psnr, ssim, lpips, niqe, brisque, loe, brightness, contrast, entropy, colourfulness,
+    clipped, black. By default all but lpips that can be had: psnr and ssim need --reference, loe the images before;
+    lpips needs --reference, and the weights of AlexNet, which torchvision fetches if they are not in its cache."""
     reference: Annotated[str | None, tyro.conf.arg(metavar="GT")] = None
     """Well-lit pictures of the same scenes under the same names: folder, s3://bucket/prefix, glob or list."""
     name_endings: str = ""
@@ -47,7 +48,7 @@ class MeasuringSettings(JobSettings):
         return split_names(self.name_endings)
 
     def chosen_metrics(self, has_input: bool) -> list[str]:
-        """The metrics to compute; UsageError where one of them lacks the images that it compares with.
+        """The metrics to compute; UsageError where one of them lacks the images that it compares with, or its weights.
 
         Args:
             has_input: whether there are images before enhancement.
@@ -57,8 +58,9 @@ class MeasuringSettings(JobSettings):
             needs = METRICS[name].reference
             lacks = "well-lit pictures: --reference" if needs == "truth" else "the images before enhancement: --before"
             check(at_hand[needs], "--metrics", self.metrics, f"holds {name}, which needs {lacks}")
+            load_weights(METRICS[name])
         return list(split_names(self.metrics)) or [
-            name for name, metric in METRICS.items() if at_hand[metric.reference]
+            name for name, metric in METRICS.items() if at_hand[metric.reference] and metric.load is None
         ]
 
 
@@ -128,6 +130,18 @@ class EvaluateSettings(MeasuringSettings):
         names = "images before reference metrics task predictions predictions_before labels classes ignore_label rename"
         names += " image_sizes name_endings max_pixels limit"
         return {name: getattr(self, name) for name in names.split()}
+
+
+def load_weights(metric: Metric) -> None:
+    """Load what a metric needs, if it needs anything; UsageError if that cannot be had."""
+    try:
+        if metric.load:
+            metric.load()
+    except OSError as error:
+        raise UsageError(
+            f"--metrics holds {metric.name}, whose weights are not in TORCH_HOME/hub/checkpoints and cannot be fetched "
+            f"({error}); put them there, or leave it out"
+        ) from error
 
 
 def split_names(text: str | None) -> tuple[str, ...]:

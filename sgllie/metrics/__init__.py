@@ -13,6 +13,7 @@ from sgllie.metrics.brightness import black_share, brightness, clipped_share, co
 from sgllie.metrics.brisque import brisque
 from sgllie.metrics.fidelity import psnr, ssim
 from sgllie.metrics.loe import loe
+from sgllie.metrics.lpips import lpips, network
 from sgllie.metrics.niqe import niqe
 
 
@@ -21,7 +22,8 @@ class Metric:
     """One measure of an image.
 
     `function` takes (image), or (image, reference) where `reference` is not "none": the same picture well lit ("truth")
-    or before enhancement ("input"). `higher_is_better` is None where neither is.
+    or before enhancement ("input"). `higher_is_better` is None where neither is. `load` loads the weights of a metric
+    that do not come with it; it raises OSError where they cannot be had.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Metric:
     reference: Literal["none", "truth", "input"]
     higher_is_better: bool | None
     definition: str
+    load: Callable[[], object] | None = None
 
     @property
     def needs_reference(self) -> bool:
@@ -41,6 +44,7 @@ METRICS = {
     for metric in (
         Metric("psnr", psnr, "truth", True, "peak signal-to-noise ratio over RGB, dB"),
         Metric("ssim", ssim, "truth", True, "structural similarity of luma, 11x11 Gaussian, no downsampling"),
+        Metric("lpips", lpips, "truth", False, "learned perceptual similarity 0.1, AlexNet, 0 is equal", load=network),
         Metric("niqe", niqe, "none", False, "distance from the statistics of good photographs, luma 0..255"),
         Metric("brisque", brisque, "none", False, "quality predicted from statistics, LIVE regression, 0 is best"),
         Metric("loe", loe, "input", False, "lightness order changed, mean count over samples, short side 50"),
