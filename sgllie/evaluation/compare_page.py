@@ -1,6 +1,5 @@
 """The page of a comparison: one file that needs no network."""
 
-from importlib import resources
 from typing import Any
 
 from sgllie.corpus import Row
@@ -26,9 +25,9 @@ def page(source: str, methods: list[dict[str, Any]], metrics: list[str], shown: 
     for row in shown:
         pictures.setdefault(row["path"], {})[row["method"]] = row
     return document.render(
-        text("compare.html"),
-        style=text("compare.css"),
-        filters={"digits": digits},
+        __package__,
+        "compare",
+        {"digits": digits},
         source=source,
         images=images,
         methods=methods,
@@ -47,8 +46,3 @@ def best(methods: list[dict[str, Any]], metric: str) -> float | None:
     if higher is None or not values:
         return None
     return max(values) if higher else min(values)
-
-
-def text(name: str) -> str:
-    """A file beside this one."""
-    return resources.files(__package__).joinpath(name).read_text("utf-8")

@@ -8,9 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from sgllie.corpus import IMAGES, RUN, STATS, SUCCESS, Row, parts, stats_table
+from sgllie.evaluation.compare_settings import CompareSettings
 from sgllie.evaluation.corpus import Item
 from sgllie.evaluation.matching import Names, join, match
-from sgllie.evaluation.settings import EvaluateSettings, MeasuringSettings
+from sgllie.evaluation.settings import EvaluateSettings
 from sgllie.listing import Listing
 from sgllie.run import output_uri, read_json
 from sgllie.storage import Entry, Storage, StorageError, UsageError, open_storage
@@ -92,7 +93,7 @@ def labelled(settings: EvaluateSettings) -> Subject:
     return Subject(items, roots, note_left(others["after"], "have no label") if settings.limit is None else [])
 
 
-def names_in(source: str, kind: str, settings: MeasuringSettings) -> tuple[Names, str]:
+def names_in(source: str, kind: str, settings: EvaluateSettings | CompareSettings) -> tuple[Names, str]:
     """The files of one side, and their root; UsageError if there are none."""
     listing = list_files(source, settings)
     names = Names(listing, kind, settings.endings)
@@ -101,7 +102,7 @@ def names_in(source: str, kind: str, settings: MeasuringSettings) -> tuple[Names
     return names, listing.root
 
 
-def list_files(source: str, settings: MeasuringSettings) -> Listing:
+def list_files(source: str, settings: EvaluateSettings | CompareSettings) -> Listing:
     """The images of a folder, prefix, glob or list, none of them of the result."""
     return Listing(source, settings.s3, output_uri(settings.output))
 

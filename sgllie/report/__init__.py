@@ -1,7 +1,7 @@
 """The report of a run: `OUT/report.html`, one file that shows whether enhancement helped, to look at anywhere.
 
 `aggregates` streams the statistics, `leaders` keeps the rows worth a look, `gallery` fetches their pictures, `charts`
-draws, and `page` puts it all together.
+draws, `page` puts it all together, and `document` makes one file of it.
 """
 
 from sgllie.report.page import write_report

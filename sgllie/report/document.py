@@ -9,35 +9,35 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-HERE = resources.files(__package__)
 
-
-def render(
-    template: str, style: str, script: str = "", filters: dict[str, Callable[..., str]] | None = None, **values: Any
-) -> str:
+def render(package: str, name: str, filters: dict[str, Callable[..., str]], **values: Any) -> str:
     """A whole page as HTML, with the browser told to refuse any request, and any style or script but its own.
 
     Args:
-        template: what extends `document.html`, as text.
-        style: CSS, in front of it that of all pages.
-        script: JavaScript.
+        package: where the page lies.
+        name: of its template, NAME.html, which extends `document.html`; of NAME.css, and of NAME.js if there is one.
         filters: further filters of the template.
         values: what the template speaks of.
     """
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(lambda name: HERE.joinpath(name).read_text("utf-8")),
+        loader=jinja2.FunctionLoader(lambda base: text(__package__, base)),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= filters or {}
-    style = HERE.joinpath("document.css").read_text("utf-8") + style
-    policy = f"default-src 'none'; img-src data:; style-src {source_hash(style)}"
-    if script:
-        policy += f"; script-src {source_hash(script)}"
-    page = environment.from_string(template)
+    environment.filters |= filters
+    style = text(__package__, "document.css") + text(package, f"{name}.css")
+    script = text(package, f"{name}.js")
+    policy = f"default-src 'none'; img-src data:; style-src {source_hash(style)}; script-src {source_hash(script)}"
+    page = environment.from_string(text(package, f"{name}.html"))
     return page.render(style=Markup(style), script=Markup(script), policy=policy, **values)
+
+
+def text(package: str, name: str) -> str:
+    """A file of a package; empty where there is none."""
+    file = resources.files(package).joinpath(name)
+    return file.read_text("utf-8") if file.is_file() else ""
 
 
 def source_hash(content: str) -> str:

@@ -1,7 +1,6 @@
 """The page itself: what is said about a run, put into the template `page.html`."""
 
 from datetime import UTC, datetime
-from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -62,10 +61,9 @@ def render(run: dict[str, Any], aggregates: Aggregates, output: Storage, source:
     groups, pictures = gallery(aggregates, output, source)
     bars = aggregates.timeline.bars(80)
     return document.render(
-        text("page.html"),
-        style=text("page.css"),
-        script=text("page.js"),
-        filters={"number": number, "decimals": decimals, "size": size},
+        __package__,
+        "page",
+        {"number": number, "decimals": decimals, "size": size},
         run=run,
         output=output.uri,
         finished=finished,
@@ -160,8 +158,3 @@ def size(count: int) -> str:
         if count >= unit:
             return f"{count / unit:,.1f} {name}"
     return f"{count / 1e3:,.1f} kB"
-
-
-def text(name: str) -> str:
-    """A file beside this one."""
-    return resources.files(__package__).joinpath(name).read_text("utf-8")
