@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sgllie.metrics import METRICS
 from sgllie.metrics.bootstrap import Statistic, bootstrap_interval, weighted_mean
-from sgllie.metrics.segmentation import Counts, segmentation_scores
+from sgllie.metrics.segmentation import segmentation_scores
 
 WORST = 5
 RESAMPLES, MANY = 1000, 20_000
@@ -115,12 +116,15 @@ def segmentation(table: pa.Table, names: Sequence[str]) -> tuple[list[Comparison
         table: the rows.
         names: of the classes.
     """
-    after, before = confusions(table, "confusion", len(names)), confusions(table, "confusion_before", len(names))
-    both = [k for k in range(len(table)) if after[k] is not None and before[k] is not None]
-    pairs = both or [k for k in range(len(table)) if after[k] is not None]
-    sides = {"after": stack(after, pairs, len(names))} | ({"before": stack(before, pairs, len(names))} if both else {})
+    known, known_before = (pc.is_valid(table[name]) for name in ("confusion", "confusion_before"))
+    both = pc.and_(known, known_before)
+    has_before = pc.any(both).as_py()
+    chosen = table.filter(both if has_before else known)
+    sides = {"after": matrices(chosen, "confusion", len(names))}
+    if has_before:
+        sides["before"] = matrices(chosen, "confusion_before", len(names))
     comparisons = [
-        compare(name, sides["after"], sides.get("before"), len(pairs), score(name))
+        compare(name, sides["after"], sides.get("before"), len(chosen), score(name))
         for name in ("miou", "mpa", "pixel_accuracy", "fwiou")
     ]
     classes: dict[str, dict[str, Any]] = {name: {} for name in names}
@@ -142,17 +146,12 @@ def score(name: str) -> Statistic:
     return value
 
 
-def confusions(table: pa.Table, name: str, classes: int) -> list[Counts | None]:
-    """The confusion matrix of each row, if it has one."""
-    return [
-        None if counts is None else np.array(counts, np.int64).reshape(classes, classes + 1)
-        for counts in table[name].to_pylist()
-    ]
+def matrices(table: pa.Table, name: str, classes: int) -> NDArray[np.float64]:
+    """The confusion matrices of all rows: images x classes x (classes + 1).
 
-
-def stack(found: list[Counts | None], chosen: list[int], classes: int) -> NDArray[np.float64]:
-    """The matrices of these rows: images x classes x (classes + 1); as floats, whose products are many times faster."""
-    return np.array([found[k] for k in chosen], np.float64).reshape(-1, classes, classes + 1)
+    As floats, whose products are many times faster; and never as lists, which would take tens of times the memory.
+    """
+    return np.asarray(pc.list_flatten(table[name]), np.float64).reshape(-1, classes, classes + 1)
 
 
 def worst(table: pa.Table, name: str = "niqe") -> list[dict[str, Any]]:
