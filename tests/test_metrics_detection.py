@@ -9,6 +9,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from sgllie.evaluation.detection import score
 from sgllie.metrics.bootstrap import bootstrap_interval, weighted_mean
 from sgllie.metrics.boxes import gather, read_bdd100k, read_coco, read_yolo
 from sgllie.metrics.detection import average_precision, match
@@ -172,14 +173,20 @@ def test_the_interval_of_a_mean_is_that_of_its_standard_error():
     assert interval != bootstrap_interval(before, after, weighted_mean, images=400, resamples=4000, seed=1)
 
 
+def test_draws_do_not_depend_on_how_many_are_made_at_a_time(monkeypatch):
+    rng = np.random.default_rng(2)
+    before, after = rng.normal(size=40), rng.normal(size=40)
+    together = bootstrap_interval(before, after, weighted_mean, images=40, resamples=90)
+    monkeypatch.setattr("sgllie.metrics.bootstrap.BATCH", 280)
+    assert bootstrap_interval(before, after, weighted_mean, images=40, resamples=90) == pytest.approx(together)
+
+
 def test_an_interval_of_mean_average_precision():
     labels, results = random_set(images=30, seed=5)
     worse = [{**result, "bbox": [result["bbox"][0] + 15, *result["bbox"][1:]]} for result in results]
     truth, text = read_coco(json.dumps(labels)), json.dumps(labels)
     before, after = (match(truth, read_coco(json.dumps(found), text)) for found in (worse, results))
-    interval = bootstrap_interval(
-        before, after, lambda evidence, weights: average_precision(evidence, weights).map50, 30, resamples=200
-    )
+    interval = bootstrap_interval(before, after, score("map50"), 30, resamples=200)
     assert interval.low < interval.difference < interval.high
     assert interval.low > 0
 

@@ -56,10 +56,10 @@ def test_a_set_is_the_sum_of_its_images(pairs):
     counts = np.array([confusion(guess, label, classes=4) for guess, label in pairs])
     whole = confusion(*(np.vstack(maps) for maps in zip(*pairs, strict=True)), classes=4)
     assert (counts.sum(axis=0) == whole).all()
-    twice_the_first = np.ones(len(pairs), int)
-    twice_the_first[0] = 2
-    expected = segmentation_scores(whole + counts[0]).miou
-    assert score("miou")(counts.astype(float), twice_the_first) == pytest.approx(expected)
+    once_and_twice_the_first = np.ones((2, len(pairs)), int)
+    once_and_twice_the_first[1, 0] = 2
+    expected = [segmentation_scores(total).miou for total in (whole, whole + counts[0])]
+    assert score("miou")(counts.astype(float), once_and_twice_the_first) == pytest.approx(expected)
 
 
 def test_real_labels_are_counted_pixel_by_pixel(shared):

@@ -19,6 +19,7 @@ from sgllie.evaluation.corpus import both_sides, row_schema
 from sgllie.evaluation.run import MeasuringRun, all_rows, complete, open_run, totals_of
 from sgllie.evaluation.settings import EvaluateSettings, split_names
 from sgllie.listing import Listing
+from sgllie.metrics.bootstrap import Statistic
 from sgllie.metrics.boxes import BoxesOfImages, read_bdd100k, read_coco, read_yolo, stem
 from sgllie.metrics.detection import Evidence, average_precision, match
 from sgllie.metrics.labels import SCHEMES
@@ -202,6 +203,15 @@ def image_rows(found: Detections) -> Iterator[Row]:
         yield {"path": path, "status": "ok"} | {name: int(values[number]) for name, values in columns.items()}
 
 
+def score(name: str) -> Statistic:
+    """One of the two means over classes and overlaps."""
+
+    def values(evidence: Evidence, weights: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.array([getattr(average_precision(evidence, one), name) for one in weights])
+
+    return values
+
+
 def finish(run: MeasuringRun, found: Detections) -> dict[str, Any]:
     """Write summary.json and _SUCCESS; the content of the summary is returned."""
     comparisons = [
@@ -210,7 +220,7 @@ def finish(run: MeasuringRun, found: Detections) -> dict[str, Any]:
             found.after,
             found.before,
             len(found.after.images),
-            lambda evidence, weights, name=name: getattr(average_precision(evidence, weights), name),  # type: ignore[misc]
+            score(name),
             resamples=RESAMPLES,
         )
         for name in SCORES

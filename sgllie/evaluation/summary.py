@@ -68,16 +68,16 @@ def compare(
         return Comparison(name, 0, None, None, None, None, None, None, higher_is_better)
     resamples = resamples or (RESAMPLES if images <= MANY else RESAMPLES // 5)
 
-    def or_zero(values: Any, weights: NDArray[np.int64]) -> float:
-        return 0.0 if values is None else statistic(values, weights)
+    def or_zero(values: Any, weights: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.zeros(len(weights)) if values is None else statistic(values, weights)
 
-    once = np.ones(images, np.int64)
+    once = np.ones((1, images), np.int64)
     interval = bootstrap_interval(before, after, or_zero, images, resamples=resamples)
     return Comparison(
         metric=name,
         images=images,
-        before=None if before is None else number(statistic(before, once)),
-        after=number(statistic(after, once)),
+        before=None if before is None else number(statistic(before, once)[0]),
+        after=number(statistic(after, once)[0]),
         difference=None if before is None else number(interval.difference),
         low=number(interval.low),
         high=number(interval.high),
@@ -139,11 +139,11 @@ def segmentation(table: pa.Table, names: Sequence[str]) -> tuple[list[Comparison
 def score(name: str) -> Statistic:
     """One score of the weighted sum of confusion matrices."""
 
-    def value(counts: NDArray[np.float64], weights: NDArray[np.int64]) -> float:
-        total = np.tensordot(weights.astype(np.float64), counts, axes=1)
-        return float(getattr(segmentation_scores(np.rint(total).astype(np.int64)), name))
+    def values(counts: NDArray[np.float64], weights: NDArray[np.int64]) -> NDArray[np.float64]:
+        totals = np.rint(np.tensordot(weights.astype(np.float64), counts, axes=1)).astype(np.int64)
+        return np.array([getattr(segmentation_scores(total), name) for total in totals])
 
-    return value
+    return values
 
 
 def matrices(table: pa.Table, name: str, classes: int) -> NDArray[np.float64]:
