@@ -256,12 +256,12 @@ def test_detection_mistakes_are_one_sentence_each(here, tmp_path):
 
 
 def test_classes_before_and_after_stand_side_by_side():
-    values = {"iou_before": 0.25, "accuracy_before": None, "iou": 0.5, "accuracy": 0.75}
+    values = {"iou_before": 0.25, "accuracy_before": None, "iou": 0.625, "accuracy": 0.75}
     heading, _, line = classes_text({"road": values, "sky": dict.fromkeys(values)}).splitlines()
     assert heading.split() == [
         "class", "iou", "before", "iou", "after", "difference", "accuracy", "before", "accuracy", "after", "difference",
     ]  # fmt: skip
-    assert line.split() == ["road", "0.2500", "0.5000", "+0.2500", "-", "0.7500", "-"]
+    assert line.split() == ["road", "0.2500", "0.6250", "+0.3750", "-", "0.7500", "-"]
     alone = classes_text({"road": {"iou": 0.5, "accuracy": None}}).splitlines()
     assert (alone[0].split(), alone[2].split()) == (["class", "iou", "accuracy"], ["road", "0.5000", "-"])
 
