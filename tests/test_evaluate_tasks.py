@@ -97,15 +97,21 @@ def test_segmentation_with_classes_of_ones_own(here, maps):
 
 
 def test_nothing_to_measure(here, maps):
-    """Neither an empty folder nor pictures of which none can be measured is a stack trace."""
-    folder, _ = maps
+    """Empty folders and the wrong ones are refused; maps of which none can be read are rows."""
+    folder, arrays = maps
     (folder / "empty").mkdir()
     base = ("evaluate", "--task", "segmentation", "--labels", folder / "labels")
     empty = here(*base, "--predictions", folder / "after", "--predictions-before", folder / "empty")
     assert (empty.returncode, empty.stderr) == (2, f"sgllie evaluate: {folder / 'empty'} holds no images\n")
-    result = here(*base, "--predictions", folder / "after", *FEW)  # whose names have another ending
+    strangers = here(*base, "--predictions", folder / "after")  # whose names have another ending
+    assert (strangers.returncode, strangers.stderr.count("\n")) == (2, 1)
+    assert f"no file in {folder / 'after'} has the name of one in {folder / 'labels'}" in strangers.stderr
+    assert "(for example a_train_id.png)" in strangers.stderr
+    for name in arrays["after"]:
+        (folder / "after" / name).write_bytes(b"no image")
+    result = here(*base, "--predictions", folder / "after", "--name-endings", "_train_id", *FEW)
     assert result.returncode == 3, result.stderr
-    assert "3 failed (3 missing)" in result.stdout
+    assert "3 failed (3 not_a_label_map)" in result.stdout
     summary = json.loads((folder / "after-evaluation/summary.json").read_text())
     assert {(one["metric"], one["images"], one["after"]) for one in summary["metrics"]} == {
         (name, 0, None) for name in ("miou", "mpa", "pixel_accuracy", "fwiou")

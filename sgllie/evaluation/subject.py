@@ -45,7 +45,20 @@ def subject_of(settings: EvaluateSettings) -> Subject:
     main = "truth" if settings.task else "after"
     if not any(getattr(item, main) for item in subject.items):
         raise UsageError(f"{settings.labels or settings.images} holds no images")
+    for side in subject.roots.keys() - {main}:
+        refuse_strangers(subject, main, side)
     return subject
+
+
+def refuse_strangers(subject: Subject, main: str, side: str) -> None:
+    """Raise UsageError if no file of a side belongs to any of the main one: the wrong folder was named."""
+    if any(getattr(item, main) and getattr(item, side) for item in subject.items):
+        return
+    example = next(getattr(item, main) for item in subject.items if getattr(item, main))
+    raise UsageError(
+        f"no file in {subject.roots[side]} has the name of one in {subject.roots[main]} (for example {example}); names "
+        "are paths below these two; see --name-endings"
+    )
 
 
 def enhanced(settings: EvaluateSettings) -> Subject:
