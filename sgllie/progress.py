@@ -19,21 +19,38 @@ class Display(Protocol):
         """Called about twice a second."""
 
 
+class Rate:
+    """Items per second since the first ones were done: how long workers took to start says nothing of the rest."""
+
+    def __init__(self) -> None:
+        self.first: tuple[float, int] | None = None
+
+    def after(self, done: int) -> float:
+        """The rate now that so many are done; 0 where it is not known yet."""
+        now = time.monotonic()
+        if self.first is None:
+            self.first = (now, done) if done else None
+            return 0.0
+        began, already = self.first
+        return (done - already) / max(now - began, 1e-9)
+
+
 class LogDisplay:
     """One line every ten seconds."""
 
     def __init__(self, total: int, noun: str) -> None:
         self.total, self.noun = total, noun
-        self.started = self.last = time.monotonic()
+        self.rate = Rate()
+        self.last = time.monotonic()
 
     def update(self, done: int, failed: int) -> None:
         """Print a line if it is time."""
+        rate = self.rate.after(done)
         now = time.monotonic()
         if now - self.last < LOG_SECONDS:
             return
         self.last = now
-        rate = done / (now - self.started)
-        left = f"{duration((self.total - done) / rate)} left" if rate else "waiting for the first"
+        left = f"{duration((self.total - done) / rate)} left" if rate else "time left is not known yet"
         sys.stdout.write(
             f"{done:,} of {self.total:,} {self.noun}, {rate:.0f} {self.noun}/s, {failed:,} failed, {left}\n"
         )
@@ -46,12 +63,12 @@ class LiveDisplay:
     def __init__(self, progress: Progress, total: int) -> None:
         self.progress = progress
         self.task = progress.add_task("", total=total, rate="", failed="0 failed")
-        self.started = time.monotonic()
+        self.rate = Rate()
 
     def update(self, done: int, failed: int) -> None:
         """Redraw."""
-        rate = done / max(time.monotonic() - self.started, 1e-9)
-        self.progress.update(self.task, completed=done, rate=f"{rate:,.0f}", failed=f"{failed:,} failed")
+        rate = f"{self.rate.after(done):,.0f}"
+        self.progress.update(self.task, completed=done, rate=rate, failed=f"{failed:,} failed")
 
 
 @contextmanager
