@@ -1,7 +1,8 @@
 """Put on PYTHONPATH by the fault tests: changes modules of this project in every process that imports them.
 
 Images that hold a marker kill the process that decodes them, or take long; with PRETEND_CUDA set, what would run on a
-GPU runs on the CPU.
+GPU runs on the CPU; with HOLD set to a pattern, whoever would write a second file of the output that it matches waits
+for ever, so that a job can be stopped in its middle, and cannot end before.
 """
 
 import importlib.abc
@@ -9,6 +10,7 @@ import importlib.util
 import os
 import sys
 import time
+from pathlib import PurePosixPath
 
 MARKER = b"KILL THE DECODER"
 SLOW = b"WAIT WITH ME"
@@ -34,10 +36,27 @@ def change_enhancer(module):
         module.CudaEngine = lambda weights, half: module.CpuEngine(weights)
 
 
+def change_storage(module):
+    """Wrap `write`."""
+    write = module.LocalStorage.write
+    pattern = os.environ.get("HOLD")
+
+    def write_or_wait(storage, path, data):
+        while pattern and PurePosixPath(path).match(pattern) and any(storage.root.glob(pattern)):
+            time.sleep(0.1)
+        write(storage, path, data)
+
+    module.LocalStorage.write = write_or_wait
+
+
 class Hook(importlib.abc.MetaPathFinder):
     """Changes modules once they are loaded."""
 
-    changes = {"sgllie.images": change_images, "sgllie.enhancer": change_enhancer}  # noqa: RUF012
+    changes = {  # noqa: RUF012
+        "sgllie.images": change_images,
+        "sgllie.enhancer": change_enhancer,
+        "sgllie.storage": change_storage,
+    }
 
     def find_spec(self, name, path, target=None):
         if name not in self.changes:
