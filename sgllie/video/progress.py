@@ -29,6 +29,11 @@ class Totals:
             self.frames[segment.path] = self.frames.get(segment.path, 0) + segment.frames
         self._begun: dict[str, tuple[float, int]] = {}
 
+    def count(self, path: str, done: int) -> str:
+        """How many frames are done, in words; not every container tells how many there will be."""
+        total = self.frames[path]
+        return f"{done:,} of {total:,} frames" if total else f"{done:,} frames"
+
     def rate(self, path: str, done: int) -> float:
         """Frames per second since the video was first seen."""
         now = time.monotonic()
@@ -54,7 +59,7 @@ class LogVideoDisplay:
             if done != self._shown.get(path):
                 total, rate = self._totals.frames[path], rates[path]
                 left = f", {duration(max(total - done, 0) / rate)} left" if rate and total else ""
-                sys.stdout.write(f"{path}: {done:,} of {total:,} frames, {rate:.1f} frames/s{left}\n")
+                sys.stdout.write(f"{path}: {self._totals.count(path, done)}, {rate:.1f} frames/s{left}\n")
         sys.stdout.flush()
         self._shown = dict(frames)
 
@@ -70,10 +75,11 @@ class LiveVideoDisplay:
         """Redraw."""
         for path, done in frames.items():
             total, rate = self._totals.frames[path], self._totals.rate(path, done)
+            speed = f"{self._totals.count(path, done)}, {rate:,.1f} frames/s,"
             if path not in self._tasks:
-                self._tasks[path] = self._progress.add_task(path, total=total or None, rate="")
+                self._tasks[path] = self._progress.add_task(path, total=total or None, speed=speed)
             complete = bool(total) and done >= total
-            self._progress.update(self._tasks[path], completed=done, rate=f"{rate:,.1f}", visible=not complete)
+            self._progress.update(self._tasks[path], completed=done, speed=speed, visible=not complete)
 
 
 @contextmanager
@@ -87,7 +93,7 @@ def display(segments: list[Segment]) -> Iterator[VideoDisplay]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed} of {task.total} frames, {task.fields[rate]} frames/s,"),
+        TextColumn("{task.fields[speed]}"),
         TimeRemainingColumn(),
         TextColumn("left"),
     )
