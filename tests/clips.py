@@ -8,6 +8,8 @@ import av
 import cv2
 import numpy as np
 
+from sgllie.video.reader import VideoReader
+
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
 TICKS = Fraction(1, 15360)
 RATE = 30
@@ -137,6 +139,12 @@ def pictures(path: Path) -> list[np.ndarray]:
     """All frames as RGB."""
     with av.open(str(path)) as container:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def decoded(path: Path) -> list[np.ndarray]:
+    """All frames as the network gets them."""
+    with VideoReader(str(path)) as reader:
+        return [picture.pixels for picture in reader.pictures()]
 
 
 def packets(path: Path, kind: str) -> list[tuple[Fraction, Fraction | None, bytes]]:

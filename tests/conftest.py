@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from radosgw import OWNER, Ceph, answers, free_port, obstacle, start_ceph, wait_until
 
+from sgllie import Enhancer
 from sgllie.cli import main
 from sgllie.storage import S3Options
 
@@ -46,6 +47,12 @@ def here(ray_session, capsys) -> Callable[..., subprocess.CompletedProcess[str]]
         return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def enhancer() -> Enhancer:
+    """The bundled weights on the CPU."""
+    return Enhancer.load(device="cpu")
 
 
 @pytest.fixture(scope="session")

@@ -15,11 +15,6 @@ from sgllie.video.segments import join
 FAST = Encoding(preset="ultrafast", threads=1)
 
 
-@pytest.fixture(scope="module")
-def enhancer():
-    return Enhancer.load(device="cpu")
-
-
 @pytest.fixture
 def located(tmp_path):
     """A clip with a stream of positions, as dashcams write them."""
@@ -79,3 +74,46 @@ def test_interlaced_stays_interlaced(enhancer, tmp_path, first):
         assert np.abs(before.astype(int) - after).mean() < 1.5
     with pytest.raises(VideoError, match="only --codec h264"):
         enhance_video(str(source), tmp_path / "out.mkv", enhancer, encoding=Encoding("ffv1"))
+
+
+def test_a_cover_is_kept_and_is_not_the_video(enhancer, tmp_path):
+    source, target = tmp_path / "in.mp4", tmp_path / "out.mp4"
+    with av.open(str(source), "w") as output:
+        video = output.add_stream("libx264", rate=10)
+        video.width, video.height, video.pix_fmt = 160, 96, "yuv420p"
+        cover = output.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 64, 48, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        for stream, frames in ((cover, static(1, (48, 64))), (video, static(5))):
+            for picture in frames:
+                output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format=stream.pix_fmt)))
+            output.mux(stream.encode(None))
+    enhance_video(str(source), target, enhancer, encoding=FAST)
+    assert cover_of(target) == cover_of(source) != []
+    assert len(pictures(target)) == 5
+
+
+def cover_of(path):
+    with av.open(str(path)) as container:
+        covers = [s for s in container.streams if s.disposition & av.stream.Disposition.attached_pic]
+        return [bytes(packet) for packet in container.demux(covers) if packet.size] if covers else []
+
+
+def test_the_first_of_several_videos_is_enhanced(enhancer, tmp_path):
+    source, target = tmp_path / "in.mkv", tmp_path / "out.mkv"
+    with av.open(str(source), "w") as output:
+        front, rear = (output.add_stream("libx264", rate=10) for _ in range(2))
+        for stream in (front, rear):
+            stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        for picture in static(5):
+            for stream in (front, rear):
+                output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        for stream in (front, rear):
+            output.mux(stream.encode(None))
+    enhance_video(str(source), target, enhancer, encoding=FAST)
+    found = []
+    for path in (source, target):
+        with av.open(str(path)) as container:
+            found.append([[bytes(packet) for packet in container.demux(video=number)] for number in range(2)])
+    assert found[0][0] != found[1][0]
+    assert found[0][1] == found[1][1] != []

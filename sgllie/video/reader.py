@@ -268,6 +268,8 @@ class VideoReader:
 
     def _frames(self) -> Iterator[tuple[int, av.VideoFrame | None]]:
         """Timestamp and frame, in strictly rising order; None for a frame that is lost or damaged."""
+        # An AVI file has decoding times only, of which the first belongs to the picture that is shown first, and so on.
+        in_turn = self.container.format.name == "avi"
         expected: list[int] = []
         damaged = False
         last: int | None = None
@@ -277,9 +279,9 @@ class VideoReader:
             frames = self._decoded(packet)
             damaged = damaged or frames is None
             for frame in frames or []:
-                pts = (
-                    frame.pts if frame.pts is not None else (self.info.start if last is None else last + self.info.step)
-                )
+                pts = expected[0] if in_turn and expected else frame.pts
+                if pts is None:
+                    pts = self.info.start if last is None else last + self.info.step
                 while expected and expected[0] <= pts:
                     lost = heapq.heappop(expected)
                     # Packets without a picture are normal in some codecs; only after an error are they lost pictures.
@@ -287,7 +289,9 @@ class VideoReader:
                         yield lost, None
                         last = lost
                 if last is not None and pts <= last:
-                    pts = last + 1
+                    # Far back: a second recording in the same file, which follows at the usual pace.
+                    is_far = last - pts > DEEPEST_REORDERING * self.info.step
+                    pts = last + (self.info.step if is_far else 1)
                 yield pts, None if frame.is_corrupt else frame
                 last = pts
         while damaged and expected:

@@ -294,14 +294,37 @@ def copied_packets(source: VideoReader, streams: dict[int, Any]) -> Iterator[av.
     if not originals:
         return
     packets = source.container.demux(originals)
+    timelines = {stream.index: Timeline() for stream in originals}
     while True:
         try:
             packet = next(packets)
         except (StopIteration, av.FFmpegError):  # where the file is damaged ends what can be copied
             return
+        if packet.size and packet.stream.disposition & av.stream.Disposition.attached_pic:
+            packet.pts = packet.dts = 0  # a cover has no time of its own
         if packet.size and (packet.dts is not None or packet.pts is not None):
+            timelines[packet.stream_index].place(packet)
             packet.stream = streams[packet.stream_index]
             yield packet
+
+
+class Timeline:
+    """The decoding times of one stream. Where they go back, a second recording begins in the same file: it follows."""
+
+    def __init__(self) -> None:
+        self.shift = self.duration = 0
+        self.last: int | None = None
+
+    def place(self, packet: av.Packet) -> None:
+        """Move a packet behind those before it, if it is not there."""
+        if packet.dts is None:
+            return
+        if self.last is not None and packet.dts + self.shift < self.last:
+            self.shift = self.last + max(self.duration, 1) - packet.dts
+        packet.dts += self.shift
+        if packet.pts is not None:
+            packet.pts += self.shift
+        self.last, self.duration = packet.dts, packet.duration or 0
 
 
 def moment(packet: av.Packet) -> Fraction:
