@@ -86,7 +86,8 @@ class Listing:
             for path in self._listed_paths():
                 yield Entry(relative_to(path, self.root), None, None)
         elif self._kind == "file":
-            yield Entry(split_uri(self.source)[1], None, None)
+            folder, name = split_uri(self.source)
+            yield open_storage(folder, self.s3).find(name) or Entry(name, None, None)
         else:
             yield from filter(self._wanted(), open_storage(self.root, self.s3).list())
 

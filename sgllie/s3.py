@@ -122,12 +122,15 @@ class S3Storage:
         except FileNotFoundError as error:
             raise StorageError(str(error)) from error
 
-    def exists(self, path: str) -> bool:
+    def find(self, path: str) -> Entry | None:
         try:
-            self._call("head_object", f"{self.uri}/{path}", Key=self._key(path))
+            head = self._call("head_object", f"{self.uri}/{path}", Key=self._key(path))
         except FileNotFoundError:
-            return False
-        return True
+            return None
+        return Entry(path, head["ContentLength"], head["ETag"].strip('"'))
+
+    def exists(self, path: str) -> bool:
+        return self.find(path) is not None
 
     def remove(self, path: str) -> None:
         self._delete(path)

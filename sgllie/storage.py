@@ -83,6 +83,9 @@ class Storage(Protocol):
     def upload(self, path: str, file: Path) -> None:
         """The same as `write`, with the content of a local file."""
 
+    def find(self, path: str) -> Entry | None:
+        """One object (not a folder) as a listing of the root would have it, if it is there."""
+
     def exists(self, path: str) -> bool:
         """Whether there is an object (not a folder) of this path."""
 
@@ -174,6 +177,12 @@ class LocalStorage:
         if path.startswith("/") or ".." in PurePosixPath(path).parts:
             raise NameRefusedError(f"{path!r} would be written outside {self.root}")
         return f"{self.root}/{path}"
+
+    def find(self, path: str) -> Entry | None:
+        if not self.exists(path):
+            return None
+        status = (self.root / path).stat()
+        return Entry(path, status.st_size, str(status.st_mtime_ns))
 
     def exists(self, path: str) -> bool:
         return (self.root / path).is_file()

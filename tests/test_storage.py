@@ -38,6 +38,13 @@ def test_listing_is_sorted_and_relative_to_the_folder(storage):
     assert list(storage.list("absent")) == []
 
 
+def test_one_object_is_found_as_it_is_listed(storage):
+    for number, name in enumerate(ODD_NAMES):
+        storage.write(name, bytes(number))
+    assert [storage.find(entry.path) for entry in storage.list()] == list(storage.list())
+    assert storage.find("absent") is storage.find("deep") is None
+
+
 def test_versions_change_with_content(storage):
     storage.write("a", b"one")
     before = next(entry for entry in storage.list() if entry.path == "a").version

@@ -102,7 +102,7 @@ def test_segments_and_a_single_pass_give_the_same_pixels(tmp_path):
     assert timestamps(tmp_path / "out.mp4") == timestamps(source)
     for one, other in zip(pictures(tmp_path / "out.mp4"), pictures(tmp_path / "whole.mp4"), strict=True):
         assert np.array_equal(one, other)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4", "whole.mp4"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.mp4.run", "in.mp4", "out.mp4", "whole.mp4"]
 
 
 def test_a_stopped_job_goes_on_where_it_was(rides, tmp_path):
@@ -145,6 +145,50 @@ def test_other_settings_are_refused(rides, tmp_path):
     write_clip(rides / "a.mp4", static(3))
     with pytest.raises(UsageError, match="the input"):
         prepare(settings)
+
+
+def test_one_video_that_is_done_is_not_done_again(rides, tmp_path):
+    output = tmp_path / "out.mp4"
+    settings = settings_for(rides / "a.mp4", output)
+    assert work(settings)["ok"] == 1
+    assert len(rows(tmp_path / ".out.mp4.run", "frames")) == 60
+    written = output.stat().st_mtime_ns
+    again = prepare(settings)
+    assert (again.shards, again.resumed) == ([], True)
+    assert finish(again)["frames"] == 60
+    assert output.stat().st_mtime_ns == written
+    with pytest.raises(UsageError, match="--crf"):
+        prepare(settings_for(rides / "a.mp4", output, crf=30))
+    output.unlink()
+    assert work(settings)["ok"] == 1
+    assert timestamps(output) == timestamps(rides / "a.mp4")
+    write_clip(rides / "a.mp4", static(3))
+    with pytest.raises(UsageError, match="the input"):
+        prepare(settings)
+    assert work(settings_for(rides / "a.mp4", output, overwrite=True))["frames"] == 3
+
+
+def test_one_video_killed_between_its_file_and_its_row(rides, tmp_path, monkeypatch):
+    settings = settings_for(rides / "a.mp4", tmp_path / "out.mp4")
+    pipeline = pipeline_of(prepare(settings))
+    write = pipeline.run_storage.write
+
+    def kill(path, data):
+        if path.startswith("stats/"):
+            raise KeyboardInterrupt
+        write(path, data)
+
+    monkeypatch.setattr(pipeline.run_storage, "write", kill)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run(0)
+    assert (tmp_path / "out.mp4").exists()
+    assert work(settings)["ok"] == 1
+
+
+def test_one_video_that_failed_leaves_nothing_in_the_way(rides, tmp_path):
+    assert work(settings_for(rides / "hdr.mov", tmp_path / "out.mp4"))["errors"] == {"hdr": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["rides"]
+    assert work(settings_for(rides / "hdr.mov", tmp_path / "out.mp4", force_sdr=True))["ok"] == 1
 
 
 def test_failed_videos_are_tried_again(rides, tmp_path):
@@ -285,4 +329,4 @@ def test_the_command_is_killed_and_started_again(tmp_path):
     assert "of them left" in result.stdout
     assert done
     assert timestamps(tmp_path / "out.mp4") == timestamps(source)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.mp4.run", "in.mp4", "out.mp4"]

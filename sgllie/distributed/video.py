@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import ray
 
-from sgllie.corpus import STATS, VIDEOS
+from sgllie.corpus import FRAMES, STATS, VIDEOS
 from sgllie.distributed.cluster import beside_driver
 from sgllie.distributed.shards import (
     REPORT_SECONDS,
@@ -16,6 +16,7 @@ from sgllie.distributed.shards import (
     shard_dataset,
     watch,
 )
+from sgllie.memory import keep_freed_memory
 from sgllie.progress import duration
 from sgllie.settings import failures_allowed
 from sgllie.video.corpus import Segment
@@ -144,6 +145,8 @@ def closing(run: VideoRun, totals: dict[str, Any], seconds: float) -> str:
         lines[0] += " All of it was there already."
     lines += totals["failures"]
     lines += [f"{video} is not in the output, whose container cannot hold it" for video in totals["left_out"]]
-    if not run.target:
+    if run.target:
+        lines.append(f"A row for each of its frames in {run.output.uri}/{FRAMES}.")
+    else:
         lines.append(f"Videos in {output}/{VIDEOS}, one row for each in {output}/{STATS}.")
     return "\n".join(lines)

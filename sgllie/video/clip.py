@@ -66,7 +66,7 @@ def enhance_video(
 
     Args:
         source: a path, or a binary file that can seek.
-        target: the file to write: .mp4, .m4v, .mov or .mkv. It is replaced if it is there.
+        target: the file to write: .mp4, .m4v, .mov, .mkv or .ts. It is replaced if it is there.
         method: an `Enhancer`, or whatever `make_method` made.
         temporal_smoothing: weight of the past in the factor map of each frame; 0 enhances each frame by itself.
         encoding: codec, quality and threads.

@@ -1,6 +1,6 @@
 """A run over videos in its output folder: begun, resumed or refused, and finished.
 
-For one video that is written to a file the run lies in a hidden folder beside it, which is gone when the file is there.
+For one video that is written to a file the run lies in a hidden folder beside it: `.OUT.mp4.run`.
 """
 
 import dataclasses
@@ -68,7 +68,9 @@ def prepare(settings: VideoSettings) -> VideoRun:
     output = open_storage(folder, settings.s3)
     weights = describe_weights(settings)
     in_the_way = read_json(output, RUN)
-    earlier = None if settings.overwrite else in_the_way
+    earlier = None if settings.overwrite or is_removed(output, target, settings) else in_the_way
+    if target and not in_the_way and not settings.overwrite and exists(target, settings):
+        raise UsageError(f"output {settings.output} is there already; --overwrite replaces it")
     with TemporaryDirectory(prefix="sgllie-") as scratch:
         manifest = Path(scratch) / MANIFEST
         manifest.mkdir()
@@ -102,17 +104,23 @@ def single_target(settings: VideoSettings) -> tuple[str, str] | None:
         raise UsageError(f"output {settings.output}: the suffix must be one of {', '.join(CONTAINERS)}")
     if not is_file:
         raise UsageError(f"output {settings.output} is one file, but input {settings.input} is not; choose a folder")
-    for name, place in (("input", settings.input), ("output", settings.output)):
-        folder, file = split_uri(place)
-        try:
-            exists = open_storage(folder, settings.s3).exists(file)
-        except StorageError as error:
-            raise UsageError(f"{name} {place} cannot be reached: {error}") from error
-        if name == "input" and not exists:
-            raise UsageError(f"input {settings.input} does not exist")
-        if name == "output" and exists and not settings.overwrite:
-            raise UsageError(f"output {settings.output} is there already; --overwrite replaces it")
+    if not exists(split_uri(settings.input), settings):
+        raise UsageError(f"input {settings.input} does not exist")
     return split_uri(settings.output)
+
+
+def exists(place: tuple[str, str], settings: VideoSettings) -> bool:
+    """Whether there is a file of this folder and name; UsageError if nobody can tell."""
+    folder, name = place
+    try:
+        return open_storage(folder, settings.s3).exists(name)
+    except StorageError as error:
+        raise UsageError(f"{folder}/{name} cannot be reached: {error}") from error
+
+
+def is_removed(output: Storage, target: tuple[str, str] | None, settings: VideoSettings) -> bool:
+    """Whether the file that a finished run has written is not there any more, so that it has to be made anew."""
+    return bool(target and read_json(output, SUCCESS) and not exists(target, settings))
 
 
 def run_folder(target: tuple[str, str]) -> str:
@@ -188,16 +196,11 @@ def finish(run: VideoRun) -> dict[str, Any]:
         raise StorageError(f"{run.output.uri}/{STATS} holds {totals['videos']} rows for {run.plan.images} videos")
     mark_finished(run.output, totals)
     if run.target:
-        remove_run(run)
+        beside = open_storage(run.target[0], run.settings.s3)
+        beside.remove(LocalStorage.SCRATCH)
+        if totals["failed"]:
+            beside.remove(split_uri(run.output.uri)[1])  # other settings may do better, and have to be free to try
     return totals
-
-
-def remove_run(run: VideoRun) -> None:
-    """Leave nothing of a run about one video but the video."""
-    folder, _ = run.target or ("", "")
-    beside = open_storage(folder, run.settings.s3)
-    beside.remove(split_uri(run.output.uri)[1])
-    beside.remove(LocalStorage.SCRATCH)
 
 
 def count(output: Storage) -> dict[str, Any]:

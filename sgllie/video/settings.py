@@ -23,8 +23,9 @@ class VideoSettings(CorpusSettings):
     """One video, or a folder, s3://bucket/prefix, glob in quotes, or list (.txt, or .csv, .jsonl, .parquet with a
     column `path`)."""
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
-    """For one video the file to write (.mp4, .m4v, .mov, .mkv); else a folder or s3://bucket/prefix that becomes
-    videos/, stats/, segments/, frames/, manifest/, run.json and _SUCCESS."""
+    """For one video the file to write (.mp4, .m4v, .mov, .mkv, .ts), beside which a hidden folder says that it is done;
+    else a folder or s3://bucket/prefix that becomes videos/, stats/, segments/, frames/, manifest/, run.json and
+    _SUCCESS."""
 
     temporal_smoothing: float = 0.9
     """Weight of the past in the factor map of each frame; 0 enhances each frame by itself."""
