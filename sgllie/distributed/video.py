@@ -62,6 +62,7 @@ class SegmentWorker:
 
         from sgllie.video.pipeline import VideoPipeline
 
+        keep_freed_memory()
         cv2.setNumThreads(1)  # decoding, enhancement and encoding are the parallel ones
         self.board = board
         self.reported = 0.0
@@ -145,8 +146,8 @@ def closing(run: VideoRun, totals: dict[str, Any], seconds: float) -> str:
         lines[0] += " All of it was there already."
     lines += totals["failures"]
     lines += [f"{video} is not in the output, whose container cannot hold it" for video in totals["left_out"]]
-    if run.target:
-        lines.append(f"A row for each of its frames in {run.output.uri}/{FRAMES}.")
-    else:
+    if not run.target:
         lines.append(f"Videos in {output}/{VIDEOS}, one row for each in {output}/{STATS}.")
+    elif totals["ok"]:
+        lines.append(f"A row for each of its frames in {run.output.uri}/{FRAMES}.")
     return "\n".join(lines)

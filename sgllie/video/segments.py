@@ -94,7 +94,8 @@ class SegmentWriter:
         stream.width, stream.height = info.width, info.height
         stream.pix_fmt = pixel_format(codec, info.width, info.height, info.depth)
         stream.time_base = context.time_base = info.time_base
-        context.thread_count = threads
+        # Frames side by side: PyAV's default, slices of one frame, leaves x264 idle until the next one comes.
+        context.thread_type, context.thread_count = "AUTO", threads
         if info.aspect:
             stream.sample_aspect_ratio = info.aspect
         tag(context, output_colour(codec, info.colour))
