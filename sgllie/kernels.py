@@ -74,29 +74,37 @@ def stretch_row(row: Any, left: Any, right: Any, weight: Any, wide: Any) -> None
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def curve_row(pixels: Any, above: Any, below: Any, down: Any, peak: Any, strength: Any, result: Any) -> None:
+def curve_row(
+    pixels: Any, above: Any, below: Any, down: Any, peak: Any, strength: Any, levels: Any, result: Any
+) -> None:
     """The curve over one row of W * C samples, with a factor `down` of the way from `above` to `below`.
 
-    `above` and `below` are maps x (W * C). All arguments are float32, since one float64 would halve the speed.
+    `above` and `below` are maps x (W * C), `levels` has room for W * C. All arguments are float32, since one float64
+    would halve the speed. Integers are turned into floats and back in loops of their own: 2.1 instead of 2.5 ms for
+    1280x720, since the loop in the middle then has all registers for the curve.
     """
     unit, half = np.float32(1.0) / peak, np.float32(0.5)
     single = above.shape[0] == 1
+    for i in range(len(pixels)):
+        levels[i] = np.float32(pixels[i]) * unit
     if single:
         for i in range(len(pixels)):
             a = above[0, i] + down * (below[0, i] - above[0, i])
-            original = np.float32(pixels[i]) * unit
+            original = levels[i]
             x = original
             for _ in range(ITERATIONS):
                 x = x + a * (x * x - x)
-            result[i] = np.int32((original + strength * (x - original)) * peak + half)
+            levels[i] = (original + strength * (x - original)) * peak + half
     else:
         for i in range(len(pixels)):
-            original = np.float32(pixels[i]) * unit
+            original = levels[i]
             x = original
             for step in range(ITERATIONS):
                 a = above[step, i] + down * (below[step, i] - above[step, i])
                 x = x + a * (x * x - x)
-            result[i] = np.int32((original + strength * (x - original)) * peak + half)
+            levels[i] = (original + strength * (x - original)) * peak + half
+    for i in range(len(pixels)):
+        result[i] = np.int32(levels[i])
 
 
 @njit(cache=True, nogil=True, fastmath=True)
@@ -122,6 +130,7 @@ def apply_curve(
     result = enhanced.reshape(height, width * channels)
     left, right, sideways = columns_between(map_samples // channels, scale, channels, width)
     stretched = np.empty((2, maps, width * channels), np.float32)
+    levels = np.empty(width * channels, np.float32)
     newest = -1
     ratio = (rows - 1) / max(rows * scale - 1, 1)
     for y in range(height):
@@ -133,7 +142,7 @@ def apply_curve(
                 stretch_row(factor[m, newest], left, right, sideways, stretched[newest % 2, m])
         down = np.float32(y * ratio - row)
         above, below = stretched[row % 2], stretched[next_row % 2]
-        curve_row(pixels[y], above, below, down, np.float32(peak), np.float32(strength), result[y])
+        curve_row(pixels[y], above, below, down, np.float32(peak), np.float32(strength), levels, result[y])
 
 
 @njit(cache=True, nogil=True)
