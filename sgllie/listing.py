@@ -62,6 +62,9 @@ class Listing:
         if is_pattern(self.source, is_local):
             fixed = itertools.takewhile(lambda part: not re.search(r"[*?\[]", part), self.source.split("/")[:-1])
             return "/".join(fixed) or ("/" if self.source.startswith("/") else "."), "glob"
+        if is_local and Path(self.source).exists():
+            known = ", ".join(sorted(self.extensions))
+            raise UsageError(f"input {self.source} is not known by its suffix, which must be one of {known}")
         if is_local:
             raise UsageError(f"input {self.source} does not exist")
         return self.source.rstrip("/"), "tree"

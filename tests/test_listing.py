@@ -73,6 +73,9 @@ def test_glob(tree, pattern, found, monkeypatch):
 def test_one_file(tree):
     listing = Listing(str(tree / "a.jpg"))
     assert (listing.root, paths(listing)) == (str(tree), ["a.jpg"])
+    assert list(listing) == [entry for entry in Listing(str(tree)) if entry.path == "a.jpg"]
+    with pytest.raises(UsageError, match=r"Identifier is not known by its suffix.* \.png"):
+        Listing(str(tree / "g.jpg:Zone.Identifier"))
 
 
 def write_list(folder, suffix, names):

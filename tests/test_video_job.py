@@ -249,6 +249,9 @@ def test_damage_is_counted(tmp_path):
     [
         ("rides/a.mp4", "out.gif.avi", "suffix must be one of"),
         ("rides", "out.mp4", "is one file, but input"),
+        ("rides/*.mp4", "out.mp4", "is one file, but input"),
+        ("rides/notes.txt", "out.mp4", "is one file, but input"),
+        ("rides/a.mp4", "rides/a.mp4", "is the input itself"),
         ("rides/none.mp4", "out.mp4", "does not exist"),
         ("rides/a.mp4", "rides/hdr.mov", "--overwrite replaces it"),
         ("nowhere", "out", "does not exist"),

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from sgllie.corpus import MANIFEST, RUN, SEGMENTS, STATS, SUCCESS, Row, part_name, parts, read_manifest, read_rows
+from sgllie.listing import is_pattern
 from sgllie.methods import describe_weights
 from sgllie.plan import Plan
 from sgllie.run import Images, begin, describe, mark_finished, planned, read_json, refuse_differences
@@ -97,13 +98,17 @@ def prepare(settings: VideoSettings) -> VideoRun:
 def single_target(settings: VideoSettings) -> tuple[str, str] | None:
     """Folder and name of the output, if one video is to be written to one file."""
     suffix = PurePosixPath(settings.output).suffix.lower()
-    is_file = PurePosixPath(settings.input).suffix.lower() in EXTENSIONS and not Path(settings.input).is_dir()
     if suffix not in EXTENSIONS | set(CONTAINERS):
         return None
     if suffix not in CONTAINERS:
         raise UsageError(f"output {settings.output}: the suffix must be one of {', '.join(CONTAINERS)}")
-    if not is_file:
-        raise UsageError(f"output {settings.output} is one file, but input {settings.input} is not; choose a folder")
+    is_local = "://" not in settings.input
+    is_several = is_pattern(settings.input, is_local) or (is_local and Path(settings.input).is_dir())
+    if is_several or PurePosixPath(settings.input).suffix.lower() not in EXTENSIONS:
+        sentence = f"output {settings.output} is one file, but input {settings.input} is not one video by its name"
+        raise UsageError(f"{sentence}; choose a folder for the output")
+    if split_uri(settings.input) == split_uri(settings.output):
+        raise UsageError(f"output {settings.output} is the input itself; choose another one")
     if not exists(split_uri(settings.input), settings):
         raise UsageError(f"input {settings.input} does not exist")
     return split_uri(settings.output)
