@@ -85,6 +85,6 @@ def refuse_clashes(entries: Iterable[Entry], output_name: Callable[[str], str], 
         if name in first:
             raise UsageError(
                 f"{first[name]!r} and {entry.path!r} would both be written to {name!r}; rename one of them, "
-                "or keep the formats with --format same"
+                "or give each a run of its own"
             )
         first[name] = entry.path

@@ -301,6 +301,22 @@ def test_the_command_on_a_folder_and_again(here, rides, tmp_path):
     assert (other.returncode, other.stderr.count("\n")) == (2, 1)
 
 
+def test_the_command_on_one_video_and_again(here, rides, tmp_path):
+    arguments = ("video", rides / "a.mp4", tmp_path / "out.mp4", "--preset", "ultrafast")
+    result = here(*arguments)
+    assert result.returncode == 0, result.stderr
+    assert f"A row for each of its frames in {tmp_path}/.out.mp4.run/frames" in result.stdout
+    again = here(*arguments)
+    assert (again.returncode, "All of it was there already" in again.stdout) == (0, True)
+
+
+def test_two_videos_of_one_name(rides, tmp_path):
+    for suffix in (".avi", ".webm"):
+        (rides / f"twin{suffix}").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"'twin.avi' and 'twin.webm' would both be written to 'twin.mkv'"):
+        prepare(settings_for(rides, tmp_path / "out"))
+
+
 def test_too_many_failures_stop_the_job(here, rides, tmp_path, monkeypatch):
     monkeypatch.setattr("sgllie.distributed.video.COUNT_SECONDS", 0)
     for name in "cdefgh":
