@@ -5,7 +5,7 @@ import itertools
 import av
 import numpy as np
 import pytest
-from clips import RATE, packets, pan, pictures, static, timestamps, write_clip
+from clips import RATE, TICKS, packets, pan, pictures, static, timestamps, write_clip
 
 from sgllie.video.clip import Encoding, enhance_video
 from sgllie.video.reader import VideoError, VideoReader
@@ -37,6 +37,15 @@ def test_damaged_frames_are_repeated_and_counted(tmp_path, enhancer, numbers, op
     assert timestamps(tmp_path / "out.mp4") == timestamps(source)
     assert sum(row.repeated for row in rows) >= len(numbers)
     assert packets(tmp_path / "out.mp4", "audio") == packets(source, "audio")
+
+
+def test_no_frame_is_there_twice(tmp_path):
+    """Where a decoder gets on its feet again, it may bring pictures late that have been replaced already."""
+    source = write_clip(tmp_path / "in.mp4", static(30), options={"crf": "20", "g": "10", "bf": "2"})
+    broken = damage(source, tmp_path / "broken.mp4", *range(5, 11), with_zeros=True)
+    with VideoReader(str(broken)) as reader:
+        found = list(reader.pictures())
+    assert [picture.pts * TICKS for picture in found] == timestamps(source)
 
 
 def test_a_repeated_frame_shows_the_one_before_it(tmp_path):

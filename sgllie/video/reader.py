@@ -272,6 +272,7 @@ class VideoReader:
         # An AVI file has decoding times only, of which the first belongs to the picture that is shown first, and so on.
         in_turn = self.container.format.name == "avi"
         expected: list[int] = []
+        replaced: set[int] = set()
         damaged = False
         last: int | None = None
         for packet in self._packets():
@@ -288,10 +289,13 @@ class VideoReader:
                     # Packets without a picture are normal in some codecs; only after an error are they lost pictures.
                     if damaged and lost < pts and (last is None or lost > last):
                         yield lost, None
+                        replaced.add(lost)
                         last = lost
                 if last is not None and pts <= last:
                     # Far back: a second recording in the same file, which follows at the usual pace.
                     is_far = last - pts > DEEPEST_REORDERING * self.info.step
+                    if pts in replaced and not is_far:
+                        continue  # decoded after all, but too late
                     pts = last + (self.info.step if is_far else 1)
                 yield pts, None if frame.is_corrupt else frame
                 last = pts
