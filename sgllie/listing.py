@@ -12,7 +12,7 @@ from fsspec.utils import glob_translate
 
 from sgllie.corpus import from_parquet
 from sgllie.images import EXTENSIONS
-from sgllie.storage import Entry, S3Options, StorageError, UsageError, open_storage, split_uri
+from sgllie.storage import Entry, LocalStorage, S3Options, StorageError, UsageError, open_storage, split_uri
 
 LIST_SUFFIXES = (".txt", ".csv", ".jsonl", ".parquet")
 EXAMPLES = 20
@@ -139,6 +139,8 @@ class Wanted:
         """Decide by the path alone."""
         if self.excluded and entry.path.startswith(self.excluded):
             return False
+        if f"/{LocalStorage.SCRATCH}/" in f"/{entry.path}":
+            return False  # a run has not finished writing it
         return self.pattern is None or bool(self.pattern.match(entry.path))
 
 

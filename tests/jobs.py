@@ -36,9 +36,10 @@ def sgllie(*arguments: object, **environment: str) -> subprocess.CompletedProces
     return subprocess.run(command(*arguments), capture_output=True, text=True, env=merged, timeout=600, check=False)
 
 
-def start(*arguments: object) -> subprocess.Popen[bytes]:
+def start(*arguments: object, **environment: str) -> subprocess.Popen[bytes]:
     """Begin the command beside this process."""
-    return subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    merged, nowhere = os.environ | environment, subprocess.DEVNULL
+    return subprocess.Popen(command(*arguments), stdout=nowhere, stderr=nowhere, env=merged)
 
 
 def kill_all(job: subprocess.Popen[bytes]) -> None:

@@ -45,6 +45,13 @@ def test_folder(tree):
     assert listing.ignored == 3
 
 
+def test_what_a_run_is_writing_is_not_listed(tree):
+    for name in (".partial/a.jpg", "b/.ride.mp4.run/.partial/encoded/a.jpg"):
+        (tree / name).parent.mkdir(parents=True)
+        (tree / name).write_bytes(b"half")
+    assert paths(Listing(str(tree))) == paths(Listing(f"{tree}/**")) == IMAGES
+
+
 def test_relative_folder(tree, monkeypatch):
     monkeypatch.chdir(tree.parent)
     assert paths(Listing("in")) == paths(Listing("./in/")) == IMAGES

@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import time
+from pathlib import Path
 
 import av
 import numpy as np
@@ -22,6 +23,7 @@ from sgllie.video.pipeline import MOST_ATTEMPTS, VideoPipeline
 from sgllie.video.run import VideoRun, finish, prepare
 from sgllie.video.settings import VideoSettings
 
+HOOKS = str(Path(__file__).parent / "hooks")
 QUICK = {"preset": "ultrafast", "threads": 1, "device": "cpu"}
 
 
@@ -331,12 +333,12 @@ def test_too_many_failures_stop_the_job(here, rides, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_command_is_killed_and_started_again(tmp_path):
-    source = write_clip(tmp_path / "in.mp4", pan(60) * 8)
+    source = write_clip(tmp_path / "in.mp4", pan(60) * 3)
     arguments = ("video", source, tmp_path / "out.mp4", "--segment-seconds", 1)
-    job = start(*arguments)
+    job = start(*arguments, PYTHONPATH=HOOKS, HOLD="segments/*.parquet")  # it waits to be killed
     segments = tmp_path / ".out.mp4.run/segments"
     end = time.monotonic() + 200
-    while not segments.is_dir() or len(list(segments.iterdir())) < 3:
+    while not any(segments.glob("*.parquet")):
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
     kill_all(job)
@@ -346,6 +348,6 @@ def test_the_command_is_killed_and_started_again(tmp_path):
     assert result.returncode == 0, result.stdout + result.stderr
     assert f"{len(timestamps(source)):,} frames" in result.stdout
     assert "of them left" in result.stdout
-    assert done
+    assert {path: path.stat().st_mtime_ns for path in done} == done
     assert timestamps(tmp_path / "out.mp4") == timestamps(source)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".out.mp4.run", "in.mp4", "out.mp4"]
