@@ -10,6 +10,7 @@ the full disk mounts a small tmpfs, and is left out where that is not allowed.
 import argparse
 import contextlib
 import hashlib
+import os
 import random
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -62,9 +64,12 @@ class Nodes:
     """A Ray cluster of several nodes on this machine; the first has one CPU, and drivers connect to it."""
 
     def __init__(self, cpus: int = 1, **head: Any) -> None:
-        # Not Ray's usual folder, where other programs would find this cluster, and join it.
+        # Not Ray's usual folder, where other programs would find this cluster, and join it. By the environment, since
+        # Ray writes the address of such a cluster where that says, whatever folder the cluster itself is given.
         self.folder = tempfile.mkdtemp(prefix="ray-")
-        head |= {"num_cpus": cpus, "temp_dir": self.folder, "include_dashboard": False}
+        self.environment = patch.dict(os.environ, RAY_TMPDIR=self.folder)
+        self.environment.start()
+        head |= {"num_cpus": cpus, "include_dashboard": False}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.address = str(self.cluster.address)
 
@@ -88,6 +93,7 @@ class Nodes:
     def stop(self) -> None:
         """End all nodes."""
         self.cluster.shutdown()
+        self.environment.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
