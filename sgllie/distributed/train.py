@@ -16,11 +16,12 @@ import ray.train.torch
 import torch
 from ray.data import DataContext, ExecutionOptions, ExecutionResources
 from ray.train import DataConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 from torch import Tensor
 
 from sgllie.distributed.cluster import Connection, beside_driver
 from sgllie.distributed.ingest import Corpus, Source, list_photographs, open_corpus, training_stream
+from sgllie.distributed.process_group import ProcessGroup
 from sgllie.memory import keep_freed_memory
 from sgllie.run import output_uri
 from sgllie.storage import UsageError
@@ -229,7 +230,7 @@ def make_trainer(settings: TrainSettings, told: Work) -> TorchTrainer:
             datasets_to_split=[],
             execution_options=ExecutionOptions(preserve_order=True, resource_limits=limits),
         ),
-        torch_config=TorchConfig(backend="nccl" if settings.use_gpu else "gloo"),
+        torch_config=ProcessGroup(backend="nccl" if settings.use_gpu else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=settings.num_workers, use_gpu=settings.use_gpu, resources_per_worker=resources
         ),
