@@ -7,6 +7,7 @@ A worker that finds an earlier attempt takes over its rows, and knows that one o
 the process. All of it is removed when the shard is committed.
 """
 
+import contextlib
 import math
 import time
 
@@ -47,7 +48,8 @@ class Journal:
             attempt = int(number.partition("-")[0])
             last = max(last, attempt)
             if kind == "rows":
-                self.rows += read_rows(self._output, f"{self._folder}/{entry.path}")
+                with contextlib.suppress(FileNotFoundError):  # a worker that was taken for dead has just committed
+                    self.rows += read_rows(self._output, f"{self._folder}/{entry.path}")
                 fruitful = max(fruitful, attempt)
         return last + 1, last - fruitful
 

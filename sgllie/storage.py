@@ -90,7 +90,7 @@ class Storage(Protocol):
         """Whether there is an object (not a folder) of this path."""
 
     def remove(self, path: str) -> None:
-        """Remove one object or all objects below a folder; nothing happens where there is none."""
+        """Remove one object or all objects below a folder, if there are any; StorageError where that cannot be done."""
 
 
 def open_storage(uri: str, s3: S3Options | None = None) -> Storage:
@@ -138,7 +138,10 @@ class LocalStorage:
                 if real not in above:  # a link to a folder above would never end
                     yield from self._walk(entry.path, f"{prefix}{entry.name}/", (*above, real))
             elif entry.is_file():
-                status = entry.stat()
+                try:
+                    status = entry.stat()
+                except FileNotFoundError:  # removed since the folder was read
+                    continue
                 yield Entry(prefix + entry.name, status.st_size, str(status.st_mtime_ns))
 
     def read(self, path: str) -> bytes:
@@ -189,10 +192,21 @@ class LocalStorage:
 
     def remove(self, path: str) -> None:
         target = self.root / path
-        if target.is_dir():
-            shutil.rmtree(target)
-        else:
+        try:
+            while target.is_dir():
+                remove_tree(target)
             target.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"{target} cannot be removed: {error.strerror}") from error
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder, or as much of it as others let: a worker that outlives its driver may still be writing there."""
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+            raise
 
 
 def write_file(partial: str, target: str, data: bytes) -> None:

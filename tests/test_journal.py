@@ -1,7 +1,7 @@
 """What is known of a shard whose workers die."""
 
 from sgllie.journal import Journal
-from sgllie.storage import open_storage
+from sgllie.storage import LocalStorage, open_storage
 
 
 def test_one_finished_image_makes_an_attempt_fruitful(tmp_path):
@@ -16,3 +16,21 @@ def test_one_finished_image_makes_an_attempt_fruitful(tmp_path):
     assert [row["path"] for row in journal.rows] == ["a.jpg"]
     journal.remove()
     assert (Journal(output, 7).attempt, Journal(output, 8).attempt) == (1, 1)
+
+
+def test_another_worker_commits_the_shard_meanwhile(tmp_path, monkeypatch):
+    """It was taken for dead; what it removes while its journal is read is only done again."""
+    output = open_storage(str(tmp_path))
+    journal = Journal(output, 7)
+    for name in ("a.jpg", "b.jpg"):
+        journal.add({"path": name})
+        journal.flush()
+    read = LocalStorage.read
+
+    def read_and_remove(self, path):
+        data = read(self, path)
+        journal.remove()
+        return data
+
+    monkeypatch.setattr(LocalStorage, "read", read_and_remove)
+    assert [row["path"] for row in Journal(output, 7).rows] == ["a.jpg"]

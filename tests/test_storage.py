@@ -1,6 +1,7 @@
 """Storages: the same promises for a local folder and for S3, the real one of Ceph and the lenient one of moto."""
 
 import os
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -68,6 +69,7 @@ def test_overwrite_and_remove(storage):
         storage.read("a/absent")
 
 
+@pytest.mark.parametrize("s3", ["ceph", "moto"], indirect=True)
 def test_more_keys_than_a_page_holds(s3):
     storage = open_storage("s3://bucket/many", s3)
     with ThreadPoolExecutor(16) as pool:
@@ -107,6 +109,33 @@ def test_nothing_half_written_is_seen(tmp_path, monkeypatch):
         storage.write("a", b"new")
     assert storage.read("a") == b"old"
     assert list(tmp_path.glob(".partial/*")) == []
+
+
+def test_a_folder_that_somebody_writes_to_is_removed(tmp_path, monkeypatch):
+    storage = open_storage(str(tmp_path))
+    storage.write("a/b", b"")
+    late = [tmp_path / "a/late"]
+    rmdir = os.rmdir
+
+    def write_and_remove(path, **options):
+        if late:
+            late.pop().touch()
+        rmdir(path, **options)
+
+    monkeypatch.setattr(os, "rmdir", write_and_remove)
+    storage.remove("a")
+    assert not late
+    assert not (tmp_path / "a").exists()
+
+
+def test_what_may_not_be_removed(tmp_path, monkeypatch):
+    def denied(*_):
+        raise OSError(30, "Read-only file system")
+
+    (tmp_path / "a").mkdir()
+    monkeypatch.setattr(shutil, "rmtree", denied)
+    with pytest.raises(StorageError, match=r"a cannot be removed: Read-only file system"):
+        open_storage(str(tmp_path)).remove("a")
 
 
 def test_other_schemes_are_refused():
