@@ -46,12 +46,17 @@ class Faults:
 
 
 class BreakingProxy:
-    """Runs on a thread of its own from `start` to `stop`; `faults` may be changed at any time."""
+    """Runs on a thread of its own from `start` to `stop`; `faults` may be changed at any time.
+
+    Attributes:
+        requests: how many came.
+    """
 
     def __init__(self, upstream: str, seed: int = 0) -> None:
         self.upstream = upstream
         self.faults = Faults()
         self.endpoint = ""
+        self.requests = 0
         self._random = random.Random(seed)
         self._slow_until = 0.0
         self._loop = asyncio.new_event_loop()
@@ -100,6 +105,7 @@ class BreakingProxy:
         self._slow_until = math.inf
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
+        self.requests += 1
         fault = self._choose(request)
         if fault:
             self.faults.injected[fault, request.raw_path.partition("?")[0]] += 1

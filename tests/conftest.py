@@ -107,6 +107,7 @@ def empty_bucket(monkeypatch) -> Callable[[str], S3Options]:
 
 @pytest.fixture
 def s3(request, empty_bucket) -> S3Options:
-    """How to reach the empty bucket `bucket` of Ceph, or of moto where Ceph is not installed."""
+    """How to reach the empty bucket `bucket` of the server that a test names; by default Ceph, or moto without it."""
     real = os.environ.get("CI") == "true" or not obstacle()
-    return empty_bucket(request.getfixturevalue("ceph").endpoint if real else request.getfixturevalue("moto"))
+    server = request.getfixturevalue(getattr(request, "param", "ceph" if real else "moto"))
+    return empty_bucket(getattr(server, "endpoint", server))

@@ -56,6 +56,7 @@ def assert_bucket_complete(output: Storage, listed: set[str]) -> list[dict[str, 
     return rows
 
 
+@pytest.mark.parametrize("s3", ["ceph", "moto"], indirect=True)
 def test_from_bucket_to_bucket_again_resumed_and_overwritten(bucket, s3, enhance):
     output = open_storage("s3://bucket/out", s3)
     result = enhance("s3://bucket/in", output.uri, "--shard-images", 4)
@@ -111,6 +112,7 @@ def test_an_address_where_nothing_answers(s3, here, tmp_path):
     assert "Could not connect to the endpoint URL" in result.stderr
 
 
+@pytest.mark.parametrize("command", ["enhance", "train"])
 @pytest.mark.parametrize("side", ["in", "out"])
 @pytest.mark.parametrize(
     ("keys", "uri", "sentence"),
@@ -122,7 +124,7 @@ def test_an_address_where_nothing_answers(s3, here, tmp_path):
         (("", ""), "s3://bucket/x", "credentials"),
     ],
 )
-def test_a_mistake_is_one_sentence(ceph, empty_bucket, here, monkeypatch, tmp_path, side, keys, uri, sentence):
+def test_a_mistake_is_one_sentence(ceph, empty_bucket, here, monkeypatch, tmp_path, command, side, keys, uri, sentence):
     """Against Ceph alone, since moto does not look at keys."""
     s3 = empty_bucket(ceph.endpoint)
     local = make_corpus(tmp_path / "local", 1)
@@ -130,7 +132,7 @@ def test_a_mistake_is_one_sentence(ceph, empty_bucket, here, monkeypatch, tmp_pa
         monkeypatch.setenv(name, value)
     s3fs.S3FileSystem.clear_instance_cache()  # with the credentials of the owner
     places = (uri, tmp_path / "out") if side == "in" else (local, uri)
-    result = here("enhance", *places, "--s3.endpoint-url", s3.endpoint_url, "--s3.region", s3.region)
+    result = here(command, *places, "--s3.endpoint-url", s3.endpoint_url, "--s3.region", s3.region)
     assert result.returncode == 2, result.stdout
     assert sentence in result.stderr
     assert result.stderr.count("\n") == 1

@@ -69,7 +69,7 @@ def test_overwrite_and_remove(storage):
         storage.read("a/absent")
 
 
-@pytest.mark.parametrize("s3", ["ceph", "moto"], indirect=True)
+@pytest.mark.parametrize("s3", ["ceph", pytest.param("moto", marks=pytest.mark.slow)], indirect=True)
 def test_more_keys_than_a_page_holds(s3):
     storage = open_storage("s3://bucket/many", s3)
     with ThreadPoolExecutor(16) as pool:

@@ -5,6 +5,7 @@ import json
 import re
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -206,36 +207,54 @@ def test_data_that_holds_nothing(here, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("s3", ["moto"], indirect=True)
 def test_photographs_and_run_on_s3(here, undisturbed, data, s3):
-    import s3fs
-
-    files = s3fs.S3FileSystem(endpoint_url=s3.endpoint_url)
-    files.put(str(data), "bucket/data", recursive=True)
+    """Under odd names, in an order that is that of the plain ones."""
+    storage = open_storage("s3://bucket/data", s3)
+    for path in data.rglob("*.jpg"):
+        storage.write(f"a b+c/ü%2F夜/{path.relative_to(data)}", path.read_bytes())
     options = [*OPTIONS, "--s3.endpoint-url", s3.endpoint_url, "--s3.region", s3.region]
     result = here("train", "s3://bucket/data", "s3://bucket/run", *options)
     assert result.returncode == 0, result.stdout + result.stderr
     assert weights.load("s3://bucket/run/weights/last.safetensors", s3).fingerprint == fingerprint(undisturbed)
     again = here("train", "s3://bucket/data", "s3://bucket/run", *options)
     assert "is finished" in again.stdout
-    found = {path.removeprefix("bucket/run/").split("/")[0] for path in files.find("bucket/run")}
-    assert found >= {"run.json", "_SUCCESS", "weights", "checkpoints", "samples", "events", "metrics.csv", "curves.png"}
+    found = {entry.path.split("/")[0] for entry in open_storage("s3://bucket/run", s3).list()}
+    assert found == {"run.json", "_SUCCESS", "weights", "checkpoints", "samples", "events", "metrics.csv", "curves.png"}
 
 
 @pytest.mark.slow
 def test_training_through_a_network_that_breaks(here, undisturbed, data, ceph, empty_bucket):
+    """And killed after an epoch; and with the gateway killed and started again while it goes on."""
     s3 = empty_bucket(ceph.endpoint)
-    storage = open_storage("s3://bucket/data", s3)
+    storage, run = open_storage("s3://bucket/data", s3), open_storage("s3://bucket/run", s3)
     for path in data.rglob("*.jpg"):
         storage.write(str(path.relative_to(data)), path.read_bytes())
     proxy = BreakingProxy(s3.endpoint_url)
     proxy.start()
+
+    def away() -> None:
+        seen = proxy.requests
+        while proxy.requests < seen + 30:
+            time.sleep(0.05)
+        ceph.kill_gateway()
+        time.sleep(3)
+        ceph.start_gateway()
+
+    restart = threading.Thread(target=away)
     try:
         proxy.faults.share = 0.2
         options = [*OPTIONS, "--cache", "none", "--s3.endpoint-url", proxy.endpoint, "--s3.region", s3.region]
+        job = start("train", "s3://bucket/data", "s3://bucket/run", *options)
+        wait_for(lambda: run.exists("checkpoints/epoch-00001/state.json"), job)
+        kill_all(job)
+        restart.start()
         result = here("train", "s3://bucket/data", "s3://bucket/run", *options)
+        restart.join()
     finally:
         proxy.stop()
     assert result.returncode == 0, result.stdout + result.stderr
+    assert "Going on after epoch" in result.stdout
     assert set(proxy.faults.kinds()) == {*ON_GET, *ON_PUT}, "every fault was to happen"
     assert weights.load("s3://bucket/run/weights/last.safetensors", s3).fingerprint == fingerprint(undisturbed)
     assert weights.load("s3://bucket/run", s3).fingerprint == fingerprint(undisturbed, "best")
