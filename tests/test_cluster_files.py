@@ -247,6 +247,11 @@ def test_constraints_hold_every_dependency():
         assert requirement.specifier.contains(found[name]), requirement
 
 
+def test_images_and_machines_are_installed_by_the_same_uv():
+    files = (CLUSTER / name for name in ("Dockerfile", "ray-up-aws.yaml"))
+    assert len({version for file in files for version in re.findall(r"\buv==(\S+)", file.read_text())}) == 1
+
+
 def test_hadolint_has_nothing_to_say_of_the_dockerfile():
     linter = Path(sys.executable).with_name("hadolint")
     result = subprocess.run([linter, CLUSTER / "Dockerfile"], capture_output=True, text=True, check=False)
