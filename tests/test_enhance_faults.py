@@ -36,15 +36,20 @@ def workers_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 @pytest.mark.slow
-def test_the_driver_alone_is_killed_and_the_job_started_again_at_once(tmp_path):
-    source, output = make_corpus(tmp_path / "in", 1500), tmp_path / "out"
-    job = start("enhance", source, output)
+def test_the_driver_alone_is_killed_and_then_a_worker_of_the_next(tmp_path):
+    source, output = make_corpus(tmp_path / "in", 3000), tmp_path / "out"
+    first = start("enhance", source, output)
     wait_for(lambda: written(output) > 50)
-    job.kill()
-    result = sgllie("enhance", source, output)  # the workers of the first command are still at it
-    assert result.returncode == 0, result.stderr
-    assert_complete(source, output)
-    job.wait()
+    first.kill()
+    job = start("enhance", source, output)  # the workers of the first command are still at it
+    wait_for(lambda: workers_of(job))
+    before = written(output)
+    wait_for(lambda: written(output) > before + 50)
+    workers_of(job)[0].send_signal(signal.SIGKILL)
+    assert job.wait(300) == 0
+    rows = assert_complete(source, output)
+    assert max(row["attempt"] for row in rows) > 1
+    first.wait()
 
 
 def test_everything_is_killed_three_times(tmp_path):
@@ -61,18 +66,6 @@ def test_everything_is_killed_three_times(tmp_path):
     assert result.returncode == 0, result.stderr
     rows = assert_complete(source, output)
     assert max(row["attempt"] for row in rows) > 1
-
-
-@pytest.mark.slow
-def test_a_worker_is_killed(tmp_path):
-    source, output = make_corpus(tmp_path / "in", 3000), tmp_path / "out"
-    job = start("enhance", source, output)
-    wait_for(lambda: written(output) > 50)
-    workers = workers_of(job)
-    assert workers
-    workers[0].send_signal(signal.SIGKILL)
-    assert job.wait(300) == 0
-    assert_complete(source, output)
 
 
 def test_an_image_that_kills_its_process(tmp_path):

@@ -15,6 +15,7 @@ from ray._private.utils import get_num_cpus
 from test_train_job import OPTIONS, photographs
 
 from jobs import assert_complete, make_corpus
+from sgllie.distributed.cluster import STARTS
 
 ROOT = Path(__file__).resolve().parents[1]
 HOOKS = Path(__file__).parent / "hooks"
@@ -83,14 +84,23 @@ def machines(tmp_path):
         machine.stop()
 
 
+def start_ray(machine: Machine, commands: str) -> None:
+    """Ray waits half a minute for its own processes, which is too little on a machine that is busy."""
+    for _ in range(STARTS):
+        started = machine.run(commands, PYTHONPATH=str(HOOKS))
+        if started.returncode == 0:
+            return
+        machine.run("ray stop --force")
+    pytest.fail(started.stdout + started.stderr)
+
+
 @pytest.mark.slow
 def test_a_few_machines_by_the_page(machines, tmp_path):
     one, two = machines
     start_first, start_others, submit = re.findall(r"^```\n(.*?)^```$", SECTION, re.DOTALL | re.MULTILINE)
     copy = f'scp() {{ cp "{tmp_path}/homes/${{1/://}}" "$2"; }}\n'  # no machine has a server for the real one
     for machine, commands in ((one, start_first), (two, copy + start_others.replace("FIRST", FIRST))):
-        started = machine.run(commands, PYTHONPATH=str(HOOKS))
-        assert started.returncode == 0, started.stdout + started.stderr
+        start_ray(machine, commands)
 
     def send(job: str) -> str:
         before, given, _ = submit.partition("python jobs/enhance.py s3://my-bucket/dark s3://my-bucket/bright")
