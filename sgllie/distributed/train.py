@@ -110,7 +110,8 @@ def train(settings: TrainSettings) -> int:
         say(left_out(corpus))
         source = corpus.source(settings)
         say(opening(source))
-        if begin_or_resume(run, settings, describe_data(settings, corpus)):
+        resumed = begin_or_resume(run, settings, describe_data(settings, corpus))
+        if resumed and run.epochs_done():
             say(f"Going on after epoch {run.epochs_done()} of {settings.epochs}.")
         stopped = work(source, run)
     if stopped:
@@ -171,12 +172,15 @@ def work(source: Source, run: RunFolder) -> str | None:
     """Train on the cluster; the reason, if it was stopped before the end."""
     settings = source.settings
     board = beside_driver(Board)
-    fit = Fit(settings, Work(ray.put(source), board))
-    fit.start()
     rows = 0
     done = run.epochs_done() * source.steps_per_epoch
     try:
-        with training_display(settings.epochs * source.steps_per_epoch, done) as shown:
+        with (
+            tempfile.TemporaryDirectory(prefix="sgllie-", ignore_cleanup_errors=True) as scratch,
+            training_display(settings.epochs * source.steps_per_epoch, done) as shown,
+        ):
+            fit = Fit(settings, Work(ray.put(source), board), scratch)
+            fit.start()
             alive = True
             while alive:
                 fit.join(POLL_SECONDS)
@@ -194,9 +198,9 @@ def work(source: Source, run: RunFolder) -> str | None:
 class Fit(threading.Thread):
     """Ray Train's controller, beside the main thread, so that this one can draw and be interrupted."""
 
-    def __init__(self, settings: TrainSettings, told: Work) -> None:
+    def __init__(self, settings: TrainSettings, told: Work, scratch: str) -> None:
         super().__init__(daemon=True)
-        self.trainer = make_trainer(settings, told)
+        self.trainer = make_trainer(settings, told, scratch)
         self.settings = settings
         self.stopped: str | None = None
 
@@ -212,8 +216,8 @@ class Fit(threading.Thread):
             )
 
 
-def make_trainer(settings: TrainSettings, told: Work) -> TorchTrainer:
-    """Ray Train's trainer for these settings."""
+def make_trainer(settings: TrainSettings, told: Work, scratch: str) -> TorchTrainer:
+    """Ray Train's trainer for these settings; what it keeps for itself goes to the folder `scratch`."""
     DataContext.get_current().enable_progress_bars = False
     memory = ray.cluster_resources().get("object_store_memory", 0) * STREAM_SHARE / settings.num_workers
     limits = ExecutionResources(object_store_memory=memory)
@@ -237,7 +241,7 @@ def make_trainer(settings: TrainSettings, told: Work) -> TorchTrainer:
         # Checkpoints are the run's own. A fresh name and folder keep Ray Train from resuming by itself.
         run_config=RunConfig(
             name=f"sgllie-{uuid.uuid4().hex}",
-            storage_path=tempfile.mkdtemp(prefix="sgllie-"),
+            storage_path=scratch,
             failure_config=FailureConfig(max_failures=settings.max_failures),
             logging_config=LoggingConfig(log_level="ERROR"),  # type: ignore[call-arg]
         ),

@@ -255,7 +255,7 @@ PRESETS: dict[PresetName, TrainSettings] = {
         batch_size=16,
         network=NetworkSettings(architecture="sgz-global", scale_factor=2, initialisation="centred"),
         loss=LossSettings(
-            total_variation=0, spatial=0, colour=0, exposure=0.5, exposure_level=None, semantic=0, reconstruction=1
+            total_variation=0, spatial=0, colour=0, exposure=0.15, exposure_level=None, semantic=0, reconstruction=1
         ),
         guide=GuideSettings(name="none"),
         optimiser=OptimiserSettings(
