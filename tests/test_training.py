@@ -9,6 +9,7 @@ import torch
 
 from sgllie import weights as weights_module
 from sgllie.model import EnhancementModel, FactorNetwork, network_from
+from sgllie.storage import UsageError
 from sgllie.training.learner import Batch, CollapseError, Learner, Objective, learning_rate
 from sgllie.training.loop import TrainingLoop
 from sgllie.training.run import RunFolder, best_epoch
@@ -118,6 +119,15 @@ def test_learning_rate():
     assert rates[50] == pytest.approx(0.5)
     assert rates[3:] == sorted(rates[3:], reverse=True)
     assert rates[-1] < 1e-3
+
+
+def test_without_a_level_the_exposure_term_asks_for_that_of_each_photograph():
+    options = LossSettings(total_variation=0, spatial=0, colour=0, exposure=2, exposure_level=None, semantic=0)
+    flat = torch.tensor([0.25, 0.5]).reshape(2, 1, 1, 1).expand(2, 3, 32, 32)
+    terms = Objective(options, None)(Batch(flat / 2, flat), flat + 0.1, torch.zeros_like(flat))
+    assert {name: float(term) for name, term in terms.items()} == pytest.approx({"exposure": 2 * 0.1**2}, rel=1e-4)
+    with pytest.raises(UsageError, match=r"--loss\.exposure-level None"):
+        TrainSettings("in", "run", loss=options)
 
 
 def test_a_loss_that_is_not_finite_stops_the_training():
