@@ -20,6 +20,7 @@ from sgllie.training.settings import DarkeningSettings, TrainSettings
 BRIGHTEST = 0.9
 """Photographs with a higher mean are overexposed: nothing to learn from."""
 FEWEST = 5
+
 Numbers = NDArray[np.int64]
 
 
