@@ -7,7 +7,6 @@ ConvType = Literal["dsc", "tc", "dc"]
 CONV_TYPES: tuple[ConvType, ...] = get_args(ConvType)
 """Depthwise separable (the published SGZ), plain, or dilated by two 3x3 convolutions."""
 
-WIDTH = 32
 GLOBAL_LAYERS = ("global_conv1", "global_conv2")
 ITERATIONS = 8
 
@@ -18,40 +17,44 @@ class Architecture:
 
     With `global_term`, a two-layer perceptron on the mean of the fourth feature map is added to that map everywhere:
     the receptive field of seven 3x3 layers does not reach across an image, and how bright it should become depends on
-    all of it.
+    all of it. `width` is the number of channels between the layers.
     """
 
     maps: int
     global_term: bool = False
+    width: int = 32
 
     @property
     def layers(self) -> dict[str, tuple[int, int]]:
         """Layer name -> (channels in, channels out). Layers 5 to 7 see two feature maps."""
+        width = self.width
         return {
-            "e_conv1": (3, WIDTH),
-            "e_conv2": (WIDTH, WIDTH),
-            "e_conv3": (WIDTH, WIDTH),
-            "e_conv4": (WIDTH, WIDTH),
-            "e_conv5": (2 * WIDTH, WIDTH),
-            "e_conv6": (2 * WIDTH, WIDTH),
-            "e_conv7": (2 * WIDTH, 3 * self.maps),
+            "e_conv1": (3, width),
+            "e_conv2": (width, width),
+            "e_conv3": (width, width),
+            "e_conv4": (width, width),
+            "e_conv5": (2 * width, width),
+            "e_conv6": (2 * width, width),
+            "e_conv7": (2 * width, 3 * self.maps),
         }
 
 
 ARCHITECTURES = {
     "sgz": Architecture(maps=1),
     "sgz-global": Architecture(maps=1, global_term=True),
+    "sgz-slim": Architecture(maps=1, global_term=True, width=16),
     "zero-dce": Architecture(maps=ITERATIONS),
 }
 
 
 def parameter_shapes(architecture: str, conv_type: str) -> dict[str, tuple[int, ...]]:
     """Parameter name -> shape, for a key of ARCHITECTURES and a convolution type; KeyError for any other name."""
+    network = ARCHITECTURES[architecture]
     shapes: dict[str, tuple[int, ...]] = {}
-    if ARCHITECTURES[architecture].global_term:
+    if network.global_term:
         for name in GLOBAL_LAYERS:
-            shapes |= {f"{name}.weight": (WIDTH, WIDTH, 1, 1), f"{name}.bias": (WIDTH,)}
-    for name, (channels_in, channels_out) in ARCHITECTURES[architecture].layers.items():
+            shapes |= {f"{name}.weight": (network.width, network.width, 1, 1), f"{name}.bias": (network.width,)}
+    for name, (channels_in, channels_out) in network.layers.items():
         if conv_type == "dsc":
             shapes[f"{name}.depth_conv.weight"] = (channels_in, 1, 3, 3)
             shapes[f"{name}.depth_conv.bias"] = (channels_in,)

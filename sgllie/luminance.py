@@ -41,10 +41,4 @@ def histogram(luma: NDArray[Any]) -> NDArray[np.int64]:
     """Counts of each of the 256 or 65,536 levels of an H x W uint8 or uint16 array."""
     if luma.dtype == np.uint16:
         return np.bincount(luma.ravel(), minlength=65536)
-    flat = luma.ravel()
-    whole = len(flat) // 8 * 8
-    tables = np.empty((4, 256), np.uint32)
-    kernels.count_levels(flat[:whole].view(np.uint64), tables)
-    counts = tables.sum(axis=0, dtype=np.int64)
-    np.add.at(counts, flat[whole:], 1)
-    return counts
+    return kernels.count_levels(luma.ravel())

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sgllie.architecture import ARCHITECTURES, CONV_TYPES, GLOBAL_LAYERS, ITERATIONS, WIDTH, ConvType
+from sgllie.architecture import ARCHITECTURES, CONV_TYPES, GLOBAL_LAYERS, ITERATIONS, ConvType
 from sgllie.weights import Weights
 
 
@@ -41,11 +41,11 @@ def convolution(conv_type: ConvType, in_channels: int, out_channels: int) -> nn.
 
 
 class FactorNetwork(nn.Module):
-    """Seven layers of width 32 with symmetric skips: image -> factor map.
+    """Seven layers with symmetric skips: image -> factor map.
 
     Args:
         architecture: `sgz` (one factor map, used in all eight steps), `sgz-global` (the same with a term that sees the
-            whole image) or `zero-dce` (one map for each step).
+            whole image), `sgz-slim` (that one, half as wide) or `zero-dce` (one map for each step).
         conv_type: `dsc` (the published SGZ), `tc` (the published Zero-DCE) or `dc`.
     """
 
@@ -55,11 +55,12 @@ class FactorNetwork(nn.Module):
             raise ValueError(f"architecture is {architecture!r}; choose one of {', '.join(ARCHITECTURES)}")
         if conv_type not in CONV_TYPES:
             raise ValueError(f"conv_type is {conv_type!r}; choose one of {', '.join(CONV_TYPES)}")
-        for name, (channels_in, channels_out) in ARCHITECTURES[architecture].layers.items():
+        network = ARCHITECTURES[architecture]
+        for name, (channels_in, channels_out) in network.layers.items():
             self.add_module(name, convolution(conv_type, channels_in, channels_out))
-        if ARCHITECTURES[architecture].global_term:
+        if network.global_term:
             for name in GLOBAL_LAYERS:
-                self.add_module(name, nn.Conv2d(WIDTH, WIDTH, 1))
+                self.add_module(name, nn.Conv2d(network.width, network.width, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """N x 3 x h x w in [0, 1] -> N x 3*maps x h x w in (-1, 1)."""

@@ -61,14 +61,20 @@ def factor_graph(weights: Weights) -> onnx.ModelProto:
 
 
 def global_term(layer: str) -> list[onnx.NodeProto]:
-    """The nodes that add a perceptron on the mean of a feature map to that map, from `LAYER` to `LAYER.global`."""
+    """The nodes that add a perceptron on the mean of a feature map to that map, from `LAYER` to `LAYER.global`.
+
+    Its result is spread over the whole map first: onnxruntime adds maps of one shape several times as fast as it adds
+    a map and one value for each of its channels.
+    """
     first, second = GLOBAL_LAYERS
     return [
         helper.make_node("GlobalAveragePool", [layer], ["pooled"]),
         helper.make_node("Conv", ["pooled", f"{first}.weight", f"{first}.bias"], [f"{first}.linear"]),
         helper.make_node("Relu", [f"{first}.linear"], [first]),
         helper.make_node("Conv", [first, f"{second}.weight", f"{second}.bias"], [second]),
-        helper.make_node("Add", [layer, second], [f"{layer}.global"]),
+        helper.make_node("Shape", [layer], [f"{layer}.shape"]),
+        helper.make_node("Expand", [second, f"{layer}.shape"], [f"{second}.map"]),
+        helper.make_node("Add", [layer, f"{second}.map"], [f"{layer}.global"]),
     ]
 
 

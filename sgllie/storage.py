@@ -184,7 +184,10 @@ class LocalStorage:
     def find(self, path: str) -> Entry | None:
         if not self.exists(path):
             return None
-        status = (self.root / path).stat()
+        try:
+            status = (self.root / path).stat()
+        except FileNotFoundError:  # removed since
+            return None
         return Entry(path, status.st_size, str(status.st_mtime_ns))
 
     def exists(self, path: str) -> bool:

@@ -71,7 +71,7 @@ def test_any_size_equals_the_torch_path(height, width, scale_factor, dtype, seed
 @pytest.mark.parametrize("scale_factor", [1, 3, 12])
 @pytest.mark.parametrize(
     ("architecture", "conv_type"),
-    [("sgz", "tc"), ("sgz", "dc"), ("zero-dce", "tc"), ("zero-dce", "dsc"), ("sgz-global", "dsc")],
+    [("sgz", "tc"), ("sgz", "dc"), ("zero-dce", "tc"), ("zero-dce", "dsc"), ("sgz-global", "dsc"), ("sgz-slim", "dsc")],
 )
 def test_every_network_equals_the_torch_path(architecture, conv_type, scale_factor):
     found = random_weights(architecture, conv_type, 0.1)

@@ -22,7 +22,7 @@ from sgllie.storage import S3Options, StorageError, open_storage
 if TYPE_CHECKING:
     from ray.data import Dataset
 
-POLL_SECONDS = 0.25
+POLL_SECONDS = 0.5
 REPORT_SECONDS = 0.5
 OK, STOPPED, WITH_FAILURES = 0, 1, 3
 
@@ -173,7 +173,7 @@ class Shards(threading.Thread):
 
 
 def watch(dataset: "Dataset", look: Callable[[], str | None]) -> str | None:
-    """Run all shards and `look` a few times a second; the reason, if the job was stopped before the end.
+    """Run all shards and `look` twice a second; the reason, if the job was stopped before the end.
 
     `look` draws and counts, and gives a reason where the job must stop.
     """

@@ -10,7 +10,7 @@ from sgllie.weights import Weights
 if TYPE_CHECKING:
     from sgllie.enhancer import Enhancer
 
-METHOD_OF = {"sgz": "sgz", "sgz-global": "sgz", "zero-dce": "zero-dce"}
+METHOD_OF = {"sgz": "sgz", "sgz-global": "sgz", "sgz-slim": "sgz", "zero-dce": "zero-dce"}
 """The method that weights of an architecture belong to."""
 
 
