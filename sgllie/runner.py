@@ -8,8 +8,9 @@ import itertools
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from queue import SimpleQueue
 from typing import Any, ClassVar, Generic, TypeVar
 
 import pyarrow as pa
@@ -104,13 +105,13 @@ class ShardRunner(ABC, Generic[Item]):
 
     def _threaded(self, items: Iterable[Item], treat: Callable[..., Any]) -> Iterator[Row]:
         """Carry items through on the pool's threads, with few more of them under way than there are threads."""
-        waiting = iter(items)
-        under_way: set[Future[Row]] = set()
-        while True:
-            for item in itertools.islice(waiting, 2 * self.width - len(under_way)):
-                under_way.add(self.pool.submit(self.carry, item, treat))
-            if not under_way:
-                return
-            finished, under_way = wait(under_way, return_when=FIRST_COMPLETED)
-            for future in finished:
-                yield future.result()
+        finished: SimpleQueue[Future[Row]] = SimpleQueue()
+        under_way = 0
+        for item in items:
+            if under_way == 2 * self.width:
+                yield finished.get().result()
+                under_way -= 1
+            self.pool.submit(self.carry, item, treat).add_done_callback(finished.put)
+            under_way += 1
+        for _ in range(under_way):
+            yield finished.get().result()
