@@ -253,7 +253,7 @@ PRESETS: dict[PresetName, TrainSettings] = {
         tyro.MISSING,
         epochs=25,
         batch_size=16,
-        network=NetworkSettings(architecture="sgz-global", scale_factor=2, initialisation="centred"),
+        network=NetworkSettings(architecture="sgz-slim", scale_factor=2, initialisation="centred"),
         loss=LossSettings(
             total_variation=0, spatial=0, colour=0, exposure=0.15, exposure_level=None, semantic=0, reconstruction=1
         ),
