@@ -14,7 +14,8 @@ With `--published-weights` (sgz_Epoch99.pth) b and c hold these, as they are: mo
 slows convolutions down on many processors. Without, they hold ours.
 
 Leave ten minutes between two runs: ext4 avoids the inodes of files that were just deleted, as a run does at its end,
-and is slower at making new ones meanwhile (d then reached 0.62 of a instead of 0.70, a tenth of it in the kernel).
+and is slower at making new ones meanwhile. Runs right after another gave d 0.61 and 0.62 of a, others 0.67 to 0.70; the
+kernel took a tenth of the workers' time instead of a twenty-fifth, which explains about half of that.
 """
 
 import argparse

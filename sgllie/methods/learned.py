@@ -3,15 +3,13 @@
 from typing import TYPE_CHECKING, Any
 
 from sgllie import weights
+from sgllie.architecture import ARCHITECTURES
 from sgllie.settings import MethodSettings
 from sgllie.storage import UsageError
 from sgllie.weights import Weights
 
 if TYPE_CHECKING:
     from sgllie.enhancer import Enhancer
-
-METHOD_OF = {"sgz": "sgz", "sgz-global": "sgz", "sgz-slim": "sgz", "zero-dce": "zero-dce"}
-"""The method that weights of an architecture belong to."""
 
 
 def make(settings: MethodSettings) -> "Enhancer":
@@ -61,7 +59,7 @@ def weights_name(settings: MethodSettings) -> str:
 
 def refuse_others(settings: MethodSettings, found: Weights) -> None:
     """Raise UsageError for weights of another method."""
-    method = METHOD_OF[found.architecture]
+    method = "sgz" if ARCHITECTURES[found.architecture].maps == 1 else "zero-dce"
     if method != settings.method:
         raise UsageError(
             f"weights {settings.weights} are of the architecture {found.architecture}, which --method "
