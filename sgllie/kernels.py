@@ -84,6 +84,7 @@ def curve_row(
     integers are turned into floats before it; rounding, and the blend that few ask for, come after it.
     """
     unit, half = np.float32(1.0) / peak, np.float32(0.5)
+    black, white = np.int32(0), np.int32(np.iinfo(result.dtype).max)
     for i in range(len(pixels)):
         levels[i] = np.float32(pixels[i]) * unit
     if above.shape[0] == 1:
@@ -102,7 +103,8 @@ def curve_row(
             levels[i] = x
     if strength == 1:
         for i in range(len(pixels)):
-            result[i] = np.int32(levels[i] * peak + half)
+            # The limits are never met, but let the compiler pack 16 integers with one saturating instruction.
+            result[i] = min(max(np.int32(levels[i] * peak + half), black), white)
     else:
         for i in range(len(pixels)):
             original = np.float32(pixels[i])
