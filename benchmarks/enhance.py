@@ -37,7 +37,6 @@ import cv2
 import numpy as np
 import pyarrow.dataset as ds
 
-from sgllie import weights
 from sgllie.images import decode
 
 SLOW_SHARE = 20
@@ -133,16 +132,12 @@ class EagerModel:
 
     def __init__(self, checkpoint: Path | None) -> None:
         import torch
+        from published import published_network
 
         from sgllie import model
 
         self.torch = torch
-        if checkpoint is None:
-            network = model.network_from(weights.load(weights.DEFAULT))
-        else:
-            network = model.FactorNetwork("sgz", "dsc")
-            network.load_state_dict(torch.load(checkpoint, "cpu", weights_only=True))
-        self.model = model.EnhancementModel(network, 12)
+        self.model = model.EnhancementModel(published_network(checkpoint), 12)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Enhance the images of a batch."""

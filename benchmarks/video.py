@@ -29,9 +29,10 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image
+from published import published_network
 from torchvision.utils import save_image
 
-from sgllie import Enhancer, model, weights
+from sgllie import Enhancer, model
 from sgllie.isolation import Isolated
 from sgllie.memory import keep_freed_memory
 from sgllie.video import yuv
@@ -117,12 +118,7 @@ class PublishedScripts:
     """
 
     def __init__(self, checkpoint: Path | None) -> None:
-        if checkpoint is None:
-            self.network = model.network_from(weights.load(weights.DEFAULT))
-        else:
-            self.network = model.FactorNetwork("sgz", "dsc")
-            self.network.load_state_dict(torch.load(checkpoint, "cpu", weights_only=True))
-            self.network.eval()
+        self.network = published_network(checkpoint)
 
     def __call__(self, source: Path, scratch: Path) -> "Cost":
         """Run the three on a video."""
