@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 
 import tyro
 
@@ -91,6 +92,9 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, or 2 for wrong usage, or what the command's job says."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments == ["--version"]:
+        sys.stdout.write(f"sgllie {version('sgllie')}\n")
+        return 0
     if not arguments or arguments[0] not in COMMANDS:
         lines = [f"  {name:10} {command.__doc__}" for name, command in COMMANDS.items()]
         sys.stdout.write("\n".join(["usage: sgllie COMMAND ... (see sgllie COMMAND --help)", "", *lines]) + "\n")
@@ -102,6 +106,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USAGE
     except StorageError as error:
         sys.stderr.write(f"sgllie {arguments[0]}: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write(f"sgllie {arguments[0]}: interrupted; the same command goes on from what is done\n")
         return 1
     except BrokenPipeError:  # whoever reads the output has seen enough, as in `sgllie enhance --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -8,7 +8,8 @@ On the CPU the network runs in onnxruntime and the curve in a fused kernel, and 
 run in torch. The results are those of `model.EnhancementModel` within one grey level of 255.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, Protocol, cast, overload
 
 import numpy as np
@@ -63,13 +64,22 @@ class Enhancer:
             raise UsageError(f"the scale factor is {scale_factor}; it must be 1 or more")
         if not 0 <= strength <= 1:
             raise UsageError(f"the strength is {strength}; it must lie between 0 and 1")
+        if device not in ("cpu", "cuda"):
+            raise UsageError(f"the device is {device}; it must be cpu or cuda")
         if half and device != "cuda":
             raise UsageError("half precision needs --device cuda")
         self.weights = weights
         self.scale_factor = scale_factor
         self.strength = strength
+        self.device = device
+        self.half = half
         self.maps = ARCHITECTURES[weights.architecture].maps
         self.engine: Engine = CudaEngine(weights, half=half) if device == "cuda" else CpuEngine(weights)
+
+    def __reduce__(self) -> tuple[Callable[[Weights], "Enhancer"], tuple[Weights]]:
+        """Pickled as weights and settings, so that it can be sent to a DataLoader's or to Ray's processes."""
+        options = {name: getattr(self, name) for name in ("scale_factor", "strength", "device", "half")}
+        return partial(type(self), **options), (self.weights,)
 
     @classmethod
     def load(
@@ -107,10 +117,14 @@ class Enhancer:
 
         Raises:
             ValueError: another shape or dtype.
+            TypeError: no array, and no sequence of them.
         """
         if not isinstance(images, np.ndarray):
+            if isinstance(images, str) or not isinstance(images, Sequence):
+                kind = type(images).__name__
+                raise TypeError(f"an image must be a numpy array, not {kind}; of a Pillow image np.asarray makes one")
             return [self(image) for image in images]
-        if images.ndim == 4:
+        if images.ndim == 4 and len(images):
             factors = self.factor_maps(list(images))
             return np.stack([self.apply(image, factor) for image, factor in zip(images, factors, strict=True)])
         return self.apply(images, self.factor_map(images))

@@ -1,12 +1,14 @@
 """Which images an input names: a folder, an `s3://` prefix, a glob, one file, or a list of paths."""
 
 import csv
+import io
 import itertools
 import json
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from fsspec.utils import glob_translate
 
@@ -108,24 +110,33 @@ class Listing:
 
     def _root_of_list(self) -> str:
         """The folder of the list where its paths are relative, else the deepest folder that they share."""
-        folder = split_uri(self.source)[0]
+        folder = self._folder_of_list()
         shared: list[str] | None = None
-        for path in self._listed_paths(folder):
+        local = remote = ""
+        for path in self._listed_paths():
+            local, remote = (local, path) if "://" in path else (path, remote)
             parts = path.split("/")[:-1]
             shared = (
                 parts if shared is None else [a for a, b in itertools.takewhile(same, zip(shared, parts, strict=False))]
             )
         if shared is None:
             raise UsageError(f"the list {self.source} names no file")
+        if local and remote:
+            raise UsageError(f"the list {self.source} mixes folders and buckets ({local}, {remote}); make one of each")
         common = "/".join(shared) or "/"
         inside = common == folder or common.startswith(folder.rstrip("/") + "/")
-        return folder if inside else common
+        root = folder if inside else common
+        open_storage(root, self.s3)  # refuses what is neither a folder nor S3
+        return root
 
-    def _listed_paths(self, folder: str | None = None) -> Iterator[str]:
+    def _folder_of_list(self) -> str:
+        return normalised(split_uri(self.source)[0])
+
+    def _listed_paths(self) -> Iterator[str]:
         """The paths of a list file, made absolute against the folder that the list lies in."""
-        folder = folder or split_uri(self.source)[0]
+        folder = self._folder_of_list()
         for path in read_list(self.source, self.s3):
-            yield path if path.startswith("/") or "://" in path else f"{folder.rstrip('/')}/{path}"
+            yield normalised(path if path.startswith("/") or "://" in path else f"{folder.rstrip('/')}/{path}")
 
 
 class Wanted:
@@ -158,6 +169,11 @@ def is_utf8(text: str) -> bool:
     return True
 
 
+def normalised(path: str) -> str:
+    """A local path without `..` and `.`, which are common in lists; keys of S3 may hold them, and stay."""
+    return path if "://" in path else os.path.normpath(path)
+
+
 def same(pair: tuple[str, str]) -> bool:
     """Whether two path components are equal."""
     return pair[0] == pair[1]
@@ -169,7 +185,7 @@ def relative_to(path: str, root: str) -> str:
     return path.removeprefix(absolute.rstrip("/") + "/")
 
 
-def read_list(source: str, s3: S3Options | None) -> Iterable[str]:
+def read_list(source: str, s3: S3Options | None) -> list[str]:
     """The paths in a list file: a line each (.txt), or the column `path` (.csv, .jsonl, .parquet)."""
     folder, name = split_uri(source)
     try:
@@ -177,13 +193,25 @@ def read_list(source: str, s3: S3Options | None) -> Iterable[str]:
     except (OSError, StorageError) as error:
         raise UsageError(f"the list {source} cannot be read: {error}") from error
     try:
-        if name.lower().endswith(".parquet"):
-            return from_parquet(data, columns=["path"])["path"].to_pylist()
-        lines = data.decode("utf-8-sig").splitlines()
-        if name.lower().endswith(".csv"):
-            return [row["path"] for row in csv.DictReader(lines)]
-        if name.lower().endswith(".jsonl"):
-            return [json.loads(line)["path"] for line in lines if line.strip()]
-        return [line.strip() for line in lines if line.strip()]
-    except (KeyError, TypeError, ValueError) as error:
+        paths = paths_in(data, PurePosixPath(name).suffix.lower())
+    except UnicodeDecodeError as error:
+        raise UsageError(f"the list {source} is not text in UTF-8 ({error})") from error
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise UsageError(f"the list {source} has no readable column `path` ({error})") from error
+    for number, path in enumerate(paths, start=1):
+        if not isinstance(path, str) or not path:
+            raise UsageError(f"the list {source} names no path in entry {number}, but {path!r}")
+    return paths
+
+
+def paths_in(data: bytes, suffix: str) -> list[Any]:
+    """The entries of a list; what is no path among them is left to the caller."""
+    if suffix == ".parquet":
+        return from_parquet(data, columns=["path"])["path"].to_pylist()
+    text = data.decode("utf-8-sig")
+    if suffix == ".csv":
+        csv.field_size_limit(max(csv.field_size_limit(), len(data)))  # long captions may stand in other columns
+        return [row["path"] for row in csv.DictReader(io.StringIO(text, newline=""))]
+    # Not `splitlines`: it cuts at characters that names and JSON may hold, such as U+2028.
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    return [json.loads(line)["path"] for line in lines] if suffix == ".jsonl" else lines

@@ -82,6 +82,8 @@ def refuse_clashes(entries: Iterable[Entry], output_name: Callable[[str], str], 
         name = checked(output_name(entry.path))
         if name_hash(name) not in repeated:
             continue
+        if first.get(name) == entry.path:
+            raise UsageError(f"{entry.path!r} is listed twice; name it once")
         if name in first:
             raise UsageError(
                 f"{first[name]!r} and {entry.path!r} would both be written to {name!r}; rename one of them, "

@@ -6,7 +6,7 @@ import itertools
 import json
 import platform
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -92,7 +92,7 @@ def prepare(settings: EnhanceSettings) -> Run:
     """
     output = open_storage(settings.output, settings.s3)
     weights = describe_weights(settings)
-    in_the_way = read_json(output, RUN)
+    in_the_way = read_run(output)
     earlier = None if settings.overwrite else in_the_way
     with TemporaryDirectory(prefix="sgllie-") as scratch:
         images = Images(settings)
@@ -103,7 +103,8 @@ def prepare(settings: EnhanceSettings) -> Run:
         elif settings.retry_failed:
             raise UsageError(f"--retry-failed: there is no run in {settings.output}")
         elif not settings.dry_run:
-            begin(output, settings.output, in_the_way is not None, Path(scratch), run_json)
+            sources = (settings.input, images.listing.root)
+            begin(output, settings.output, sources if in_the_way else None, Path(scratch), run_json)
     if earlier:
         plan = dataclasses.replace(plan, shards=earlier["shards"])  # --shard-images may have changed since
     shards = open_shards(output, plan, settings) if earlier else dict(enumerate(plan.shards))
@@ -143,16 +144,32 @@ def planned(images: Images, together: int, rename: Callable[[str], str], folder:
 def begin(
     output: Storage,
     name: str,
-    replace: bool,
+    sources: Iterable[str] | None,
     scratch: Path,
     run_json: dict[str, Any],
+    extra: Sequence[str] = (),
 ) -> None:
-    """Make the output, called `name` by the user, a run: the manifest, and run.json last."""
+    """Make the output a run: the manifest, and run.json last.
+
+    Args:
+        output: where the run is to lie.
+        name: of the output, as the user calls it.
+        sources: what the run reads, where it replaces an earlier run; None where there is none.
+        scratch: the folder with the manifest.
+        run_json: what run.json is to say.
+        extra: what an earlier run may have left besides the usual parts.
+
+    Raises:
+        UsageError: the output cannot be written or holds other files, or what is to be read lies in the earlier run.
+    """
+    if sources is not None:
+        refuse_to_remove(sources, output)
     try:
-        if replace:
+        if sources is not None:
             # The mark of a finished run goes first, for what is half removed must not look complete; run.json stays to
             # the end, for without it the rest would be taken for somebody else's files.
-            for part in (SUCCESS, REPORT, STATS, SEGMENTS, FRAMES, IMAGES, VIDEOS, LocalStorage.SCRATCH, MANIFEST):
+            usual = (SUCCESS, REPORT, STATS, SEGMENTS, FRAMES, IMAGES, VIDEOS, LocalStorage.SCRATCH, MANIFEST)
+            for part in (*extra, *usual):
                 output.remove(part)
         else:
             refuse_strangers(output)
@@ -165,6 +182,20 @@ def begin(
         output.write(RUN, json.dumps(run_json, indent=2).encode())
     except (StorageError, OSError) as error:
         raise UsageError(f"output {name} cannot be written: {error}") from error
+
+
+def refuse_to_remove(sources: Iterable[str], output: Storage) -> None:
+    """Raise UsageError if what a run is to read lies in the output that it is to replace."""
+    for source in sources:
+        if lies_within(source, output.uri):
+            raise UsageError(f"--overwrite would remove the input: {source} lies in {output.uri}; choose another OUT")
+
+
+def lies_within(uri: str, folder: str) -> bool:
+    """Whether a path or uri is a folder or lies below it, links followed."""
+    if "://" in uri or "://" in folder:
+        return f"{uri.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")
+    return Path(uri).resolve().is_relative_to(Path(folder).resolve())
 
 
 def refuse_strangers(output: Storage) -> None:
@@ -234,8 +265,15 @@ def refuse_changes(changes: list[str], name: str, other: str) -> None:
         )
 
 
+def refuse_other_kind(earlier: dict[str, Any], present: dict[str, Any], name: str, advice: str) -> None:
+    """Raise UsageError if a command of another kind began the run, as the names of its settings tell."""
+    if earlier["outcome"].keys() != present["outcome"].keys():
+        raise UsageError(f"{name} belongs to another kind of run; {advice}")
+
+
 def refuse_differences(earlier: dict[str, Any], present: dict[str, Any], output: str) -> None:
     """Raise UsageError unless the present command does what the earlier one began."""
+    refuse_other_kind(earlier, present, f"output {output}", "choose another OUT, or --overwrite to replace it")
     changes = []
     before, after = earlier["weights"], present["weights"]
     # Where only one of them is, the methods differ, and that is said below.
@@ -271,10 +309,22 @@ def unfinished_shards(output: Storage, plan: Plan) -> dict[int, int]:
     return {shard: size for shard, size in enumerate(plan.shards) if shard not in done}
 
 
+def read_run(output: Storage) -> dict[str, Any] | None:
+    """What run.json says, if a job over a manifest was begun in the output.
+
+    Raises:
+        UsageError: the output holds a run.json that is none of these jobs'.
+    """
+    run = read_json(output, RUN)
+    if run is not None and not {"input", "outcome", "settings", "shards"} <= run.keys():
+        raise UsageError(f"{output.uri}/{RUN} was written by something else; choose an empty OUT")
+    return run
+
+
 def read_json(output: Storage, name: str) -> dict[str, Any] | None:
     """A JSON object of the output, if it is there."""
     try:
-        return json.loads(output.read(name))
+        found = json.loads(output.read(name))
     except FileNotFoundError:
         return None
     except (StorageError, OSError) as error:
@@ -282,6 +332,9 @@ def read_json(output: Storage, name: str) -> dict[str, Any] | None:
         raise UsageError(f"output {output.uri} cannot be read: {why}") from error
     except ValueError as error:
         raise UsageError(f"{output.uri}/{name} is no JSON; is this an output of sgllie?") from error
+    if not isinstance(found, dict):
+        raise UsageError(f"{output.uri}/{name} is no JSON object; is this an output of sgllie?")
+    return found
 
 
 def output_uri(output: str) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -42,6 +43,9 @@ class MethodSettings:
         if not method.uses_gpu:
             check(self.device != "cuda", "--device", self.device, f"must be cpu with --method {self.method}")
             object.__setattr__(self, "device", "cpu")  # what `auto` means here; no GPU is to be asked of the cluster
+        if self.half:
+            check(self.device != "cpu", "--half", "on", "needs --device cuda")
+            object.__setattr__(self, "device", "cuda")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +83,8 @@ class CorpusSettings(JobSettings, MethodSettings):
     def __post_init__(self) -> None:
         MethodSettings.__post_init__(self)
         JobSettings.__post_init__(self)
+        check(bool(self.input), "IN", "empty", "must name a folder or s3://bucket/prefix")
+        check(bool(self.output), "OUT", "empty", "must name a folder or s3://bucket/prefix")
         check_counts(self, "threads")
 
     @property
@@ -152,7 +158,7 @@ def failures_allowed(limit: str | None, images: int) -> float:
         allowed = float(limit[:-1]) / 100 * images if limit.endswith("%") else float(int(limit))
     except ValueError:
         allowed = -1
-    check(allowed >= 0, "--max-failures", limit, "must be a count such as 100 or a share such as 2%")
+    check(0 <= allowed < math.inf, "--max-failures", limit, "must be a count such as 100 or a share such as 2%")
     return allowed
 
 

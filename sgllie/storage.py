@@ -7,6 +7,7 @@ write, ask for, remove. Every write is atomic: a reader sees the whole new objec
 import errno
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -133,16 +134,12 @@ class LocalStorage:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
         for entry in entries:
-            if entry.is_dir():
+            if is_folder(entry):
                 real = os.path.realpath(entry.path)
                 if real not in above:  # a link to a folder above would never end
                     yield from self._walk(entry.path, f"{prefix}{entry.name}/", (*above, real))
-            elif entry.is_file():
-                try:
-                    status = entry.stat()
-                except FileNotFoundError:  # removed since the folder was read
-                    continue
-                yield Entry(prefix + entry.name, status.st_size, str(status.st_mtime_ns))
+            elif (listed := as_entry(entry, prefix + entry.name)) is not None:
+                yield listed
 
     def read(self, path: str) -> bytes:
         with (self.root / path).open("rb") as file:
@@ -201,6 +198,24 @@ class LocalStorage:
             target.unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(f"{target} cannot be removed: {error.strerror}") from error
+
+
+def is_folder(found: os.DirEntry[str]) -> bool:
+    """Whether it is a folder, or a link to one."""
+    try:
+        return found.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def as_entry(found: os.DirEntry[str], path: str) -> Entry | None:
+    """The entry of a file; of a link that leads nowhere, too, for whoever reads it has to say so; None for a pipe."""
+    try:
+        status = found.stat()
+    except OSError:
+        is_there = os.path.lexists(found.path)  # or was removed since its folder was read
+        return Entry(path, None, None) if is_there else None
+    return Entry(path, status.st_size, str(status.st_mtime_ns)) if stat.S_ISREG(status.st_mode) else None
 
 
 def remove_tree(folder: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from jobs import assert_complete, kill_all, make_corpus, rows_of, sgllie, start
+from jobs import assert_complete, command, kill_all, make_corpus, rows_of, sgllie, start
 
 HOOKS = str(Path(__file__).parent / "hooks")
 MARKER = b"KILL THE DECODER"
@@ -66,6 +66,32 @@ def test_everything_is_killed_three_times(tmp_path):
     assert result.returncode == 0, result.stderr
     rows = assert_complete(source, output)
     assert max(row["attempt"] for row in rows) > 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_job_that_is_asked_to_stop_says_so_and_goes_on_later(tmp_path, number):
+    source, output = make_corpus(tmp_path / "in", 3000), tmp_path / "out"
+    job = subprocess.Popen(
+        command("enhance", source, output), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_for(lambda: written(output) > 50)
+    job.send_signal(number)
+    out, err = job.communicate(timeout=60)
+    assert job.returncode == 1
+    assert "Stopped: interrupted. What is done is kept; the same command goes on." in out
+    assert "Traceback" not in err
+    assert "SIGTERM" not in err
+    assert sgllie("enhance", source, output).returncode == 0
+    assert_complete(source, output)
+
+
+def test_ctrl_c_while_the_job_still_starts(tmp_path):
+    source = make_corpus(tmp_path / "in", 10)
+    job = subprocess.Popen(command("enhance", source, tmp_path / "out"), stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: (tmp_path / "out").exists())
+    job.send_signal(signal.SIGINT)
+    _, err = job.communicate(timeout=60)
+    assert (job.returncode, err) == (1, "sgllie enhance: interrupted; the same command goes on from what is done\n")
 
 
 def test_an_image_that_kills_its_process(tmp_path):

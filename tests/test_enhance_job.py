@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.dataset as ds
 import pytest
+import torch
 from PIL import Image
 
 from jobs import assert_complete, make_corpus, rows_of, sgllie
@@ -157,6 +158,54 @@ def test_overwrite_begins_anew(enhance, tmp_path):
     assert_complete(source, output)
 
 
+@pytest.mark.parametrize("content", ["{}", "[]", '{"learning_rate": 1}', '{"data": {}, "outcome": {}, "settings": {}}'])
+def test_the_run_of_another_program_is_never_replaced(enhance, tmp_path, content):
+    source, output = make_corpus(tmp_path / "in", 2), tmp_path / "out"
+    (output / "images").mkdir(parents=True)
+    (output / "images/precious.jpg").write_text("mine")
+    (output / "run.json").write_text(content)
+    for options in ((), ("--overwrite",)):
+        code, _, err = enhance(source, output, *options)
+        assert (code, err.count("\n")) == (2, 1)
+        assert "run.json" in err
+    assert (output / "images/precious.jpg").read_text() == "mine"
+
+
+def test_an_output_of_another_job_is_refused(enhance, tmp_path):
+    source, output = make_corpus(tmp_path / "in", 2), tmp_path / "out"
+    output.mkdir()
+    run = {"input": {}, "outcome": {"codec": "h264"}, "settings": {}, "shards": []}
+    (output / "run.json").write_text(json.dumps(run))
+    assert "belongs to another kind of run" in enhance(source, output)[2]
+
+
+def test_overwrite_never_removes_its_own_input(enhance, tmp_path):
+    source, output = make_corpus(tmp_path / "in", 4), tmp_path / "out"
+    assert enhance(source, output)[0] == 0
+    (tmp_path / "link").symlink_to(output / "images")
+    (output / "images/list.txt").write_text("000/00000.jpg\n")
+    for inside in (
+        output,
+        output / "images",
+        output / "images/000/*.jpg",
+        tmp_path / "link",
+        output / "images/list.txt",
+    ):
+        code, _, err = enhance(inside, output, "--overwrite")
+        assert (code, err.count("\n")) == (2, 1)
+        assert "--overwrite would remove the input" in err
+    assert len(list((output / "images").rglob("*.jpg"))) == 4
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("option", ["--device=cuda", "--half"])
+def test_a_gpu_that_is_not_there(tmp_path, option):
+    result = sgllie("enhance", make_corpus(tmp_path / "in", 2), tmp_path / "out", option)
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert "this machine has no GPU" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_dry_run_writes_nothing(enhance, tmp_path):
     source = make_corpus(tmp_path / "in", 20)
     code, out, _ = enhance(source, tmp_path / "out", "--dry-run")
@@ -184,6 +233,9 @@ def test_mistakes_are_one_sentence_each(enhance, tmp_path):
         ((source, tmp_path / "out", "--retry-failed"), "there is no run"),
         ((source, tmp_path / "out", "--format", "webp"), "would both be written to '000/00000.webp'"),
         ((source, "gs://x"), "only local paths and s3://"),
+        (("", tmp_path / "out"), "IN is empty"),
+        ((source, ""), "OUT is empty"),
+        ((source, tmp_path / "out", "--half", "--device", "cpu"), "--half is on; it needs --device cuda"),
     ]
     for arguments, sentence in cases:
         code, out, err = enhance(*arguments)

@@ -1,5 +1,6 @@
 """The fast engines against the plain torch path."""
 
+import pickle
 import subprocess
 import sys
 
@@ -159,7 +160,21 @@ def test_other_arrays_are_refused(image, sentence):
         Enhancer(SGZ)(image)
 
 
+@pytest.mark.parametrize("image", ["a.jpg", ["a.jpg"], 1, [[1]]])
+def test_what_is_no_array_is_refused(image):
+    with pytest.raises(TypeError, match="must be a numpy array"):
+        Enhancer(SGZ)(image)
+
+
+def test_an_enhancer_can_be_sent_to_another_process():
+    image = random_image(30, 40)
+    enhancer = Enhancer(SGZ, scale_factor=3, strength=0.5)
+    assert np.array_equal(pickle.loads(pickle.dumps(enhancer))(image), enhancer(image))
+
+
 def test_wrong_options_are_refused():
+    with pytest.raises(UsageError, match="device is tpu"):
+        Enhancer(SGZ, device="tpu")
     with pytest.raises(UsageError, match="scale factor is 0"):
         Enhancer(SGZ, scale_factor=0)
     with pytest.raises(UsageError, match="strength is 2"):

@@ -167,7 +167,8 @@ def test_again_refused_overwritten(here, trees):
     assert "the files (3 then, 4 now" in here(*arguments).stderr
     assert here(*arguments, "--limit", 2, "--overwrite").returncode == 0
     assert len(rows_of(result)) == 2
-    (trees / "in/run.json").write_text('{"outcome": {"format": "same"}}')
+    run = {"input": {}, "outcome": {"format": "same"}, "settings": {}, "shards": []}
+    (trees / "in/run.json").write_text(json.dumps(run))
     assert "belongs to another kind of run" in here("evaluate", trees / "out", "--out", trees / "in").stderr
 
 

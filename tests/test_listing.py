@@ -1,6 +1,7 @@
 """What an input names."""
 
 import json
+import os
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -106,6 +107,41 @@ def test_lists(tree, suffix):
     elsewhere.mkdir()
     absolute = Listing(write_list(elsewhere, suffix, [f"{tree}/b/c.PNG", f"{tree}/b/deep/f.tiff"]))
     assert (absolute.root, paths(absolute)) == (f"{tree}/b", ["c.PNG", "deep/f.tiff"])
+    beside = Listing(write_list(elsewhere, suffix, ["../in/b/c.PNG", "../in/b/./x/../deep/f.tiff"]))
+    assert (beside.root, paths(beside)) == (f"{tree}/b", ["c.PNG", "deep/f.tiff"])
+    odd = "b/a\u2028b\x0cc.jpg"
+    assert paths(Listing(write_list(tree, suffix, [odd]))) == [odd]
+
+
+def test_long_fields_of_other_columns(tree):
+    (tree / "list.csv").write_text(f'caption,path\n{"x" * 200_000},a.jpg\n"two\nlines",g.jpg\n')
+    assert paths(Listing(str(tree / "list.csv"))) == ["a.jpg", "g.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("a.jsonl", b'{"path": "a.jpg"}\n{"path": null}', "names no path in entry 2, but None"),
+        ("a.jsonl", b'{"path": 1}', "entry 1, but 1"),
+        ("a.jsonl", b"[1]", "no readable column `path`"),
+        ("a.csv", b"id,path\n1,\n", "entry 1, but ''"),
+        ("a.csv", b"file\na.jpg\n", "no readable column `path`"),
+        ("a.txt", "ä.jpg".encode("utf-16"), "is not text in UTF-8"),
+        ("a.txt", b"s3://bucket/a.jpg\nb.jpg", "mixes folders and buckets"),
+        ("a.txt", b"http://host/a.jpg", "only local paths and s3:// are supported"),
+        ("a.parquet", b"PAR1", "no readable column `path`"),
+    ],
+)
+def test_bad_lists_are_one_sentence(tree, name, content, sentence):
+    (tree / name).write_bytes(content)
+    with pytest.raises(UsageError, match=sentence):
+        Listing(str(tree / name))
+
+
+def test_a_column_of_numbers_is_no_list(tree):
+    pq.write_table(pa.table({"path": [1, 2]}), tree / "a.parquet")
+    with pytest.raises(UsageError, match="entry 1, but 1"):
+        Listing(str(tree / "a.parquet"))
 
 
 def test_wrong_inputs_are_refused(tree):
@@ -130,6 +166,15 @@ def test_links_are_followed_once(tree):
     (tree / "b/up").symlink_to(tree)
     (tree / "linked.jpg").symlink_to(tree / "a.jpg")
     assert set(paths(Listing(str(tree)))) == {*IMAGES, "linked.jpg"}
+
+
+def test_links_that_lead_nowhere_are_listed_for_a_row(tree):
+    (tree / "gone.jpg").symlink_to(tree / "absent.jpg")
+    (tree / "self.jpg").symlink_to(tree / "self.jpg")
+    os.mkfifo(tree / "pipe.jpg")
+    found = {entry.path: entry.size for entry in Listing(str(tree))}
+    assert set(found) == {*IMAGES, "gone.jpg", "self.jpg"}
+    assert found["gone.jpg"] is found["self.jpg"] is None
 
 
 def test_names_that_are_no_text_are_ignored_by_name(tree):

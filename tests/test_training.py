@@ -1,6 +1,7 @@
 """Steps, schedule, validation and loop of the training, in one process and without Ray."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -12,14 +13,19 @@ from sgllie.model import EnhancementModel, FactorNetwork, network_from
 from sgllie.storage import UsageError
 from sgllie.training.learner import Batch, CollapseError, Learner, Objective, learning_rate
 from sgllie.training.loop import TrainingLoop
-from sgllie.training.run import RunFolder, best_epoch
+from sgllie.training.run import RunFolder, begin_or_resume, best_epoch
 from sgllie.training.settings import (
+    LIMITS,
+    DarkeningSettings,
     GuideSettings,
+    ImageSettings,
     LossSettings,
     NetworkSettings,
     OptimiserSettings,
     TrainSettings,
     ValidationSettings,
+    flatten,
+    option,
 )
 from sgllie.training.validation import collapse, examine, merge
 
@@ -33,13 +39,72 @@ def settings(**changes) -> TrainSettings:
         "epochs": 4,
         "validation": ValidationSettings(size=64),
     }
-    return TrainSettings(data="photographs", run="run", **(small | changes))
+    return TrainSettings(**({"data": "photographs", "run": "run"} | small | changes))
 
 
 def batches(count: int, size: int = 2, seed: int = 0) -> list[Batch]:
     """Dark noise."""
     generator = torch.Generator().manual_seed(seed)
     return [Batch(torch.rand(size, 3, 64, 64, generator=generator) * 0.3) for _ in range(count)]
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_numbers_outside_their_limits_are_one_sentence(name):
+    least, most = LIMITS[name]
+    assert name in flatten(settings())
+    for value in (least - 1e-7 - abs(least), most * 2 + 1, math.nan):
+        if value < math.inf or value != value:
+            with pytest.raises(UsageError, match=f"{option(name)} is .*; it must"):
+                changed(name, value)
+
+
+def changed(name: str, value: float) -> TrainSettings:
+    """Settings with another value of one option, named as in `flatten`."""
+    group, _, field = name.rpartition(".")
+    return settings(**({group: replace(getattr(settings(), group), **{field: value})} if group else {field: value}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"loss": LossSettings(patch_size=65)}, r"--loss.patch-size is 65; it must fit into the images \(64 pixels\)"),
+        ({"loss": LossSettings(0, 0, 0, 0, 0, 0)}, "the weight of another term must be above 0"),
+        ({"darkening": DarkeningSettings(darkest=0.9)}, "must not be above the brightest"),
+        ({"darkening": DarkeningSettings(bright_share=0.5, bracket_share=0.5)}, "must be below 1 with the other share"),
+        ({"darkening": DarkeningSettings(least_gamma=2)}, "must not be above the greatest"),
+        ({"images": ImageSettings(size=64, crop=96)}, r"must not be above --images.size \(64\)"),
+        ({"images": ImageSettings(seen_at=12)}, "--images.seen-at is 12; it needs --images.crop"),
+        ({"loss": LossSettings(reconstruction=1)}, "--darkening.stops is 0.0; it must be above 0"),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_one_sentence(changes, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        settings(**changes)
+
+
+def test_a_run_without_a_finished_epoch_takes_other_settings(tmp_path):
+    data = {"photographs": 3, "digest": "a"}
+    for epochs in (4, 5):
+        wanted = settings(run=str(tmp_path / "run"), epochs=epochs)
+        run = RunFolder(wanted)
+        assert not begin_or_resume(run, wanted, data)
+        assert run.describe()["outcome"]["epochs"] == epochs
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("mine.txt", "mine", "holds other files"),
+        ("run.json", '{"outcome": {}}', "was written by something else"),
+        ("run.json", "[]", "no JSON object"),
+    ],
+)
+def test_a_folder_that_is_no_run(tmp_path, name, content, sentence):
+    (tmp_path / name).write_text(content)
+    run = RunFolder(settings(run=str(tmp_path)))
+    with pytest.raises(UsageError, match=sentence):
+        run.describe() or run.claim()
+    assert (tmp_path / name).read_text() == content
 
 
 def test_five_steps_follow_the_published_training(shared):

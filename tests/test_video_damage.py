@@ -73,6 +73,8 @@ def test_no_video_at_all(tmp_path, enhancer, content):
     with pytest.raises(VideoError) as caught:
         enhance_video(str(tmp_path / "in.mp4"), tmp_path / "out.mp4", enhancer)
     assert caught.value.error_type == "not_a_video"
+    with (tmp_path / "in.mp4").open("rb") as file, pytest.raises(VideoError, match=r"opened as a video|is empty"):
+        VideoReader(file)
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 

@@ -2,12 +2,14 @@
 
 import logging
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
 import ray
+from ray._private import auto_init_hook
 from ray._private.node import Node
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -49,6 +51,11 @@ class Connection:
         self.error: Exception | None = None
         self.thread: threading.Thread | None = None
         self.made, self.left = threading.Event(), threading.Event()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the cluster is one that is started here, to which no machine can be added."""
+        return self.ours and self.address == "local"
 
     def __enter__(self) -> Self:
         """Nothing is done before `begin` or `wait`."""
@@ -147,6 +154,26 @@ def beside_driver(actor: Any) -> Any:
     """
     node = ray.get_runtime_context().get_node_id()
     return actor.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote()
+
+
+def stop_on_sigterm() -> None:
+    """Let SIGTERM, with which schedulers end a job, raise KeyboardInterrupt, as Ctrl-C does.
+
+    To be called when connected: Ray's core takes the signal over, prints its own stack, and dies. Only the main thread
+    may set a handler; in another one the program around it has its own ways.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def leave_threads_behind() -> None:
+    """Keep the threads of a job that was stopped quiet when the cluster ends under them.
+
+    They would report it as a fault of Ray Data's, and start another cluster: Ray does for whoever calls it without one.
+    From now on only those who ask for a cluster get one.
+    """
+    auto_init_hook.enable_auto_connect = False
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
 
 
 def total(resource: str) -> int:

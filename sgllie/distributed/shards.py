@@ -13,11 +13,11 @@ import ray
 from ray.exceptions import RayError
 
 from sgllie.corpus import SUCCESS, Row
-from sgllie.distributed.cluster import Connection, beside_driver, total
+from sgllie.distributed.cluster import Connection, beside_driver, leave_threads_behind, stop_on_sigterm, total
 from sgllie.memory import keep_freed_memory
 from sgllie.progress import display
 from sgllie.settings import failures_allowed
-from sgllie.storage import S3Options, StorageError, open_storage
+from sgllie.storage import S3Options, StorageError, UsageError, open_storage
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -183,8 +183,10 @@ def watch(dataset: "Dataset", look: Callable[[], str | None]) -> str | None:
         while shards.is_alive():
             shards.join(POLL_SECONDS)
             if reason := look():
+                leave_threads_behind()
                 return reason
     except KeyboardInterrupt:
+        leave_threads_behind()
         return "interrupted"
     except RayError as error:  # the scoreboard lives as long as the driver's node
         return f"the cluster gave up: {first_line(error)}"
@@ -268,6 +270,8 @@ def carry_out(job: Job, settings: Any) -> int:
     with Connection(settings.address) as connection:
         if not settings.dry_run and not finished_before(settings):
             connection.begin()
+            if settings.device == "cuda":
+                check_gpu(connection)
         run = job.prepare(settings)
         say(job.opening(run))
         if settings.dry_run:
@@ -278,6 +282,7 @@ def carry_out(job: Job, settings: Any) -> int:
 
                 logging.getLogger("ray.data").setLevel(logging.ERROR)
                 connection.wait()
+                stop_on_sigterm()
                 stopped = job.work(run)
                 if stopped:
                     say(f"Stopped: {stopped}. What is done is kept; the same command goes on.")
@@ -288,6 +293,16 @@ def carry_out(job: Job, settings: Any) -> int:
             return STOPPED
         say(job.closing(run, totals, time.monotonic() - started))
     return WITH_FAILURES if totals["failed"] else OK
+
+
+def check_gpu(connection: Connection) -> None:
+    """Raise UsageError where no GPU can be had, and say so where one may join; nothing has been written yet."""
+    connection.wait()
+    if total("GPU"):
+        return
+    if connection.is_local:
+        raise UsageError("--device cuda: this machine has no GPU that Ray can use; take --device cpu, without --half")
+    say("--device cuda: the cluster has no GPU now, and the job waits until one joins.")
 
 
 def finished_before(settings: Any) -> bool:

@@ -19,7 +19,7 @@ from ray.train import DataConfig, FailureConfig, LoggingConfig, RunConfig, Scali
 from ray.train.torch import TorchTrainer
 from torch import Tensor
 
-from sgllie.distributed.cluster import Connection, beside_driver
+from sgllie.distributed.cluster import Connection, beside_driver, leave_threads_behind, stop_on_sigterm
 from sgllie.distributed.ingest import Corpus, Source, list_photographs, open_corpus, training_stream
 from sgllie.distributed.process_group import ProcessGroup
 from sgllie.memory import keep_freed_memory
@@ -93,7 +93,7 @@ def train(settings: TrainSettings) -> int:
     settings = replace(settings, run=output_uri(settings.run))
     run = RunFolder(settings)
     earlier = run.describe()
-    if earlier:
+    if earlier and run.epochs_done():
         refuse_differences(earlier, settings)
     finished = run.finished()
     if finished:
@@ -103,8 +103,11 @@ def train(settings: TrainSettings) -> int:
     if settings.loss.semantic:
         build_guide(settings.guide.name, settings.guide.weights, settings.guide.classes)
     storage, paths = list_photographs(settings)
+    if earlier is None:
+        run.claim()
     with Connection(settings.address, object_store_bytes=None) as connection:
         connection.wait()
+        stop_on_sigterm()
         check_resources(settings)
         corpus = open_corpus(settings, storage, paths)
         say(left_out(corpus))
@@ -191,6 +194,7 @@ def work(source: Source, run: RunFolder) -> str | None:
                 for row in new:
                     shown.epoch(row)
     except KeyboardInterrupt:
+        leave_threads_behind()
         return "interrupted. The same command goes on from the last finished epoch."
     return fit.stopped
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from sgllie.corpus import RUN, STATS, SUCCESS, cut, from_parquet, manifest_bytes, part_name, parts
+from sgllie.corpus import STATS, SUCCESS, cut, from_parquet, manifest_bytes, part_name, parts
 from sgllie.evaluation.corpus import SUMMARY
 from sgllie.plan import Plan
 from sgllie.run import (
@@ -20,12 +20,13 @@ from sgllie.run import (
     begin,
     changed_options,
     now,
-    read_json,
+    read_run,
     refuse_changes,
+    refuse_other_kind,
     unfinished_shards,
     versions,
 )
-from sgllie.storage import LocalStorage, S3Options, Storage, StorageError, UsageError, open_storage
+from sgllie.storage import LocalStorage, S3Options, Storage, StorageError, open_storage
 
 COMPARISON, COMPARISON_TABLE = "compare.html", "summary.csv"
 
@@ -108,7 +109,7 @@ def open_run(
         UsageError: the result folder holds something else.
     """
     output = open_storage(settings.output, settings.s3)
-    in_the_way = read_json(output, RUN)
+    in_the_way = read_run(output)
     earlier = None if settings.overwrite else in_the_way
     with TemporaryDirectory(prefix="sgllie-") as scratch:
         plan = make_plan(items, schema, settings.shard_images, Path(scratch))
@@ -116,12 +117,9 @@ def open_run(
         if earlier:
             refuse_differences(earlier, described, settings.output)
         elif not settings.dry_run:
-            try:
-                for name in (SUMMARY, COMPARISON, COMPARISON_TABLE) if in_the_way else ():
-                    output.remove(name)
-            except (StorageError, OSError) as error:
-                raise UsageError(f"output {settings.output} cannot be written: {error}") from error
-            begin(output, settings.output, in_the_way is not None, Path(scratch), described)
+            sources = roots.values() if in_the_way else None
+            pages = (SUMMARY, COMPARISON, COMPARISON_TABLE)
+            begin(output, settings.output, sources, Path(scratch), described, pages)
     shards = dict(enumerate(plan.shards))
     if earlier:
         plan = dataclasses.replace(plan, shards=earlier["shards"])  # --shard-images may have changed since
@@ -155,8 +153,7 @@ def describe(settings: Any, plan: Plan, roots: dict[str, str], extra: dict[str, 
 
 def refuse_differences(earlier: dict[str, Any], present: dict[str, Any], output: str) -> None:
     """Raise UsageError unless the present command does what the earlier one began."""
-    if earlier.get("outcome", {}).keys() != present["outcome"].keys():
-        raise UsageError(f"output {output} belongs to another kind of run; choose another folder with --out")
+    refuse_other_kind(earlier, present, f"output {output}", "choose another folder with --out")
     changes = changed_options(earlier["outcome"], present["outcome"])
     if earlier["input"]["digest"] != present["input"]["digest"]:
         then, new = earlier["input"]["images"], present["input"]["images"]

@@ -67,7 +67,8 @@ class RandomPyramid(nn.Module):
 
     def __init__(self, classes: int, seed: int, weights: str | None) -> None:
         super().__init__()
-        backbone = pretrained("resnet50", weights)
+        # Those that there were when SGZ was published.
+        backbone = pretrained("resnet50", weights, "IMAGENET1K_V1")
         layers = {"layer1": "0", "layer2": "1", "layer3": "2", "layer4": "3"}
         self.backbone = create_feature_extractor(backbone, layers)
         self.pyramid = FeaturePyramidNetwork([256, 512, 1024, 2048], 256)
@@ -134,13 +135,13 @@ class Segmenter(nn.Module):
         return self.network(normalize(x, *IMAGENET))["out"]
 
 
-def pretrained(name: str, file: str | None) -> nn.Module:
+def pretrained(name: str, file: str | None, version: str = "DEFAULT") -> nn.Module:
     """Load torchvision's network `name`, with the weights of a file or else those that torchvision downloads."""
     if file is None:
+        weights = get_model_weights(name)[version]
         try:
-            return get_model(name, weights="DEFAULT")
+            return get_model(name, weights=weights)
         except OSError as error:
-            weights = list(get_model_weights(name))[-1]
             raise UsageError(
                 f"the weights of {name} cannot be downloaded ({error}); fetch {weights.url} elsewhere and name the "
                 "file with --guide.weights"
@@ -158,9 +159,13 @@ def pretrained(name: str, file: str | None) -> nn.Module:
 def read_state(file: str) -> dict[str, Tensor]:
     """Read the state dict in a `.pth` file; only tensors are unpickled."""
     try:
-        return torch.load(Path(file), weights_only=True, map_location="cpu")
+        state = torch.load(Path(file), weights_only=True, map_location="cpu")
     except Exception as error:
         raise UsageError(f"the guide's weights {file} cannot be read: {error}") from error
+    pairs = state.items() if isinstance(state, dict) else [(None, state)]
+    if not all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in pairs):
+        raise UsageError(f"the guide's weights {file} are no state dict (names and tensors)")
+    return state
 
 
 def load_state(network: nn.Module, state: dict[str, Tensor], file: str) -> None:

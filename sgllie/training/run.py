@@ -21,7 +21,7 @@ from safetensors.numpy import save as write_tensors
 
 from sgllie import weights
 from sgllie.run import changed_options, now, output_uri, read_json, refuse_changes, versions
-from sgllie.storage import LocalStorage, Storage, UsageError, open_storage
+from sgllie.storage import LocalStorage, Storage, StorageError, UsageError, open_storage
 from sgllie.training.settings import TrainSettings
 from sgllie.weights import Weights
 
@@ -56,8 +56,19 @@ class RunFolder:
         self.storage: Storage = open_storage(output_uri(settings.run), settings.s3)
 
     def describe(self) -> Row | None:
-        """What run.json says, if a run was begun here."""
-        return read_json(self.storage, RUN)
+        """What run.json says, if a run was begun here; UsageError if something else was."""
+        found = read_json(self.storage, RUN)
+        if found is not None and not {"data", "outcome"} <= found.keys():
+            raise UsageError(f"{self.storage.uri}/{RUN} was written by something else; choose an empty RUN")
+        return found
+
+    def claim(self) -> None:
+        """Raise UsageError where no run can begin: before all photographs are read, which may take hours."""
+        refuse_strangers(self.storage)
+        try:
+            self.storage.write(f"{LocalStorage.SCRATCH}/begun", b"")
+        except (StorageError, OSError) as error:
+            raise UsageError(f"the folder of the run: {error}") from error
 
     def finished(self) -> Row | None:
         """What _SUCCESS says, if the run has finished."""
@@ -118,6 +129,8 @@ def best_epoch(history: list[Row]) -> int:
 def begin_or_resume(run: RunFolder, settings: TrainSettings, data: Row) -> bool:
     """Write run.json, or check that the photographs are still those of the run that lies there.
 
+    A run without a finished epoch has nothing to be kept, and is begun anew with the settings of now.
+
     Args:
         run: the run.
         settings: of the present command.
@@ -127,11 +140,10 @@ def begin_or_resume(run: RunFolder, settings: TrainSettings, data: Row) -> bool:
         Whether an earlier run is resumed.
 
     Raises:
-        UsageError: the run has other photographs, or the folder holds something else.
+        UsageError: the run has other photographs.
     """
     earlier = run.describe()
-    if earlier is None:
-        refuse_strangers(run.storage)
+    if earlier is None or not run.epochs_done():
         run.storage.write(RUN, json.dumps(description(settings, data), indent=2).encode())
         return False
     if earlier["data"]["digest"] != data["digest"]:

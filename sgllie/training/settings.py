@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
@@ -146,6 +147,32 @@ class ValidationSettings:
     """The network looks at one sample for each block of this many pixels squared; by default as in training."""
 
 
+LIMITS: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("epochs", "batch_size", "num_workers", "cpus_per_worker", "loaders"), (1, math.inf)),
+    **dict.fromkeys(("display_every", "snapshot_every", "images.repeats", "images.seen_at"), (1, math.inf)),
+    **dict.fromkeys(("network.scale_factor", "validation.scale_factor", "guide.classes"), (1, math.inf)),
+    **dict.fromkeys(("validation.images", "validation.batch_size", "loss.patch_size"), (1, math.inf)),
+    **dict.fromkeys(("loss.total_variation", "loss.spatial", "loss.colour", "loss.exposure"), (0, 1e9)),
+    **dict.fromkeys(("loss.semantic", "loss.reconstruction"), (0, 1e9)),
+    **dict.fromkeys(("images.size", "images.crop", "validation.size"), (32, 8192)),
+    **dict.fromkeys(("max_failures", "optimiser.warmup_steps"), (0, math.inf)),
+    **dict.fromkeys(("loss.exposure_level", "darkening.untouched", "darkening.darkest", "darkening.brightest"), (0, 1)),
+    **dict.fromkeys(("darkening.clipped", "darkening.bright_share", "darkening.bracket_share"), (0, 1)),
+    **dict.fromkeys(("darkening.shot_noise", "darkening.read_noise"), (0, 1)),
+    **dict.fromkeys(("darkening.unevenness", "darkening.contrast"), (0, 8)),
+    **dict.fromkeys(("darkening.least_gamma", "darkening.greatest_gamma"), (0.05, 20)),
+    "darkening.stops": (0, 16),
+    "darkening.shoulder": (0, 100),
+    "images.smallest_crop": (0.01, 1),
+    "optimiser.average": (0, 0.999999),
+    "optimiser.gradient_norm": (1e-6, math.inf),
+    "optimiser.learning_rate": (1e-9, 1),
+    "optimiser.weight_decay": (0, 1),
+    "seed": (0, 2**32 - 1),
+}
+"""The least and the greatest value of each number; what has to fit to another setting is checked besides."""
+
+
 @dataclass(frozen=True)
 class TrainSettings:
     """Train an enhancement network on photographs, without reference images or labels.
@@ -197,39 +224,51 @@ class TrainSettings:
     """How to reach S3."""
 
     def __post_init__(self) -> None:
-        positive = "epochs batch_size num_workers cpus_per_worker loaders display_every snapshot_every"
-        for name in positive.split():
-            check(getattr(self, name) >= 1, "--" + name.replace("_", "-"), getattr(self, name), "must be 1 or more")
+        for name, value in flatten(self).items():
+            if name in LIMITS and value is not None:
+                least, most = LIMITS[name]
+                rule = f"must lie between {least:g} and {most:g}" if most < math.inf else f"must be {least:g} or more"
+                check(least <= value <= most, option(name), value, rule)
         architecture, known = self.network.architecture, f"must be one of {', '.join(ARCHITECTURES)}"
         check(architecture in ARCHITECTURES, "--network.architecture", architecture, known)
-        check(self.max_failures >= 0, "--max-failures", self.max_failures, "must be 0 or more")
         divides = self.batch_size % self.num_workers == 0
         check(divides, "--batch-size", self.batch_size, f"must be a multiple of --num-workers ({self.num_workers})")
-        check(self.images.size >= 32, "--images.size", self.images.size, "must be 32 or more")
-        crop, size = self.images.crop, self.images.size
-        check(
-            crop is None or 32 <= crop <= size, "--images.crop", crop, f"must lie between 32 and --images.size ({size})"
-        )
-        check(
-            0 < self.images.smallest_crop <= 1, "--images.smallest-crop", self.images.smallest_crop, "must be a share"
-        )
-        check(self.images.repeats >= 1, "--images.repeats", self.images.repeats, "must be 1 or more")
-        stops, shares = self.darkening.stops, (self.darkening.bright_share, self.darkening.bracket_share)
-        for name, share in zip(("bright", "bracket"), shares, strict=True):
-            check(
-                share >= 0 and sum(shares) < 1, f"--darkening.{name}-share", share, "must lie in [0, 1), with the other"
-            )
-        least, greatest = self.darkening.least_gamma, self.darkening.greatest_gamma
-        check(0 < least <= greatest, "--darkening.least-gamma", least, f"must lie above 0, and not above {greatest}")
-        seen_at, scale = self.images.seen_at, self.network.scale_factor
-        rule = "needs --images.crop, a multiple of --network.scale-factor, and must not be less than that factor"
-        check(
-            seen_at is None or bool(crop and crop % scale == 0 and seen_at >= scale), "--images.seen-at", seen_at, rule
-        )
-        wanted = self.loss.reconstruction or (self.loss.exposure and self.loss.exposure_level is None)
+        self._check_terms()
+        self._check_images()
+        self._check_darkening()
+
+    def _check_terms(self) -> None:
+        """What the training terms need."""
+        loss, stops = self.loss, self.darkening.stops
+        terms = (loss.total_variation, loss.spatial, loss.colour, loss.exposure, loss.semantic, loss.reconstruction)
+        check(any(terms), "--loss.exposure", loss.exposure, "or the weight of another term must be above 0")
+        wanted = loss.reconstruction or (loss.exposure and loss.exposure_level is None)
         rule = "must be above 0 for --loss.reconstruction, and for --loss.exposure-level None"
         check(stops > 0 or not wanted, "--darkening.stops", stops, rule)
-        check(0 <= self.optimiser.average < 1, "--optimiser.average", self.optimiser.average, "must lie in [0, 1)")
+        side = min(self.images.crop or self.images.size, self.validation.size)
+        check(
+            loss.patch_size <= side, "--loss.patch-size", loss.patch_size, f"must fit into the images ({side} pixels)"
+        )
+
+    def _check_images(self) -> None:
+        """The sizes of images against each other."""
+        crop, size, seen_at = self.images.crop, self.images.size, self.images.seen_at
+        check(crop is None or crop <= size, "--images.crop", crop, f"must not be above --images.size ({size})")
+        scale = self.network.scale_factor
+        rule = "needs --images.crop, a multiple of --network.scale-factor, and must not be less than that factor"
+        fits = seen_at is None or bool(crop and crop % scale == 0 and seen_at >= scale)
+        check(fits, "--images.seen-at", seen_at, rule)
+
+    def _check_darkening(self) -> None:
+        """The ranges and shares of the recipes."""
+        dark = self.darkening
+        shares = {"bright": dark.bright_share, "bracket": dark.bracket_share}
+        for name, share in shares.items():
+            check(sum(shares.values()) < 1, f"--darkening.{name}-share", share, "must be below 1 with the other share")
+        least, greatest = dark.least_gamma, dark.greatest_gamma
+        check(least <= greatest, "--darkening.least-gamma", least, f"must not be above the greatest ({greatest})")
+        darkest, brightest = dark.darkest, dark.brightest
+        check(darkest <= brightest, "--darkening.darkest", darkest, f"must not be above the brightest ({brightest})")
 
     @property
     def outcome(self) -> dict[str, Any]:
@@ -237,6 +276,11 @@ class TrainSettings:
         here_or_there = "data run display_every snapshot_every num_workers use_gpu cpus_per_worker loaders cache"
         left_out = {*here_or_there.split(), "max_failures", "address", "s3", "preset"}
         return {name: value for name, value in flatten(self).items() if name.split(".")[0] not in left_out}
+
+
+def option(name: str) -> str:
+    """`loss.patch_size` as it stands on the command line."""
+    return "--" + name.replace("_", "-")
 
 
 def flatten(settings: TrainSettings) -> dict[str, Any]:

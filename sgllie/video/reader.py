@@ -4,6 +4,7 @@ What is damaged never shortens the video: a picture that cannot be decoded is th
 """
 
 import heapq
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -140,6 +141,11 @@ class VideoReader:
             raise
 
     def _open(self) -> None:
+        if not isinstance(self.file, str):
+            # FFmpeg would seek before its beginning, which looks like a fault of the storage.
+            if not self.file.seek(0, os.SEEK_END):
+                raise VideoError("not_a_video", "the file is empty")
+            self.file.seek(0)
         try:
             self.container = av.open(self.file, "r", metadata_errors="replace")
         except (av.FFmpegError, ValueError) as error:
@@ -151,8 +157,6 @@ class VideoReader:
     def rewind(self) -> None:
         """Go back to the first packet, by opening the file again: not every format can seek there."""
         self.container.close()
-        if not isinstance(self.file, str):
-            self.file.seek(0)
         self._open()
 
     def __enter__(self) -> "VideoReader":

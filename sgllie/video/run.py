@@ -12,11 +12,11 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sgllie.corpus import MANIFEST, RUN, SEGMENTS, STATS, SUCCESS, Row, part_name, parts, read_manifest, read_rows
+from sgllie.corpus import MANIFEST, SEGMENTS, STATS, SUCCESS, Row, part_name, parts, read_manifest, read_rows
 from sgllie.listing import is_pattern
 from sgllie.methods import describe_weights
 from sgllie.plan import Plan
-from sgllie.run import Images, begin, describe, mark_finished, planned, read_json, refuse_differences
+from sgllie.run import Images, begin, describe, mark_finished, planned, read_json, read_run, refuse_differences
 from sgllie.storage import LocalStorage, Storage, StorageError, UsageError, open_storage, split_uri
 from sgllie.video.clip import WHOLE
 from sgllie.video.corpus import SEGMENT_TABLE, Segment, read_segments, segments_bytes
@@ -68,7 +68,7 @@ def prepare(settings: VideoSettings) -> VideoRun:
     folder = run_folder(target) if target else settings.output
     output = open_storage(folder, settings.s3)
     weights = describe_weights(settings)
-    in_the_way = read_json(output, RUN)
+    in_the_way = read_run(output)
     earlier = None if settings.overwrite or is_removed(output, target, settings) else in_the_way
     if target and not in_the_way and not settings.overwrite and exists(target, settings):
         raise UsageError(f"output {settings.output} is there already; --overwrite replaces it")
@@ -87,7 +87,8 @@ def prepare(settings: VideoSettings) -> VideoRun:
         else:
             segments = all_segments(manifest, plan, open_storage(root, settings.s3), settings)
             if not settings.dry_run:
-                begin(output, settings.output, in_the_way is not None, manifest, run_json)
+                sources = (settings.input, root)
+                begin(output, settings.output, sources if in_the_way else None, manifest, run_json)
     if settings.retry_failed:
         forget_failed(output, segments, settings.dry_run)
     shards = open_shards(output, segments) if earlier else [segment.shard for segment in segments]
