@@ -87,6 +87,14 @@ def test_the_shipped_classifier_recognises_photographs(guides, shared):
     assert torch.stack(confidences).mean() > 0.25
 
 
+@pytest.mark.parametrize("content", [[1, 2], torch.zeros(3), {1: torch.zeros(1)}, {"a": 1}])
+@pytest.mark.parametrize("guide", ["fpn-resnet50", "efficientnet-lite0"])
+def test_what_is_no_state_dict_is_refused(tmp_path, guide, content):
+    torch.save(content, tmp_path / "list.pth")
+    with pytest.raises(UsageError, match=r"list\.pth are no state dict"):
+        build_guide(guide, str(tmp_path / "list.pth"))
+
+
 def test_weights_of_another_network_are_refused(tmp_path):
     backbone = file_of(tmp_path, "resnet50")
     with pytest.raises(UsageError, match="do not fit"):

@@ -77,7 +77,14 @@ class Malicious:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"no checkpoint", pickle.dumps(Malicious()), checkpoint_bytes({"a": torch.zeros(1)}), checkpoint_bytes([1])],
+    [
+        b"",
+        b"junk",
+        b"no checkpoint",
+        pickle.dumps(Malicious()),
+        checkpoint_bytes({"a": torch.zeros(1)}),
+        checkpoint_bytes([1]),
+    ],
 )
 def test_other_files_are_no_checkpoint(data, capsys):
     with pytest.raises(UsageError, match=r"^x\.pth is not a checkpoint of SGZ or Zero-DCE"):
