@@ -68,6 +68,7 @@ def test_everything_is_killed_three_times(tmp_path):
     assert max(row["attempt"] for row in rows) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_job_that_is_asked_to_stop_says_so_and_goes_on_later(tmp_path, number):
     source, output = make_corpus(tmp_path / "in", 3000), tmp_path / "out"
