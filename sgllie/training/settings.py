@@ -166,7 +166,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "images.smallest_crop": (0.01, 1),
     "optimiser.average": (0, 0.999999),
     "optimiser.gradient_norm": (1e-6, math.inf),
-    "optimiser.learning_rate": (1e-9, 1),
+    "optimiser.learning_rate": (1e-9, math.inf),
     "optimiser.weight_decay": (0, 1),
     "seed": (0, 2**32 - 1),
 }
