@@ -6,7 +6,7 @@ import itertools
 import json
 import platform
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,7 +35,7 @@ from sgllie.images import EXTENSIONS, output_name
 from sgllie.listing import Listing
 from sgllie.methods import describe_weights
 from sgllie.plan import Plan, make_plan
-from sgllie.settings import CorpusSettings, EnhanceSettings
+from sgllie.settings import CorpusSettings, EnhanceSettings, option
 from sgllie.storage import Entry, LocalStorage, Storage, StorageError, UsageError, open_storage
 
 PACKAGES = ("sgllie", "av", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "pyarrow", "ray", "torch")
@@ -168,11 +168,11 @@ def begin(
         if sources is not None:
             # The mark of a finished run goes first, for what is half removed must not look complete; run.json stays to
             # the end, for without it the rest would be taken for somebody else's files.
-            usual = (SUCCESS, REPORT, STATS, SEGMENTS, FRAMES, IMAGES, VIDEOS, LocalStorage.SCRATCH, MANIFEST)
-            for part in (*extra, *usual):
+            parts_of_all = (REPORT, STATS, SEGMENTS, FRAMES, IMAGES, VIDEOS, LocalStorage.SCRATCH, MANIFEST)
+            for part in (SUCCESS, *extra, *parts_of_all):
                 output.remove(part)
         else:
-            refuse_strangers(output)
+            refuse_strangers(output, (MANIFEST, LocalStorage.SCRATCH), "OUT")
             output.remove(MANIFEST)  # of a planning that was killed
         with ThreadPoolExecutor(16) as pool:
             for _ in pool.map(
@@ -198,11 +198,11 @@ def lies_within(uri: str, folder: str) -> bool:
     return Path(uri).resolve().is_relative_to(Path(folder).resolve())
 
 
-def refuse_strangers(output: Storage) -> None:
-    """Raise UsageError if the output holds anything that is not a run's; a killed planning may have left a manifest."""
+def refuse_strangers(output: Storage, own: Collection[str], place: str) -> None:
+    """Raise UsageError if the output, called `place`, holds anything but what a start that was killed may have left."""
     for entry in output.list():
-        if entry.path.split("/")[0] not in (MANIFEST, LocalStorage.SCRATCH):
-            raise UsageError(f"output {output.uri} holds other files ({entry.path}); choose an empty OUT")
+        if entry.path.split("/")[0] not in own:
+            raise UsageError(f"output {output.uri} holds other files ({entry.path}); choose an empty {place}")
 
 
 def describe(settings: CorpusSettings, images: Images, plan: Plan, weights: dict[str, Any] | None) -> dict[str, Any]:
@@ -245,7 +245,7 @@ def now() -> str:
 def changed_options(earlier: dict[str, Any], present: dict[str, Any]) -> list[str]:
     """What differs between the outcomes of two commands, as a user reads it: `--quality (95 then, 90 now)`."""
     return [
-        f"--{name.replace('_', '-')} ({earlier.get(name)} then, {value} now)"
+        f"{option(name)} ({earlier.get(name)} then, {value} now)"
         for name, value in present.items()
         if earlier.get(name) != value
     ]
@@ -309,15 +309,22 @@ def unfinished_shards(output: Storage, plan: Plan) -> dict[int, int]:
     return {shard: size for shard, size in enumerate(plan.shards) if shard not in done}
 
 
-def read_run(output: Storage) -> dict[str, Any] | None:
-    """What run.json says, if a job over a manifest was begun in the output.
+def read_run(
+    output: Storage, keys: Set[str] = frozenset({"input", "outcome", "settings", "shards"}), place: str = "OUT"
+) -> dict[str, Any] | None:
+    """What run.json says, if a run was begun in the output.
+
+    Args:
+        output: where the run lies.
+        keys: what tells such a run from others; by default, one that works through a manifest.
+        place: what the user calls the output.
 
     Raises:
-        UsageError: the output holds a run.json that is none of these jobs'.
+        UsageError: the output holds a run.json that is of no such run.
     """
     run = read_json(output, RUN)
-    if run is not None and not {"input", "outcome", "settings", "shards"} <= run.keys():
-        raise UsageError(f"{output.uri}/{RUN} was written by something else; choose an empty OUT")
+    if run is not None and not keys <= run.keys():
+        raise UsageError(f"{output.uri}/{RUN} was written by something else; choose an empty {place}")
     return run
 
 

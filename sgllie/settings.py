@@ -143,11 +143,16 @@ def check(fine: bool, option: str, value: object, rule: str) -> None:
         raise UsageError(f"{option} is {value}; it {rule}")
 
 
+def option(name: str) -> str:
+    """The setting `loss.patch_size` as it stands on the command line: `--loss.patch-size`."""
+    return "--" + name.replace("_", "-")
+
+
 def check_counts(settings: object, *names: str) -> None:
     """Raise the sentence for the first of these settings that is below 1; None is no number, and fine."""
     for name in names:
         value = getattr(settings, name)
-        check(value is None or value >= 1, "--" + name.replace("_", "-"), value, "must be 1 or more")
+        check(value is None or value >= 1, option(name), value, "must be 1 or more")
 
 
 def failures_allowed(limit: str | None, images: int) -> float:

@@ -78,6 +78,7 @@ class Connection:
         self.begin()
         if self.thread:
             self.made.wait()
+            stop_on_sigterm()
         if self.error:
             failure = "cannot be reached" if self.address != "local" else "cannot be started"
             raise UsageError(f"the Ray cluster ({self.address}) {failure}: {self.error}") from self.error
@@ -159,8 +160,8 @@ def beside_driver(actor: Any) -> Any:
 def stop_on_sigterm() -> None:
     """Let SIGTERM, with which schedulers end a job, raise KeyboardInterrupt, as Ctrl-C does.
 
-    To be called when connected: Ray's core takes the signal over, prints its own stack, and dies. Only the main thread
-    may set a handler; in another one the program around it has its own ways.
+    Once connected: Ray's core takes the signal over, to print its own stack and die. Only the main thread may set a
+    handler; in another one the program around it has its own ways.
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)

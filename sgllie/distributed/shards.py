@@ -13,7 +13,7 @@ import ray
 from ray.exceptions import RayError
 
 from sgllie.corpus import SUCCESS, Row
-from sgllie.distributed.cluster import Connection, beside_driver, leave_threads_behind, stop_on_sigterm, total
+from sgllie.distributed.cluster import Connection, beside_driver, leave_threads_behind, total
 from sgllie.memory import keep_freed_memory
 from sgllie.progress import display
 from sgllie.settings import failures_allowed
@@ -183,13 +183,14 @@ def watch(dataset: "Dataset", look: Callable[[], str | None]) -> str | None:
         while shards.is_alive():
             shards.join(POLL_SECONDS)
             if reason := look():
-                leave_threads_behind()
                 return reason
     except KeyboardInterrupt:
-        leave_threads_behind()
         return "interrupted"
     except RayError as error:  # the scoreboard lives as long as the driver's node
         return f"the cluster gave up: {first_line(error)}"
+    finally:
+        if shards.is_alive():
+            leave_threads_behind()
     return shards.error
 
 
@@ -282,7 +283,6 @@ def carry_out(job: Job, settings: Any) -> int:
 
                 logging.getLogger("ray.data").setLevel(logging.ERROR)
                 connection.wait()
-                stop_on_sigterm()
                 stopped = job.work(run)
                 if stopped:
                     say(f"Stopped: {stopped}. What is done is kept; the same command goes on.")

@@ -19,7 +19,7 @@ from ray.train import DataConfig, FailureConfig, LoggingConfig, RunConfig, Scali
 from ray.train.torch import TorchTrainer
 from torch import Tensor
 
-from sgllie.distributed.cluster import Connection, beside_driver, leave_threads_behind, stop_on_sigterm
+from sgllie.distributed.cluster import Connection, beside_driver, leave_threads_behind
 from sgllie.distributed.ingest import Corpus, Source, list_photographs, open_corpus, training_stream
 from sgllie.distributed.process_group import ProcessGroup
 from sgllie.memory import keep_freed_memory
@@ -107,14 +107,13 @@ def train(settings: TrainSettings) -> int:
         run.claim()
     with Connection(settings.address, object_store_bytes=None) as connection:
         connection.wait()
-        stop_on_sigterm()
         check_resources(settings)
         corpus = open_corpus(settings, storage, paths)
         say(left_out(corpus))
         source = corpus.source(settings)
         say(opening(source))
         resumed = begin_or_resume(run, settings, describe_data(settings, corpus))
-        if resumed and run.epochs_done():
+        if resumed:
             say(f"Going on after epoch {run.epochs_done()} of {settings.epochs}.")
         stopped = work(source, run)
     if stopped:

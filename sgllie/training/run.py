@@ -20,12 +20,22 @@ from safetensors.numpy import load as read_tensors
 from safetensors.numpy import save as write_tensors
 
 from sgllie import weights
-from sgllie.run import changed_options, now, output_uri, read_json, refuse_changes, versions
+from sgllie.corpus import RUN, SUCCESS
+from sgllie.run import (
+    changed_options,
+    now,
+    output_uri,
+    read_json,
+    read_run,
+    refuse_changes,
+    refuse_strangers,
+    versions,
+)
 from sgllie.storage import LocalStorage, Storage, StorageError, UsageError, open_storage
 from sgllie.training.settings import TrainSettings
 from sgllie.weights import Weights
 
-RUN, SUCCESS, CHECKPOINTS = "run.json", "_SUCCESS", "checkpoints"
+CHECKPOINTS = "checkpoints"
 PACKAGES = ("sgllie", "numpy", "ray", "torch", "torchvision", "timm")
 
 Row = dict[str, Any]
@@ -57,14 +67,11 @@ class RunFolder:
 
     def describe(self) -> Row | None:
         """What run.json says, if a run was begun here; UsageError if something else was."""
-        found = read_json(self.storage, RUN)
-        if found is not None and not {"data", "outcome"} <= found.keys():
-            raise UsageError(f"{self.storage.uri}/{RUN} was written by something else; choose an empty RUN")
-        return found
+        return read_run(self.storage, {"data", "outcome"}, "RUN")
 
     def claim(self) -> None:
         """Raise UsageError where no run can begin: before all photographs are read, which may take hours."""
-        refuse_strangers(self.storage)
+        refuse_strangers(self.storage, (LocalStorage.SCRATCH,), "RUN")
         try:
             self.storage.write(f"{LocalStorage.SCRATCH}/begun", b"")
         except (StorageError, OSError) as error:
@@ -170,10 +177,3 @@ def description(settings: TrainSettings, data: Row) -> Row:
         "versions": versions(PACKAGES),
         "begun": now(),
     }
-
-
-def refuse_strangers(storage: Storage) -> None:
-    """Raise UsageError if there is anything in the folder of a run that is to begin."""
-    for entry in storage.list():
-        if not entry.path.startswith(LocalStorage.SCRATCH):
-            raise UsageError(f"{storage.uri} holds other files ({entry.path}); choose an empty RUN")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 import tyro
 
 from sgllie.architecture import ARCHITECTURES, ConvType
-from sgllie.settings import check
+from sgllie.settings import check, option
 from sgllie.storage import S3Options
 
 PresetName = Literal["default", "published"]
@@ -276,11 +276,6 @@ class TrainSettings:
         here_or_there = "data run display_every snapshot_every num_workers use_gpu cpus_per_worker loaders cache"
         left_out = {*here_or_there.split(), "max_failures", "address", "s3", "preset"}
         return {name: value for name, value in flatten(self).items() if name.split(".")[0] not in left_out}
-
-
-def option(name: str) -> str:
-    """`loss.patch_size` as it stands on the command line."""
-    return "--" + name.replace("_", "-")
 
 
 def flatten(settings: TrainSettings) -> dict[str, Any]:
