@@ -179,19 +179,18 @@ def watch(dataset: "Dataset", look: Callable[[], str | None]) -> str | None:
     """
     shards = Shards(dataset)
     shards.start()
+    reason = None
     try:
-        while shards.is_alive():
+        while shards.is_alive() and not reason:
             shards.join(POLL_SECONDS)
-            if reason := look():
-                return reason
+            reason = look()
     except KeyboardInterrupt:
-        return "interrupted"
+        reason = "interrupted"
     except RayError as error:  # the scoreboard lives as long as the driver's node
-        return f"the cluster gave up: {first_line(error)}"
-    finally:
-        if shards.is_alive():
-            leave_threads_behind()
-    return shards.error
+        reason = f"the cluster gave up: {first_line(error)}"
+    if reason:
+        leave_threads_behind()
+    return reason or shards.error
 
 
 class Tally(NamedTuple):
