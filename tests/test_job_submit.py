@@ -160,6 +160,7 @@ def test_a_mistake_is_one_sentence(head, tmp_path, script):
     assert "Traceback" not in job.stdout
 
 
+@pytest.mark.slow
 def test_stopped_in_the_middle_and_submitted_again(head, tmp_path):
     source, output = make_corpus(tmp_path / "in", 600), tmp_path / "out"
     job = ("jobs/enhance.py", source, output, "--shard-images", 100)

@@ -56,6 +56,7 @@ def job(s3: S3Options, report=lambda row: None) -> dict[str, object]:
     return finish(run)
 
 
+@pytest.mark.slow
 def test_a_job_through_a_network_that_breaks(s3, source, proxy, monkeypatch):
     monkeypatch.setattr(sgllie.s3, "READ_SECONDS", 2)
     monkeypatch.setattr(sgllie.s3, "FIRST_PAUSE", 0.05)
