@@ -88,6 +88,10 @@ class BreakingProxy:
     async def _close(self) -> None:
         await self._session.close()
         await self._runner.cleanup()
+        cut_off = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in cut_off:
+            task.cancel()
+        await asyncio.gather(*cut_off, return_exceptions=True)
 
     def _choose(self, request: web.Request) -> str | None:
         """The fault for this request, if any."""
