@@ -5,7 +5,9 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -278,10 +280,8 @@ def carry_out(job: Job, settings: Any) -> int:
             return OK
         try:
             if run.shards:
-                import ray.data  # noqa: F401  while the cluster starts
-
-                logging.getLogger("ray.data").setLevel(logging.ERROR)
-                connection.wait()
+                with ray_data_loading():
+                    connection.wait()
                 stopped = job.work(run)
                 if stopped:
                     say(f"Stopped: {stopped}. What is done is kept; the same command goes on.")
@@ -292,6 +292,20 @@ def carry_out(job: Job, settings: Any) -> int:
             return STOPPED
         say(job.closing(run, totals, time.monotonic() - started))
     return WITH_FAILURES if totals["failed"] else OK
+
+
+@contextmanager
+def ray_data_loading() -> Iterator[None]:
+    """Import Ray Data, which takes a second or two, while the block runs.
+
+    Not in the main thread: CPython can lose an interrupt that comes within an import, and never give the lock of all
+    imports back (both happen in the callback of a weak reference), for which the thread of the cluster would wait.
+    """
+    loading = threading.Thread(target=import_module, args=("ray.data",))
+    loading.start()
+    yield
+    loading.join()
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
 def check_gpu(connection: Connection) -> None:
