@@ -134,7 +134,7 @@ class EagerModel:
         import torch
         from published import published_network
 
-        from sgllie import model
+        from sgllie.network import model
 
         self.torch = torch
         self.model = model.EnhancementModel(published_network(checkpoint), 12)

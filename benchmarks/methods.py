@@ -16,10 +16,9 @@ import onnx
 from onnx import TensorProto, helper
 from turns import chosen_photograph, print_times
 
-from sgllie import weights
-from sgllie.architecture import parameter_shapes
-from sgllie.methods import METHODS, Method, make_method
-from sgllie.settings import MethodSettings
+from sgllie.methods import METHODS, Method, MethodSettings, make_method
+from sgllie.network import weights
+from sgllie.network.architecture import parameter_shapes
 
 
 def all_methods(folder: Path) -> dict[str, Method]:

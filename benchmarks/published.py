@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from sgllie import weights
-from sgllie.model import FactorNetwork, network_from
+from sgllie.network import weights
+from sgllie.network.model import FactorNetwork, network_from
 
 
 def published_network(checkpoint: Path | None) -> FactorNetwork:

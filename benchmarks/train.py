@@ -29,10 +29,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sgllie.distributed.train import to_batch, train
 from sgllie.storage import LocalStorage
-from sgllie.training import photographs
-from sgllie.training.learner import Learner
-from sgllie.training.sampling import Sampling, order, sample, stack, steps_per_epoch, training_example
-from sgllie.training.settings import TrainSettings, ValidationSettings, parse
+from sgllie.train import photographs
+from sgllie.train.sampling import Sampling, order, sample, stack, steps_per_epoch, training_example
+from sgllie.train.settings import TrainSettings, ValidationSettings, parse
+from sgllie.train.train_step import TrainStep
 
 
 class Places(Sampler[tuple[int, int]]):
@@ -72,7 +72,7 @@ def plain_loop(settings: TrainSettings) -> list[float]:
     """Images per second of each epoch of the usual loop."""
     storage = LocalStorage(settings.data)
     paths = [entry.path for entry in storage.list()]
-    rows, pixels = photographs.look(storage, paths, settings.images.size)
+    rows, pixels = photographs.inspect(storage, paths, settings.images.size)
     chosen = sample(rows, settings)
     steps = steps_per_epoch(chosen, settings)
     places = Places(steps * settings.batch_size)
@@ -86,12 +86,12 @@ def plain_loop(settings: TrainSettings) -> list[float]:
     )
     torch.set_num_threads(settings.cpus_per_worker)
     torch.set_flush_denormal(True)
-    learner = Learner(settings, steps * settings.epochs)
+    train_step = TrainStep(settings, steps * settings.epochs)
     rates = []
     for places.epoch in range(settings.epochs):
         started = time.monotonic()
         for batch in loader:
-            learner.step(to_batch(batch))
+            train_step.step(to_batch(batch))
         rates.append(len(places) / (time.monotonic() - started))
     return rates
 

@@ -32,9 +32,10 @@ from PIL import Image
 from published import published_network
 from torchvision.utils import save_image
 
-from sgllie import Enhancer, model
-from sgllie.isolation import Isolated
-from sgllie.memory import keep_freed_memory
+from sgllie import Enhancer
+from sgllie.network import model
+from sgllie.runs.allocator import keep_freed_memory
+from sgllie.runs.isolation import Isolated
 from sgllie.video import yuv
 from sgllie.video.ahead import ahead
 from sgllie.video.clip import BATCH, Encoding, batches, enhance_pictures, enhance_video
@@ -192,7 +193,7 @@ def main() -> None:
     costs: dict[str, list[Cost]] = {"a": [], "b": [], "c": [], "d": []}
     with (
         TemporaryDirectory(prefix="sgllie-benchmark-") as scratch,
-        Isolated(PublishedScripts, options.published_weights) as published,
+        Isolated(1, PublishedScripts, options.published_weights) as published,
     ):
         source = Path(scratch) / "dark.mp4"
         count = make_clip(source, options.width, options.height, options.seconds)

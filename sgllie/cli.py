@@ -1,30 +1,47 @@
-"""`sgllie <command>`: the command line, made from the settings of each job."""
+"""`sgllie COMMAND`: the command line, made from the settings of each job.
+
+Each command imports what it needs when it runs: help should not wait for Ray, nor a report for torch.
+"""
 
 import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import tyro
 
-from sgllie.storage import StorageError, UsageError
+from sgllie.errors import StorageError, UsageError
+
+if TYPE_CHECKING:
+    from sgllie.runs.run import Run
 
 USAGE = 2
+
+SettingsT = TypeVar("SettingsT", bound=Any)
 
 
 def enhance(arguments: Sequence[str]) -> int:
     """Brighten every image of a folder, bucket or list."""
-    from sgllie.settings import EnhanceSettings
+    from sgllie.enhance.run import prepare
+    from sgllie.enhance.settings import EnhanceSettings
 
     settings = tyro.cli(EnhanceSettings, args=arguments, prog="sgllie enhance")
-    from sgllie.distributed.enhance import enhance as job
+    return run_on_ray(prepare, settings)
 
-    return job(settings)
+
+def video(arguments: Sequence[str]) -> int:
+    """Brighten videos without flicker."""
+    from sgllie.video.run import prepare
+    from sgllie.video.settings import VideoSettings
+
+    settings = tyro.cli(VideoSettings, args=arguments, prog="sgllie video")
+    return run_on_ray(prepare, settings)
 
 
 def train(arguments: Sequence[str]) -> int:
     """Train a network on photographs, without references or labels."""
-    from sgllie.training.settings import parse
+    from sgllie.train.settings import parse
 
     settings = parse(arguments)
     from sgllie.distributed.train import train as job
@@ -32,39 +49,32 @@ def train(arguments: Sequence[str]) -> int:
     return job(settings)
 
 
-def video(arguments: Sequence[str]) -> int:
-    """Brighten videos without flicker."""
-    from sgllie.video.settings import VideoSettings
-
-    settings = tyro.cli(VideoSettings, args=arguments, prog="sgllie video")
-    from sgllie.distributed.video import video as job
-
-    return job(settings)
-
-
 def evaluate(arguments: Sequence[str]) -> int:
     """Measure images before and after, or what a detector or segmenter made of them."""
-    from sgllie.evaluation.settings import EvaluateSettings
+    from sgllie.evaluate.run import prepare
+    from sgllie.evaluate.settings import EvaluateSettings
+    from sgllie.runs.job import InProcess, run_job
 
     settings = tyro.cli(EvaluateSettings, args=arguments, prog="sgllie evaluate")
-    from sgllie.distributed.evaluate import evaluate as job
+    if settings.task == "detection":  # labels and boxes are small
+        from sgllie.evaluate.detection import prepare as prepare_detection
 
-    return job(settings)
+        return run_job(prepare_detection, settings, InProcess())
+    return run_on_ray(prepare, settings)
 
 
 def compare(arguments: Sequence[str]) -> int:
     """Run several methods on the same images, and measure each."""
-    from sgllie.evaluation.compare_settings import CompareSettings
+    from sgllie.compare.run import prepare
+    from sgllie.compare.settings import CompareSettings
 
     settings = tyro.cli(CompareSettings, args=arguments, prog="sgllie compare")
-    from sgllie.distributed.compare import compare as job
-
-    return job(settings)
+    return run_on_ray(prepare, settings)
 
 
 def weights(arguments: Sequence[str]) -> int:
     """Import published weights, or show what a weights file holds."""
-    from sgllie.weights_command import run
+    from sgllie.weights.run import run
 
     return run(arguments)
 
@@ -89,8 +99,16 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
 }
 
 
+def run_on_ray(prepare: "Callable[[SettingsT], Run[SettingsT]]", settings: SettingsT) -> int:
+    """Run a job over a Ray cluster."""
+    from sgllie.distributed.pool import RayExecutor
+    from sgllie.runs.job import run_job
+
+    return run_job(prepare, settings, RayExecutor(settings))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is 0, or 2 for wrong usage, or what the command's job says."""
+    """Run one command; return the exit code: 0, 2 for wrong usage, or what the command's job says."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments == ["--version"]:
         sys.stdout.write(f"sgllie {version('sgllie')}\n")

@@ -10,24 +10,21 @@ run in torch. The results are those of `model.EnhancementModel` within one grey 
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal, Protocol, cast, overload
+from typing import Literal, Protocol, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sgllie import kernels
-from sgllie import weights as weights_module
-from sgllie.architecture import ARCHITECTURES
-from sgllie.storage import S3Options, UsageError
-from sgllie.weights import Weights
+from sgllie.errors import UsageError
+from sgllie.images import Pixels
+from sgllie.network import kernels
+from sgllie.network import weights as weights_module
+from sgllie.network.architecture import ARCHITECTURES, SCALE_FACTOR
+from sgllie.network.weights import Weights
+from sgllie.storage import S3Options
 
-Device = Literal["auto", "cpu", "cuda"]
-Pixels = NDArray[Any]
-"""H x W x 3 RGB or H x W grey, uint8 or uint16."""
 Factor = NDArray[np.float32]
 """h x w x (3 * maps) values in (-1, 1), 1 / scale_factor of the size of the image: below zero brightens."""
-
-DEFAULT_SCALE_FACTOR = 12
 
 
 class Engine(Protocol):
@@ -55,7 +52,7 @@ class Enhancer:
         self,
         weights: Weights,
         *,
-        scale_factor: int = DEFAULT_SCALE_FACTOR,
+        scale_factor: int = SCALE_FACTOR,
         strength: float = 1.0,
         device: Literal["cpu", "cuda"] = "cpu",
         half: bool = False,
@@ -86,9 +83,9 @@ class Enhancer:
         cls,
         name: str = weights_module.DEFAULT,
         *,
-        scale_factor: int = DEFAULT_SCALE_FACTOR,
+        scale_factor: int = SCALE_FACTOR,
         strength: float = 1.0,
-        device: Device = "auto",
+        device: Literal["auto", "cpu", "cuda"] = "auto",
         half: bool = False,
         s3: S3Options | None = None,
     ) -> "Enhancer":
@@ -172,7 +169,7 @@ class CpuEngine:
     """onnxruntime and the fused kernel, on the calling thread."""
 
     def __init__(self, weights: Weights) -> None:
-        from sgllie.onnx_graph import factor_session
+        from sgllie.network.onnx_graph import factor_session
 
         self.session = factor_session(weights)
 
@@ -193,7 +190,7 @@ class CudaEngine:
     def __init__(self, weights: Weights, *, half: bool) -> None:
         import torch
 
-        from sgllie import model
+        from sgllie.network import model
 
         if not torch.cuda.is_available():
             raise UsageError("--device cuda: this machine has no CUDA device that torch can use; take --device cpu")

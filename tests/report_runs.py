@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 
 from sgllie.cli import main
-from sgllie.corpus import brightness_fields, part_name, stats_bytes
+from sgllie.runs.names import part_name
+from sgllie.runs.tables import brightness_fields, stats_bytes
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 ODD_NAMES = [

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from image_files import GREY, GREY_JPEG, JPEG, LOSSLESS, ONE_OF_EACH, PALETTE, RGB, WEBP, pillow, png_chunk, tiff
 from PIL import Image
 
-from sgllie.images import ERROR_TYPES, ImageError, decode, encode
+from sgllie.errors import ERROR_TYPES, ImageError
+from sgllie.images import decode, encode
 
 # Damaged tags make Pillow warn. The library silences that, pytest shows it again.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL.TiffImagePlugin")

@@ -5,8 +5,8 @@ import subprocess
 import pytest
 
 from jobs import command
-from sgllie import weights
 from sgllie.cli import COMMANDS, main
+from sgllie.network import weights
 
 
 def test_help_names_every_command(capsys):

@@ -27,8 +27,8 @@ from ray._private.ray_constants import get_runtime_env_default_excludes
 from ray._private.runtime_env.packaging import create_package
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from sgllie.settings import EnhanceSettings
-from sgllie.training import settings as train_settings
+from sgllie.enhance.settings import EnhanceSettings
+from sgllie.train import settings as train_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 CLUSTER = ROOT / "cluster"

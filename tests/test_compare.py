@@ -11,13 +11,12 @@ import pytest
 from networks import FOURS
 
 from jobs import rows_of
-from sgllie.corpus import STATS, part_name
-from sgllie.evaluation.compare_settings import CompareSettings
-from sgllie.evaluation.contest import Attempt, Contest
+from sgllie.compare.settings import CompareSettings
+from sgllie.compare.trial import Attempt, Contest
 from sgllie.images import decode
-from sgllie.methods import make_method
+from sgllie.methods import MethodSettings, make_method
 from sgllie.metrics import METRICS
-from sgllie.settings import MethodSettings
+from sgllie.runs.names import STATS, part_name
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 FEW = ("--num-actors", 1, "--methods", "sgz,gamma", "--metrics", "brisque,loe,psnr")

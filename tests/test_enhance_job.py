@@ -15,7 +15,7 @@ from PIL import Image
 
 from jobs import assert_complete, make_corpus, rows_of, sgllie
 from sgllie.cli import main
-from sgllie.corpus import STATS_SCHEMA
+from sgllie.runs.schemas import STATS_SCHEMA
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 
@@ -63,7 +63,7 @@ def test_every_format_comes_out_as_it_went_in(enhance, photographs, tmp_path):
     for row in assert_complete(photographs, tmp_path / "out"):
         before, after = pixels_of(photographs / row["path"]), pixels_of(tmp_path / "out" / row["output"])
         assert (before.shape, before.dtype) == (after.shape, after.dtype) or row["mode"] == "CMYK"
-        assert row["luminance_mean_out"] > 1.5 * row["luminance_mean_in"]
+        assert row["luma_mean_out"] > 1.5 * row["luma_mean_in"]
         assert (row["width"], row["height"], row["status"], row["error"]) == (150, 100, "ok", None)
         assert row["factor_min"] <= row["factor_mean"] <= row["factor_max"] < 0
     alpha = pixels_of(tmp_path / "out/images/alpha.png")[..., 3]
@@ -132,9 +132,9 @@ def test_statistics_are_what_the_readme_says(enhance, tmp_path):
     assert len(pd.read_parquet(tmp_path / "out/stats")) == 6
     row = next(row for row in table.to_pylist() if row["path"] == "camera.png")
     grey = pixels_of(SAMPLES / "camera.png") / 255
-    assert row["luminance_mean_in"] == pytest.approx(grey.mean(), abs=1e-3)
+    assert row["luma_mean_in"] == pytest.approx(grey.mean(), abs=1e-3)
     assert row["contrast_in"] == pytest.approx(grey.std(), abs=1e-3)
-    assert row["luminance_p95_in"] == pytest.approx(np.percentile(grey, 95), abs=1 / 255)
+    assert row["luma_p95_in"] == pytest.approx(np.percentile(grey, 95), abs=1 / 255)
 
 
 def test_a_second_run_touches_nothing(enhance, tmp_path):

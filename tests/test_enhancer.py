@@ -11,10 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgllie import Enhancer, model, weights
-from sgllie.architecture import ARCHITECTURES, parameter_shapes
-from sgllie.onnx_graph import factor_session
-from sgllie.storage import UsageError
+from sgllie import Enhancer
+from sgllie.errors import UsageError
+from sgllie.network import model, weights
+from sgllie.network.architecture import ARCHITECTURES, parameter_shapes
+from sgllie.network.onnx_graph import factor_session
 
 TOLERANCE = {np.uint8: 1, np.uint16: 16}
 

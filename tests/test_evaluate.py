@@ -10,21 +10,22 @@ import pyarrow as pa
 import pytest
 
 from jobs import rows_of
-from sgllie.corpus import part_name
-from sgllie.evaluation.evaluate import finish, prepare
-from sgllie.evaluation.image_measure import ImageMeasure
-from sgllie.evaluation.matching import Names, match
-from sgllie.evaluation.measures import measured
-from sgllie.evaluation.pipeline import EvaluationPipeline
-from sgllie.evaluation.settings import EvaluateSettings
-from sgllie.evaluation.summary import means, worst
-from sgllie.evaluation.table import comparisons_text, digits
+from sgllie.errors import CrashError, StorageError
+from sgllie.evaluate.image_measure import ImageMeasure
+from sgllie.evaluate.matching import Names, match
+from sgllie.evaluate.measures import measured
+from sgllie.evaluate.pipeline import EvaluationPipeline
+from sgllie.evaluate.run import finish, prepare
+from sgllie.evaluate.settings import EvaluateSettings
+from sgllie.evaluate.summary import means, worst
+from sgllie.evaluate.table import comparisons_text, digits
 from sgllie.images import decode
-from sgllie.isolation import CrashError, Isolated
-from sgllie.journal import Journal
 from sgllie.metrics import METRICS
 from sgllie.metrics.bootstrap import bootstrap_interval, weighted_mean
-from sgllie.storage import Entry, StorageError, open_storage
+from sgllie.runs.isolation import Isolated
+from sgllie.runs.journal import Journal
+from sgllie.runs.names import part_name
+from sgllie.storage import Entry, open_storage
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 SIZE = (288, 200)

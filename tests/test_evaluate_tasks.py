@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jobs import rows_of
-from sgllie.evaluation.table import classes_text, methods_text
+from sgllie.evaluate.table import classes_text, methods_text
 from sgllie.metrics import METRICS
 from sgllie.metrics.boxes import read_coco
 from sgllie.metrics.detection import average_precision, match

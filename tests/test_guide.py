@@ -8,9 +8,9 @@ import pytest
 import torch
 from torchvision.models import get_model
 
-from sgllie.storage import UsageError
-from sgllie.training.guide import build_guide
-from sgllie.training.losses import FocalLoss
+from sgllie.errors import UsageError
+from sgllie.train.guide import build_guide
+from sgllie.train.losses import FocalLoss
 
 
 def file_of(folder: Path, name: str, **options) -> str:

@@ -28,7 +28,8 @@ from image_files import (
 )
 from PIL import Image, ImageCms
 
-from sgllie.images import DecodedImage, ImageError, decode, encode, output_name
+from sgllie.errors import ImageError
+from sgllie.images import DecodedImage, decode, encode, output_name
 
 
 def split(stored):

@@ -1,6 +1,6 @@
 """What is known of a shard whose workers die."""
 
-from sgllie.journal import Journal
+from sgllie.runs.journal import Journal
 from sgllie.storage import LocalStorage, open_storage
 
 

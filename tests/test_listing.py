@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sgllie.listing import Listing
-from sgllie.storage import UsageError
+from sgllie.corpus.listing import Listing
+from sgllie.errors import UsageError
 
 FILES = [
     "a.jpg",

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgllie.training.losses import ColourConstancy, ExposureControl, FocalLoss, SpatialConsistency, TotalVariation
+from sgllie.train.losses import ColourConstancy, ExposureControl, FocalLoss, SpatialConsistency, TotalVariation
 
 
 @pytest.fixture(scope="module")

@@ -16,16 +16,15 @@ from hypothesis import strategies as st
 from networks import FOURS, dark_image
 
 from jobs import assert_complete, make_corpus, rows_of
-from sgllie import weights
-from sgllie.architecture import parameter_shapes
-from sgllie.methods import METHODS, MethodName, describe_weights, make_method
+from sgllie.errors import UsageError
+from sgllie.methods import METHODS, MethodName, MethodSettings, describe_weights, make_method
 from sgllie.methods.clahe import Clahe
 from sgllie.methods.gamma import Gamma
 from sgllie.methods.lime import Lime
 from sgllie.methods.msrcr import Msrcr
 from sgllie.methods.pie import Pie
-from sgllie.settings import MethodSettings
-from sgllie.storage import UsageError
+from sgllie.network import weights
+from sgllie.network.architecture import parameter_shapes
 from sgllie.video.pipeline import VideoPipeline
 from sgllie.video.reader import VideoReader
 from sgllie.video.run import finish
@@ -180,7 +179,7 @@ def test_a_job_with_another_method(here, tmp_path):
         assert np.array_equal(cv2.imread(str(output / row["output"]))[..., ::-1], Lime()(image))
         assert row["factor_mean"] == pytest.approx(Lime().factor_map(image).mean())
     run = json.loads((output / "run.json").read_text())
-    assert (run["weights"], run["outcome"]["method"]) == (None, "lime")
+    assert (run["weights"], run["output_settings"]["method"]) == (None, "lime")
     assert "All of it was there already" in here(*arguments, "lime").stdout
     other = here(*arguments, "sgz")
     assert (other.returncode, other.stderr.count("\n")) == (2, 1)
@@ -200,7 +199,7 @@ def test_a_smoothed_video(tmp_path, name):
     VideoPipeline(chosen, run.root, run.output.uri, run.target, lambda segment, done: None).run(0)
     assert finish(run)["ok"] == 1
     described = json.loads((output / "run.json").read_text())
-    assert (described["weights"], described["outcome"]["method"]) == (None, name)
+    assert (described["weights"], described["output_settings"]["method"]) == (None, name)
     frames = ds.dataset(output / "frames").to_table().to_pylist()
     method, smoother = CLASSICAL[name](), Smoother(0.5)
     with VideoReader(str(source / "ride.mp4")) as before, VideoReader(str(output / "videos/ride.mp4")) as after:

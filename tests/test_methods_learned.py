@@ -7,12 +7,11 @@ from networks import FOURS, IDENTITY, QUARTERS, dark_image, onnx_model
 from onnx import TensorProto, helper
 
 from jobs import make_corpus
-from sgllie.images import ImageError
-from sgllie.methods import make_method
+from sgllie.enhance.settings import EnhanceSettings
+from sgllie.errors import ImageError, UsageError
+from sgllie.methods import MethodSettings, make_method
 from sgllie.methods.onnx_file import OnnxFile, open_network
-from sgllie.run import prepare
-from sgllie.settings import EnhanceSettings, MethodSettings
-from sgllie.storage import UsageError
+from sgllie.runs.run import prepare
 from sgllie.video.pipeline import guarded
 
 

@@ -9,7 +9,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from sgllie.evaluation.detection import score
+from sgllie.evaluate.detection import score
 from sgllie.metrics.bootstrap import bootstrap_interval, weighted_mean
 from sgllie.metrics.boxes import gather, read_bdd100k, read_coco, read_yolo
 from sgllie.metrics.detection import average_precision, match

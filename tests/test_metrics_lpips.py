@@ -6,10 +6,10 @@ import pytest
 import torch
 from torchvision.models import alexnet
 
-from sgllie.evaluation.settings import EvaluateSettings
+from sgllie.errors import UsageError
+from sgllie.evaluate.settings import EvaluateSettings
 from sgllie.metrics import METRICS
 from sgllie.metrics.lpips import lpips, network
-from sgllie.storage import UsageError
 
 SHIFT, SCALE = [-0.030, -0.088, -0.188], [0.458, 0.448, 0.450]
 

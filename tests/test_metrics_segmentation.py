@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from sgllie.evaluation.summary import score
+from sgllie.evaluate.summary import score
 from sgllie.metrics.labels import SCHEMES, LabelScheme, decode_labels
 from sgllie.metrics.segmentation import IGNORE, confusion, dark_cityscape_score, segmentation_scores
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from sgllie import model, weights
-from sgllie.architecture import CONV_TYPES, parameter_shapes
+from sgllie.network import model, weights
+from sgllie.network.architecture import CONV_TYPES, parameter_shapes
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 import pytest
 
-from sgllie import progress
-from sgllie.progress import LogDisplay
+from sgllie.runs import progress
+from sgllie.runs.progress import LogDisplay
 
 
 @pytest.fixture

@@ -19,12 +19,14 @@ from PIL import Image
 from report_runs import ODD_NAMES, Page, make_finished_run, make_rows, make_run_of_rows
 
 from sgllie.cli import main
-from sgllie.corpus import STATS_SCHEMA, part_name, stats_bytes
 from sgllie.report.aggregates import EXAMPLES, GRID, SAMPLE, SHOWN, STAGES, aggregate, columns_of, tables
 from sgllie.report.charts import clock, nice_step
 from sgllie.report.distribution import Distribution
 from sgllie.report.gallery import MOST_SHOWN, thumbnail
 from sgllie.report.timeline import Timeline
+from sgllie.runs.names import part_name
+from sgllie.runs.schemas import STATS_SCHEMA
+from sgllie.runs.tables import stats_bytes
 from sgllie.storage import LocalStorage, open_storage
 
 MEGABYTES = 10**6
@@ -64,7 +66,7 @@ def test_numbers_are_those_of_pandas(finished_run, tmp_path, kind):
         values = frame[f"{stage}_ms"].dropna().astype(float)
         assert found.stages[stage].mean == pytest.approx(values.mean(), rel=1e-9)
         assert found.stages[stage].quantile(0.5) == pytest.approx(values.quantile(0.5, "lower"), rel=0.03)
-    expected = np.histogram2d(done.luminance_mean_in, done.luminance_mean_out, GRID, [[0, 1], [0, 1]])[0]
+    expected = np.histogram2d(done.luma_mean_in, done.luma_mean_out, GRID, [[0, 1], [0, 1]])[0]
     assert np.array_equal(found.grid, expected)
 
 
@@ -72,13 +74,13 @@ def test_chosen_rows_are_those_of_pandas(tmp_path):
     output = make_run_of_rows(tmp_path / "out", shards=7, rows=300)
     found, frame = aggregate(tables(LocalStorage(str(output)))), frame_of(output)
     enhanced = frame[frame.status == "ok"].assign(
-        change=lambda rows: (rows.luminance_mean_out.astype(float) - rows.luminance_mean_in.astype(float)).abs()
+        change=lambda rows: (rows.luma_mean_out.astype(float) - rows.luma_mean_in.astype(float)).abs()
     )
     for name, order in {
-        "darkest": enhanced.nsmallest(SHOWN, "luminance_mean_in"),
-        "brightest": enhanced.nlargest(SHOWN, "luminance_mean_in"),
+        "darkest": enhanced.nsmallest(SHOWN, "luma_mean_in"),
+        "brightest": enhanced.nlargest(SHOWN, "luma_mean_in"),
         "changed": enhanced.nlargest(SHOWN, "change"),
-        "clipped": enhanced.nlargest(SHOWN, "clipped_out"),
+        "luma_clipped": enhanced.nlargest(SHOWN, "luma_clipped_out"),
     }.items():
         assert [row["path"] for row in found.chosen[name].rows] == order.path.tolist()
     sample = [row["path"] for row in found.sample.rows]
@@ -210,7 +212,7 @@ def test_totals_and_failures_are_told(html, finished_run):
     totals = json.loads((finished_run[1] / "_SUCCESS").read_text())
     words = " ".join(" ".join(Page(html).texts).split())
     assert f"Images {totals['images']} Enhanced {totals['ok']} Copied as they were 1 Failed 11" in words
-    before, after = totals["luminance_mean_in"], totals["luminance_mean_out"]
+    before, after = totals["luma_mean_in"], totals["luma_mean_out"]
     assert f"Mean brightness {before:.2f} to {after:.2f}" in words
     assert "empty 9" in words
     assert "and 4 more in the rows of" in words
@@ -265,7 +267,7 @@ def test_statistics_without_images_have_a_report(tmp_path, capsys):
 def test_a_run_without_weights_has_a_report(tmp_path):
     output = make_run_of_rows(tmp_path / "out", shards=1, rows=3)
     run = json.loads((output / "run.json").read_text())
-    run |= {"weights": None, "outcome": run["outcome"] | {"method": "clahe", "weights": None}}
+    run |= {"weights": None, "outcome": run["output_settings"] | {"method": "clahe", "weights": None}}
     (output / "run.json").write_text(json.dumps(run))
     assert main(["report", str(output)]) == 0
     html = (output / "report.html").read_text("utf-8")

@@ -11,12 +11,13 @@ from breaking_proxy import ON_GET, ON_PUT, BreakingProxy
 from s3fs.errors import translate_boto_error
 from test_enhance_s3 import assert_bucket_complete
 
-import sgllie.s3
+import sgllie.storage.s3
 from jobs import make_corpus
-from sgllie.pipeline import ShardPipeline
-from sgllie.run import finish, prepare
-from sgllie.settings import EnhanceSettings
-from sgllie.storage import NameRefusedError, S3Options, StorageError, UnreachableError, open_storage
+from sgllie.enhance.pipeline import ShardPipeline
+from sgllie.enhance.settings import EnhanceSettings
+from sgllie.errors import NameRefusedError, StorageError, UnreachableError
+from sgllie.runs.run import finish, prepare
+from sgllie.storage import S3Options, open_storage
 
 IMAGES = 150
 
@@ -58,8 +59,8 @@ def job(s3: S3Options, report=lambda row: None) -> dict[str, object]:
 
 @pytest.mark.slow
 def test_a_job_through_a_network_that_breaks(s3, source, proxy, monkeypatch):
-    monkeypatch.setattr(sgllie.s3, "READ_SECONDS", 2)
-    monkeypatch.setattr(sgllie.s3, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(sgllie.storage.s3, "READ_SECONDS", 2)
+    monkeypatch.setattr(sgllie.storage.s3, "FIRST_PAUSE", 0.05)
     proxy.faults.share = 0.15
     totals = job(S3Options(endpoint_url=proxy.endpoint, region="us-east-1"))
     assert set(proxy.faults.kinds()) == {*ON_GET, *ON_PUT}, "every fault was to happen"
@@ -98,13 +99,13 @@ def test_the_gateway_is_killed_and_started_again(s3, source, ceph):
 
 def test_repetition_is_bounded_and_its_pauses_grow_at_random(s3, proxy, monkeypatch):
     pauses: list[float] = []
-    monkeypatch.setattr(sgllie.s3.time, "sleep", pauses.append)
+    monkeypatch.setattr(sgllie.storage.s3.time, "sleep", pauses.append)
     proxy.slow_down()
     storage = open_storage("s3://bucket/in", S3Options(endpoint_url=proxy.endpoint, region="us-east-1"))
     with pytest.raises(StorageError, match="Reduce rate") as caught:
         storage.read("a.jpg")
     assert not isinstance(caught.value, UnreachableError)
-    assert storage.retries == len(pauses) == sgllie.s3.ATTEMPTS - 1
+    assert storage.retries == len(pauses) == sgllie.storage.s3.ATTEMPTS - 1
     assert 25 < sum(pauses) < 60, "long enough for a server to be started again"
     longest = [min(0.4 * 2**k, 15) for k in range(len(pauses))]
     assert all(bound / 2 <= pause <= bound for pause, bound in zip(pauses, longest, strict=True))
@@ -113,8 +114,8 @@ def test_repetition_is_bounded_and_its_pauses_grow_at_random(s3, proxy, monkeypa
 
 def test_a_job_stops_where_its_storage_is_gone_and_goes_on_later(s3, source, ceph, monkeypatch):
     """No image is to blame, so none becomes a failed row."""
-    monkeypatch.setattr(sgllie.s3, "FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(sgllie.s3, "LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(sgllie.storage.s3, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(sgllie.storage.s3, "LONGEST_PAUSE", 0.01)
     done: list[str] = []
 
     def report(row: dict[str, object]) -> None:
@@ -150,6 +151,6 @@ def test_a_job_stops_where_its_storage_is_gone_and_goes_on_later(s3, source, cep
 def test_what_an_answer_means(code, status, again, raised):
     answer = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
     error = translate_boto_error(ClientError(answer, "PutObject"))
-    assert sgllie.s3.may_pass(error) is again
-    assert sgllie.s3.failure(error) is raised
-    assert sgllie.s3.reason(error) not in ("", "None")
+    assert sgllie.storage.s3.may_pass(error) is again
+    assert sgllie.storage.s3.failure(error) is raised
+    assert sgllie.storage.s3.reason(error) not in ("", "None")

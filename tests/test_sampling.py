@@ -6,19 +6,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgllie.model import downscale
-from sgllie.storage import UsageError
-from sgllie.training.augmentation import darken, random_parts, sampled, to_linear, to_srgb
-from sgllie.training.photographs import Seen, digest_of
-from sgllie.training.sampling import (
-    order,
-    sample,
-    stack,
-    steps_per_epoch,
-    training_example,
-    validation_example,
-)
-from sgllie.training.settings import DarkeningSettings, ImageSettings, TrainSettings, ValidationSettings
+from sgllie.errors import UsageError
+from sgllie.network.model import downscale
+from sgllie.train.augmentation import darken, random_parts, sampled, to_linear, to_srgb
+from sgllie.train.photographs import Seen, digest_of
+from sgllie.train.sampling import order, sample, stack, steps_per_epoch, training_example, validation_example
+from sgllie.train.settings import DarkeningSettings, ImageSettings, TrainSettings, ValidationSettings
 
 
 def settings(**changes) -> TrainSettings:
@@ -136,7 +129,7 @@ def test_without_crop_and_flip_a_part_is_the_photograph():
 
 def test_an_example_follows_from_seed_epoch_and_place():
     options = settings(
-        images=ImageSettings(size=48, crop=32, flip=True), darkening=DarkeningSettings(stops=3, untouched=0)
+        images=ImageSettings(size=48, crop=32, flip=True), darkening=DarkeningSettings(stops=3, identity_share=0)
     )
     first, again, other = (training_example(PHOTOGRAPH, PHOTOGRAPH, True, options, 2, place) for place in (5, 5, 6))
     np.testing.assert_array_equal(first.image, again.image)
@@ -147,21 +140,21 @@ def test_an_example_follows_from_seed_epoch_and_place():
 
 @given(st.sampled_from([(1, 3), (1, 4), (2, 6), (2, 12), (4, 12)]), st.integers(8, 20))
 def test_samples_are_what_the_network_sees_at_full_size(scales, blocks):
-    scale_factor, seen_at = scales
-    full = np.random.default_rng(blocks).integers(0, 256, (blocks * seen_at, blocks * seen_at, 3), dtype=np.uint8)
-    part = sampled(full, blocks * scale_factor, scale_factor, seen_at)
+    scale_factor, inference_scale = scales
+    full = np.random.default_rng(blocks).integers(0, 256, (blocks * inference_scale, blocks * inference_scale, 3), dtype=np.uint8)
+    part = sampled(full, blocks * scale_factor, scale_factor, inference_scale)
     seen, expected = (
         downscale(torch.from_numpy(image).permute(2, 0, 1)[None].float(), factor)
-        for image, factor in ((part, scale_factor), (full, seen_at))
+        for image, factor in ((part, scale_factor), (full, inference_scale))
     )
     assert (seen - expected).abs().max() <= 1
 
 
 def test_what_is_not_to_be_darkened_is_its_own_target():
-    options = settings(darkening=DarkeningSettings(stops=3, untouched=0))
+    options = settings(darkening=DarkeningSettings(stops=3, identity_share=0))
     example = training_example(PHOTOGRAPH, PHOTOGRAPH, False, options, 0, 0)
     np.testing.assert_array_equal(example.image, example.target)
-    untouched = settings(darkening=DarkeningSettings(stops=3, untouched=1))
+    untouched = settings(darkening=DarkeningSettings(stops=3, identity_share=1))
     example = training_example(PHOTOGRAPH, PHOTOGRAPH, True, untouched, 0, 0)
     np.testing.assert_array_equal(example.image, example.target)
 

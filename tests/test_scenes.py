@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgllie.training.scenes import layout, scenes
+from sgllie.train.scenes import layout, scenes
 
 
 def photograph(seed: int) -> np.ndarray:

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sgllie.storage import NameRefusedError, S3Options, StorageError, UsageError, open_storage, split_uri
+from sgllie.errors import NameRefusedError, StorageError, UsageError
+from sgllie.storage import S3Options, open_storage, split_uri
 
 ODD_NAMES = ["a b+c.jpg", "ü/ñ%2F.jpg", "q?x=1&y#z.jpg", "[x].jpg", "=.jpg", "deep/er/than/most/a.jpg", "~'\".jpg"]
 

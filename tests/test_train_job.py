@@ -16,14 +16,14 @@ import pytest
 from breaking_proxy import ON_GET, ON_PUT, BreakingProxy
 
 from jobs import kill_all, sgllie, start
-from sgllie import weights
+from sgllie.network import weights
 from sgllie.storage import open_storage
 
 pytestmark = pytest.mark.timeout(1500)  # a busy machine starts Ray's processes slowly
 
 EPOCHS = 4
 OPTIONS = f"""--preset published --loss.semantic 0 --epochs {EPOCHS} --batch-size 4 --validation.images 4
-    --validation.size 64 --images.size 96 --images.crop 64 --images.flip --loaders 2 --optimiser.average 0.5
+    --validation.size 64 --images.size 96 --images.crop 64 --images.flip --loaders 2 --optimiser.ema-decay 0.5
     --optimiser.schedule cosine --dead-layers stop""".split()
 
 
@@ -80,7 +80,7 @@ def test_what_a_run_leaves_behind(undisturbed, data):
     }
     described = json.loads((undisturbed / "run.json").read_text())
     assert described["data"]["photographs"] == 24
-    assert described["outcome"]["optimiser.average"] == 0.5
+    assert described["output_settings"]["optimiser.ema_decay"] == 0.5
     assert {"torch", "ray", "python"} <= set(described["versions"])
     rows = history(undisturbed)
     assert [int(row["epoch"]) for row in rows] == list(range(1, EPOCHS + 1))

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from sgllie import weights as weights_module
-from sgllie.model import EnhancementModel, FactorNetwork, network_from
-from sgllie.storage import UsageError
-from sgllie.training.learner import Batch, CollapseError, Learner, Objective, learning_rate
-from sgllie.training.loop import TrainingLoop
-from sgllie.training.run import RunFolder, begin_or_resume, best_epoch
-from sgllie.training.settings import (
+from sgllie.errors import CollapseError, UsageError
+from sgllie.network import weights as weights_module
+from sgllie.network.model import EnhancementModel, FactorNetwork, network_from
+from sgllie.settings import option
+from sgllie.train.loop import TrainingLoop
+from sgllie.train.run import RunFolder, begin_or_resume, best_epoch
+from sgllie.train.settings import (
     LIMITS,
     DarkeningSettings,
     GuideSettings,
@@ -25,9 +25,9 @@ from sgllie.training.settings import (
     TrainSettings,
     ValidationSettings,
     flatten,
-    option,
 )
-from sgllie.training.validation import collapse, examine, merge
+from sgllie.train.train_step import Batch, Objective, TrainStep, learning_rate
+from sgllie.train.validation import collapse, examine, merge
 
 
 def settings(**changes) -> TrainSettings:
@@ -73,7 +73,7 @@ def changed(name: str, value: float) -> TrainSettings:
         ({"darkening": DarkeningSettings(bright_share=0.5, bracket_share=0.5)}, "must be below 1 with the other share"),
         ({"darkening": DarkeningSettings(least_gamma=2)}, "must not be above the greatest"),
         ({"images": ImageSettings(size=64, crop=96)}, r"must not be above --images.size \(64\)"),
-        ({"images": ImageSettings(seen_at=12)}, "--images.seen-at is 12; it needs --images.crop"),
+        ({"images": ImageSettings(inference_scale=12)}, "--images.inference-scale is 12; it needs --images.crop"),
         ({"loss": LossSettings(reconstruction=1)}, "--darkening.stops is 0.0; it must be above 0"),
     ],
 )
@@ -88,7 +88,7 @@ def test_a_run_without_a_finished_epoch_takes_other_settings(tmp_path):
         wanted = settings(run=str(tmp_path / "run"), epochs=epochs)
         run = RunFolder(wanted)
         assert not begin_or_resume(run, wanted, data)
-        assert run.describe()["outcome"]["epochs"] == epochs
+        assert run.describe()["output_settings"]["epochs"] == epochs
 
 
 @pytest.mark.parametrize(
@@ -109,15 +109,15 @@ def test_a_folder_that_is_no_run(tmp_path, name, content, sentence):
 
 def test_five_steps_follow_the_published_training(shared):
     golden = np.load(shared / "reference/golden_training.npz")
-    learner = Learner(settings(), total_steps=5)
+    train_step = TrainStep(settings(), total_steps=5)
     initial = {name[5:]: torch.from_numpy(golden[name]) for name in golden if name.startswith("init/")}
-    learner.network.load_state_dict(initial)
+    train_step.network.load_state_dict(initial)
     for step in range(5):
-        terms = learner.step(Batch(torch.from_numpy(golden["batch"])))
+        terms = train_step.step(Batch(torch.from_numpy(golden["batch"])))
         assert list(terms) == ["total_variation", "spatial", "colour", "exposure"]
         np.testing.assert_allclose(list(terms.values()), golden["loss_tv_spatial_color_exposure"][step], rtol=1e-4)
         np.testing.assert_allclose(sum(terms.values()), golden["loss_total"][step], rtol=1e-4)
-    for name, value in learner.network.state_dict().items():
+    for name, value in train_step.network.state_dict().items():
         np.testing.assert_allclose(value.numpy(), golden[f"after5/{name}"], atol=2e-4)
 
 
@@ -126,10 +126,10 @@ def test_a_restored_learner_takes_the_same_steps():
         optimiser=OptimiserSettings(schedule="cosine", warmup_steps=2, average=0.9, decoupled_decay=True)
     )
     data = batches(6)
-    first = Learner(options, total_steps=6)
+    first = TrainStep(options, total_steps=6)
     for batch in data[:3]:
         first.step(batch)
-    second = Learner(replace(options, seed=7), total_steps=6)
+    second = TrainStep(replace(options, seed=7), total_steps=6)
     second.load_state(first.state(), first.steps)
     for batch in data[3:]:
         assert first.step(batch) == second.step(batch)
@@ -142,36 +142,36 @@ def test_halves_of_a_batch_give_the_gradient_of_the_whole():
     whole = batches(1, size=4)[0]
     gradients = []
     for parts in ([slice(None)], [slice(0, None, 2), slice(1, None, 2)]):
-        learner = Learner(settings(), total_steps=1)
+        train_step = TrainStep(settings(), total_steps=1)
         total = torch.zeros(())
         for part in parts:
             batch = Batch(whole.images[part])
-            total = total + sum(learner.objective(batch, *learner.model(batch.images)).values()) / len(parts)
+            total = total + sum(train_step.objective(batch, *train_step.model(batch.images)).values()) / len(parts)
         total.backward()
-        gradients.append(torch.cat([parameter.grad.flatten() for parameter in learner.network.parameters()]))
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in train_step.network.parameters()]))
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
 
 
 def test_the_seed_alone_decides_the_initial_weights():
-    first, again, other = (Learner(settings(seed=seed), 1).weights().fingerprint for seed in (1, 1, 2))
+    first, again, other = (TrainStep(settings(seed=seed), 1).weights().fingerprint for seed in (1, 1, 2))
     assert first == again != other
 
 
 def test_training_goes_on_from_given_weights(tmp_path):
-    trained = Learner(settings(), 1)
+    trained = TrainStep(settings(), 1)
     trained.step(batches(1)[0])
     weights_module.save(trained.weights(), str(tmp_path / "w.safetensors"))
     network = NetworkSettings(initial_weights=str(tmp_path / "w.safetensors"))
-    assert Learner(settings(network=network, seed=3), 1).weights().fingerprint == trained.weights().fingerprint
+    assert TrainStep(settings(network=network, seed=3), 1).weights().fingerprint == trained.weights().fingerprint
 
 
 def test_average_follows_the_weights():
-    learner = Learner(settings(optimiser=OptimiserSettings(average=0.5)), 3)
-    start = learner.network.e_conv1.depth_conv.bias.detach().clone()
-    learner.step(batches(1)[0])
+    train_step = TrainStep(settings(optimiser=OptimiserSettings(average=0.5)), 3)
+    start = train_step.network.e_conv1.depth_conv.bias.detach().clone()
+    train_step.step(batches(1)[0])
     # The first decay is 1 / 10: 0.1 of the start and 0.9 of what came of it.
-    expected = 0.1 * start + 0.9 * learner.network.e_conv1.depth_conv.bias.detach()
-    torch.testing.assert_close(learner.average["e_conv1.depth_conv.bias"], expected)
+    expected = 0.1 * start + 0.9 * train_step.network.e_conv1.depth_conv.bias.detach()
+    torch.testing.assert_close(train_step.average["e_conv1.depth_conv.bias"], expected)
 
 
 def test_learning_rate():
@@ -196,9 +196,9 @@ def test_without_a_level_the_exposure_term_asks_for_that_of_each_photograph():
 
 
 def test_a_loss_that_is_not_finite_stops_the_training():
-    learner = Learner(settings(), 1)
+    train_step = TrainStep(settings(), 1)
     with pytest.raises(CollapseError, match="not a finite number at step 1"):
-        learner.step(Batch(torch.full((1, 3, 64, 64), float("nan"))))
+        train_step.step(Batch(torch.full((1, 3, 64, 64), float("nan"))))
 
 
 def row_of(network: torch.nn.Module) -> dict:
@@ -237,7 +237,7 @@ def test_findings_of_any_split_merge_to_the_same_row():
 
 def loop(folder, epochs: int = 4, **changes) -> TrainingLoop:
     options = replace(settings(epochs=epochs, **changes), run=str(folder))
-    return TrainingLoop(Learner(options, total_steps=4 * epochs), RunFolder(options), batches(2, seed=9))
+    return TrainingLoop(TrainStep(options, total_steps=4 * epochs), RunFolder(options), batches(2, seed=9))
 
 
 def test_an_interrupted_loop_ends_as_an_undisturbed_one(tmp_path):
@@ -248,7 +248,7 @@ def test_an_interrupted_loop_ends_as_an_undisturbed_one(tmp_path):
     next(taken)
     next(taken)
     for batch in data[8:10]:
-        half.learner.step(batch)  # in the middle of the third epoch it is killed
+        half.train_step.step(batch)  # in the middle of the third epoch it is killed
     rest = loop(tmp_path / "halves")
     assert rest.epoch == 2
     list(rest.epochs(iter(data[8:])))
@@ -298,7 +298,7 @@ def test_a_checkpoint_without_its_state_does_not_count(tmp_path):
 @pytest.mark.parametrize("action", ["stop", "warn"])
 def test_dead_layers_stop_the_loop_unless_told_otherwise(tmp_path, action):
     training = loop(tmp_path, epochs=1, dead_layers=action)
-    torch.nn.init.constant_(training.learner.network.e_conv3.point_conv.bias, -1e3)
+    torch.nn.init.constant_(training.train_step.network.e_conv3.point_conv.bias, -1e3)
     rows = training.epochs(iter(batches(4)))
     if action == "warn":
         assert "e_conv3" in next(rows)["validation_dead_layers"]

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from clips import decoded, packets, photograph, static, timestamps, varying, write_clip
 
-from sgllie.storage import UsageError
+from sgllie.errors import UsageError, VideoError
 from sgllie.video.clip import Encoding, enhance_video
-from sgllie.video.reader import VideoError
 from sgllie.video.segments import output_name, pixel_format
 
 LOSSLESS = Encoding("ffv1")

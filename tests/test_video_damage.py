@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from clips import RATE, TICKS, packets, pan, pictures, static, timestamps, write_clip
 
+from sgllie.errors import VideoError
 from sgllie.video.clip import Encoding, enhance_video
-from sgllie.video.reader import VideoError, VideoReader
+from sgllie.video.reader import VideoReader
 
 FAST = Encoding(preset="ultrafast", threads=1)
 

@@ -15,9 +15,10 @@ from clips import packets, pan, pictures, static, timestamps, varying, write_cli
 
 from jobs import kill_all, sgllie, start
 from sgllie import Enhancer
-from sgllie.corpus import part_name
-from sgllie.journal import Journal
-from sgllie.storage import StorageError, UsageError, open_storage
+from sgllie.errors import StorageError, UsageError
+from sgllie.runs.journal import Journal
+from sgllie.runs.names import part_name
+from sgllie.storage import open_storage
 from sgllie.video.clip import Encoding, enhance_video
 from sgllie.video.pipeline import MOST_ATTEMPTS, VideoPipeline
 from sgllie.video.run import VideoRun, finish, prepare
@@ -79,7 +80,7 @@ def test_a_folder_of_videos(rides, tmp_path):
     )
     assert good["segments"] > 2
     assert good["bytes_out"] == (output / "videos/a.mp4").stat().st_size
-    assert 0 < good["luminance_mean_in"] < good["luminance_mean_out"] < 1
+    assert 0 < good["luma_mean_in"] < good["luma_mean_out"] < 1
     assert "--force-sdr" in found[2]["error"]
     assert found[3]["output"] == "videos/sub/b.mkv"
     assert {str(path.relative_to(output / "videos")) for path in (output / "videos").rglob("*.*")} == {

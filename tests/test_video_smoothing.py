@@ -6,8 +6,8 @@ from clips import decoded, pan, pictures, static, write_clip
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sgllie.errors import UsageError
 from sgllie.metrics.flicker import measure_flicker
-from sgllie.storage import UsageError
 from sgllie.video.clip import Encoding, enhance_video
 from sgllie.video.smoothing import Smoother
 

@@ -8,8 +8,9 @@ import pytest
 from clips import pan, pictures, static, timestamps, write_clip
 
 from sgllie import Enhancer
+from sgllie.errors import VideoError
 from sgllie.video.clip import Encoding, enhance_video
-from sgllie.video.reader import VideoError, VideoReader
+from sgllie.video.reader import VideoReader
 from sgllie.video.segments import join
 
 FAST = Encoding(preset="ultrafast", threads=1)

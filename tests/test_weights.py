@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from sgllie import model, weights
-from sgllie.storage import UsageError
+from sgllie.errors import UsageError
+from sgllie.network import model, weights
 
 
 def some_weights(architecture="sgz", conv_type="dsc"):

@@ -13,7 +13,7 @@ from ray._private import auto_init_hook
 from ray._private.node import Node
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from sgllie.storage import UsageError
+from sgllie.errors import UsageError
 
 OBJECT_STORE_BYTES = 256 * 2**20
 """For enhancement on a local cluster: no pixels in the object store, only a few bytes for each shard."""
@@ -58,10 +58,12 @@ class Connection:
         return self.ours and self.address == "local"
 
     def __enter__(self) -> Self:
-        """Nothing is done before `begin` or `wait`."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         """Leave the cluster, and end it if it was started here."""
         self.left.set()
         if self.thread:
@@ -177,6 +179,12 @@ def leave_threads_behind() -> None:
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
 
 
-def total(resource: str) -> int:
-    """How much of a resource (`CPU`, `GPU`) the cluster has now."""
-    return int(ray.cluster_resources().get(resource, 0))
+def total_resource(name: str) -> int:
+    """Return how much of a resource (`CPU`, `GPU`) the cluster has now."""
+    return int(ray.cluster_resources().get(name, 0))
+
+
+def last_line(error: Exception) -> str:
+    """Return the last cause of a Ray error in one line, without the full stop."""
+    text = str(error).strip().splitlines()
+    return text[-1].rstrip(".") if text else type(error).__name__

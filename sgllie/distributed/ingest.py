@@ -20,22 +20,22 @@ from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data.block import Block, BlockAccessor, BlockMetadata
 from ray.exceptions import OutOfMemoryError, WorkerCrashedError
 
-from sgllie.listing import Listing
-from sgllie.progress import display
-from sgllie.run import output_uri
-from sgllie.storage import Storage, StorageError, UsageError, open_storage
-from sgllie.training import photographs
-from sgllie.training.augmentation import Pixels
-from sgllie.training.photographs import Seen
-from sgllie.training.run import RunFolder
-from sgllie.training.sampling import Order, Sampling, order, sample, stack, steps_per_epoch, training_example
-from sgllie.training.settings import TrainSettings
+from sgllie.corpus.listing import Listing
+from sgllie.errors import StorageError, UsageError
+from sgllie.runs.progress import display
+from sgllie.storage import Storage, absolute_uri, open_storage
+from sgllie.train import photographs
+from sgllie.train.augmentation import Pixels
+from sgllie.train.photographs import PhotoInfo
+from sgllie.train.run import RunFolder
+from sgllie.train.sampling import Order, Sampling, order, sample, stack, steps_per_epoch, training_example
+from sgllie.train.settings import TrainSettings
 
 if TYPE_CHECKING:
     from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
 CHUNK = 64
-"""Photographs of one task of the first look, and of one object in the object store."""
+"""Photographs of one task of the first inspection, and of one object in the object store."""
 MEMORY_SHARE = 0.5
 """Of the object store that decoded photographs may fill."""
 IMAGES_OF_TASK = 64
@@ -48,7 +48,7 @@ TASKS = 10_000
 
 @dataclass(frozen=True)
 class Corpus:
-    """All photographs of a training, after the first look.
+    """All photographs of a training, after the first inspection.
 
     Attributes:
         storage: where they lie.
@@ -57,14 +57,14 @@ class Corpus:
     """
 
     storage: Storage
-    rows: list[Seen]
+    rows: list[PhotoInfo]
     chunks: list[Any] | None
 
-    def source(self, settings: TrainSettings) -> "Source":
+    def source(self, settings: TrainSettings) -> "TrainingData":
         """What the loading tasks are told; UsageError where there are too few photographs."""
         chosen = sample(self.rows, settings)
         paths = pa.array([row.path for row in self.rows])
-        return Source(self.storage, paths, self.chunks, chosen, settings, steps_per_epoch(chosen, settings))
+        return TrainingData(self.storage, paths, self.chunks, chosen, settings, steps_per_epoch(chosen, settings))
 
 
 def list_photographs(settings: TrainSettings) -> tuple[Storage, list[str]]:
@@ -73,10 +73,10 @@ def list_photographs(settings: TrainSettings) -> tuple[Storage, list[str]]:
     Raises:
         UsageError: the input cannot be listed, or holds no images.
     """
-    listing = Listing(settings.data, settings.s3, exclude=output_uri(settings.run))
+    listing = Listing(settings.data, settings.s3, exclude=absolute_uri(settings.run))
     try:
         paths = [entry.path for entry in listing]
-    except (OSError, StorageError) as error:
+    except (StorageError, OSError) as error:
         raise UsageError(f"{settings.data} cannot be listed: {error}") from error
     if not paths:
         raise UsageError(f"{settings.data} holds no images")
@@ -87,7 +87,7 @@ def open_corpus(settings: TrainSettings, storage: Storage, paths: list[str]) -> 
     """Look at each photograph once."""
     size = settings.images.size
     keep = settings.cache == "memory" or (settings.cache == "auto" and fits(len(paths), size))
-    rows, chunks = first_look(storage, paths, size, keep)
+    rows, chunks = inspect_all(storage, paths, size, keep)
     return Corpus(storage, rows, chunks if keep else None)
 
 
@@ -97,34 +97,36 @@ def fits(count: int, size: int) -> bool:
 
 
 @ray.remote(num_returns=2, max_retries=1)
-def look(storage: Storage, paths: list[str], size: int, keep: bool, deadly: frozenset[str]) -> tuple[list[Seen], Any]:
-    """`photographs.look` as a task, whose pixels stay in the object store if they are to be kept."""
-    rows, pixels = photographs.look(storage, paths, size, deadly)
+def inspect(
+    storage: Storage, paths: list[str], size: int, keep: bool, crashers: frozenset[str]
+) -> tuple[list[PhotoInfo], Any]:
+    """`photographs.inspect` as a task, whose pixels stay in the object store if they are to be kept."""
+    rows, pixels = photographs.inspect(storage, paths, size, crashers)
     return rows, pixels if keep else None
 
 
-def first_look(storage: Storage, paths: list[str], size: int, keep: bool) -> tuple[list[Seen], list[Any]]:
+def inspect_all(storage: Storage, paths: list[str], size: int, keep: bool) -> tuple[list[PhotoInfo], list[Any]]:
     """Look at all photographs: their rows, and references to their pixels by chunks."""
     parts = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
-    tasks: list[Any] = [look.remote(storage, part, size, keep, frozenset()) for part in parts]
-    rows: list[Seen] = []
+    tasks: list[Any] = [inspect.remote(storage, part, size, keep, frozenset()) for part in parts]
+    rows: list[PhotoInfo] = []
     with display(len(paths), "photographs") as shown:
         for place, part in enumerate(parts):
             try:
                 found = ray.get(tasks[place][0])
             except (WorkerCrashedError, OutOfMemoryError):
-                deadly = frozenset(path for path in part if kills(storage, path, size))
-                tasks[place] = look.remote(storage, part, size, keep, deadly)
+                crashers = frozenset(path for path in part if kills(storage, path, size))
+                tasks[place] = inspect.remote(storage, part, size, keep, crashers)
                 found = ray.get(tasks[place][0])
             rows += found
-            shown.update(len(rows), sum(bool(row.error) for row in rows))
+            shown.update({"": (len(rows), sum(bool(row.error) for row in rows))})
     return rows, [pixels for _, pixels in tasks]
 
 
 def kills(storage: Storage, path: str, size: int) -> bool:
     """Whether looking at this photograph ends the process that does it."""
     try:
-        task: Any = look.remote(storage, [path], size, False, frozenset())
+        task: Any = inspect.remote(storage, [path], size, False, frozenset())
         ray.get(task[0])
     except (WorkerCrashedError, OutOfMemoryError):
         return True
@@ -132,7 +134,7 @@ def kills(storage: Storage, path: str, size: int) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class TrainingData:
     """What a loading task knows; put into the object store once."""
 
     storage: Storage
@@ -168,13 +170,13 @@ class Source:
 
 
 @lru_cache(2)
-def fetch(source: Any) -> Source:
+def fetch(source: Any) -> TrainingData:
     """The source behind a reference, once for each process."""
     return ray.get(source)
 
 
 @lru_cache(2)
-def epoch_order(source: Source, epoch: int) -> Order:
+def epoch_order(source: TrainingData, epoch: int) -> Order:
     """The order of an epoch, computed once for each process."""
     return order(source.sampling, source.settings, epoch)
 

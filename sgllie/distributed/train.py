@@ -19,20 +19,22 @@ from ray.train import DataConfig, FailureConfig, LoggingConfig, RunConfig, Scali
 from ray.train.torch import TorchTrainer
 from torch import Tensor
 
-from sgllie.distributed.cluster import Connection, beside_driver, leave_threads_behind
-from sgllie.distributed.ingest import Corpus, Source, list_photographs, open_corpus, training_stream
+from sgllie.distributed.cluster import Connection, beside_driver, last_line, leave_threads_behind
+from sgllie.distributed.ingest import Corpus, TrainingData, list_photographs, open_corpus, training_stream
 from sgllie.distributed.process_group import ProcessGroup
-from sgllie.memory import keep_freed_memory
-from sgllie.run import output_uri
-from sgllie.storage import UsageError
-from sgllie.training.guide import build_guide
-from sgllie.training.learner import Batch, CollapseError, Learner, initial_network
-from sgllie.training.loop import TrainingLoop
-from sgllie.training.photographs import digest_of
-from sgllie.training.progress import say, training_display
-from sgllie.training.run import Row, RunFolder, begin_or_resume, refuse_differences
-from sgllie.training.sampling import stack, validation_example
-from sgllie.training.settings import TrainSettings
+from sgllie.errors import CollapseError, UsageError
+from sgllie.runs.allocator import keep_freed_memory
+from sgllie.runs.schemas import Row
+from sgllie.runs.words import say
+from sgllie.storage import absolute_uri
+from sgllie.train.guide import build_guide
+from sgllie.train.loop import TrainingLoop
+from sgllie.train.photographs import digest_of
+from sgllie.train.progress import training_display
+from sgllie.train.run import RunFolder, begin_or_resume, refuse_differences
+from sgllie.train.sampling import stack, validation_example
+from sgllie.train.settings import TrainSettings
+from sgllie.train.train_step import Batch, TrainStep, initial_network
 
 POLL_SECONDS = 0.5
 BAD_NAMED = 20
@@ -69,11 +71,11 @@ class Board:
 
 
 @dataclass(frozen=True)
-class Work:
-    """What each training process is told.
+class WorkerContext:
+    """What each training process is context.
 
     Attributes:
-        source: reference to the photographs, see `ingest.Source`.
+        source: reference to the photographs, see `ingest.TrainingData`.
         board: the `Board`.
     """
 
@@ -90,7 +92,7 @@ def train(settings: TrainSettings) -> int:
     Raises:
         UsageError: the settings cannot be carried out.
     """
-    settings = replace(settings, run=output_uri(settings.run))
+    settings = replace(settings, run=absolute_uri(settings.run))
     run = RunFolder(settings)
     earlier = run.describe()
     if earlier and run.epochs_done():
@@ -159,7 +161,7 @@ def left_out(corpus: Corpus) -> str:
     return "\n".join(lines)
 
 
-def opening(source: Source) -> str:
+def opening(source: TrainingData) -> str:
     """What is about to be done, in words."""
     chosen = source.sampling
     bright = f" and {len(chosen.bright):,} brighter ones" if len(chosen.bright) else ""
@@ -170,7 +172,7 @@ def opening(source: Source) -> str:
     )
 
 
-def work(source: Source, run: RunFolder) -> str | None:
+def work(source: TrainingData, run: RunFolder) -> str | None:
     """Train on the cluster; the reason, if it was stopped before the end."""
     settings = source.settings
     board = beside_driver(Board)
@@ -181,7 +183,7 @@ def work(source: Source, run: RunFolder) -> str | None:
             tempfile.TemporaryDirectory(prefix="sgllie-", ignore_cleanup_errors=True) as scratch,
             training_display(settings.epochs * source.steps_per_epoch, done) as shown,
         ):
-            fit = Fit(settings, Work(ray.put(source), board), scratch)
+            fit = Fit(settings, WorkerContext(ray.put(source), board), scratch)
             fit.start()
             alive = True
             while alive:
@@ -201,9 +203,9 @@ def work(source: Source, run: RunFolder) -> str | None:
 class Fit(threading.Thread):
     """Ray Train's controller, beside the main thread, so that this one can draw and be interrupted."""
 
-    def __init__(self, settings: TrainSettings, told: Work, scratch: str) -> None:
+    def __init__(self, settings: TrainSettings, context: WorkerContext, scratch: str) -> None:
         super().__init__(daemon=True)
-        self.trainer = make_trainer(settings, told, scratch)
+        self.trainer = make_trainer(settings, context, scratch)
         self.settings = settings
         self.stopped: str | None = None
 
@@ -219,7 +221,7 @@ class Fit(threading.Thread):
             )
 
 
-def make_trainer(settings: TrainSettings, told: Work, scratch: str) -> TorchTrainer:
+def make_trainer(settings: TrainSettings, context: WorkerContext, scratch: str) -> TorchTrainer:
     """Ray Train's trainer for these settings; what it keeps for itself goes to the folder `scratch`."""
     DataContext.get_current().enable_progress_bars = False
     memory = ray.cluster_resources().get("object_store_memory", 0) * STREAM_SHARE / settings.num_workers
@@ -227,10 +229,10 @@ def make_trainer(settings: TrainSettings, told: Work, scratch: str) -> TorchTrai
     resources = {"CPU": float(settings.cpus_per_worker), "GPU": float(settings.use_gpu)}
     return TorchTrainer(
         train_worker,  # type: ignore[arg-type]
-        train_loop_config={"work": told},
+        train_loop_config={"work": context},
         # The functions are called whenever training processes start, so that a stream begins after the last epoch.
         datasets={
-            stream_name(rank): partial(training_stream, told.source, rank, settings.num_workers)
+            stream_name(rank): partial(training_stream, context.source, rank, settings.num_workers)
             for rank in range(settings.num_workers)
         },
         dataset_config=DataConfig(
@@ -258,21 +260,21 @@ def stream_name(rank: int) -> str:
 
 def train_worker(config: dict[str, Any]) -> str | None:
     """What each training process runs; why it stopped, if before the end."""
-    told: Work = config["work"]
-    source: Source = ray.get(told.source)
+    context: WorkerContext = config["work"]
+    source: TrainingData = ray.get(context.source)
     settings = source.settings
-    context = ray.train.get_context()
-    rank, workers = context.get_world_rank(), context.get_world_size()
+    ray_context = ray.train.get_context()
+    rank, workers = ray_context.get_world_rank(), ray_context.get_world_size()
     sys.setswitchinterval(SWITCH_SECONDS)
     keep_freed_memory()
     torch.set_num_threads(settings.cpus_per_worker)
     torch.set_flush_denormal(True)  # weights that decay to denormals make every convolution several times slower
     torch.use_deterministic_algorithms(True, warn_only=True)
     device = ray.train.torch.get_device()
-    learner = Learner(settings, settings.epochs * source.steps_per_epoch, device, ray.train.torch.prepare_model)
+    train_step = TrainStep(settings, settings.epochs * source.steps_per_epoch, device, ray.train.torch.prepare_model)
     validation = list(validation_batches(source, np.array_split(source.sampling.held_back, workers)[rank], device))
     loop = TrainingLoop(
-        learner, RunFolder(settings), validation, rank, partial(gather, workers), told.board.tell.remote
+        train_step, RunFolder(settings), validation, rank, partial(gather, workers), context.board.tell.remote
     )
     shard = ray.train.get_dataset_shard(stream_name(rank))
     size = settings.batch_size // workers
@@ -281,13 +283,13 @@ def train_worker(config: dict[str, Any]) -> str | None:
         for row in loop.epochs(to_batch(batch) for batch in stream):
             ray.train.report({"epoch": row["epoch"]})
             if rank == 0:
-                told.board.epoch.remote(row)
+                context.board.epoch.remote(row)
     except CollapseError as collapse:
         return f"the training has collapsed: {collapse}."
     return None
 
 
-def validation_batches(source: Source, numbers: np.ndarray, device: torch.device) -> Iterator[Batch]:
+def validation_batches(source: TrainingData, numbers: np.ndarray, device: torch.device) -> Iterator[Batch]:
     """The photographs that one process validates on, kept for all epochs."""
     options = source.settings.validation
     for start in range(0, len(numbers), options.batch_size):
@@ -308,9 +310,3 @@ def gather(workers: int, found: Any) -> list[Any]:
     everyone: list[Any] = [None] * workers
     torch.distributed.all_gather_object(everyone, found)
     return everyone
-
-
-def last_line(error: BaseException) -> str:
-    """The last cause of a Ray error in one line."""
-    text = str(error).strip().splitlines()
-    return text[-1] if text else type(error).__name__

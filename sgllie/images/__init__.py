@@ -1,6 +1,29 @@
 """Bytes of image files to arrays and back; one file for each format, `codec` is what they share."""
 
-from sgllie.images.codec import EXTENSIONS, DecodedImage, decode, encode, output_name
-from sgllie.images.error import ERROR_TYPES, ImageError
+from sgllie.errors import ImageError
+from sgllie.images.codec import (
+    EXTENSIONS,
+    MAX_PIXELS,
+    QUALITY,
+    DecodedImage,
+    ExifOrientation,
+    OutputFormat,
+    Pixels,
+    decode,
+    encode,
+    output_name,
+)
 
-__all__ = ["ERROR_TYPES", "EXTENSIONS", "DecodedImage", "ImageError", "decode", "encode", "output_name"]
+__all__ = [
+    "EXTENSIONS",
+    "MAX_PIXELS",
+    "QUALITY",
+    "DecodedImage",
+    "ExifOrientation",
+    "ImageError",
+    "OutputFormat",
+    "Pixels",
+    "decode",
+    "encode",
+    "output_name",
+]

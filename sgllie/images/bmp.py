@@ -2,7 +2,7 @@
 
 import struct
 
-from sgllie.images.error import ImageError
+from sgllie.errors import ImageError
 from sgllie.images.metadata import METRES_PER_INCH, Header, Metadata
 
 

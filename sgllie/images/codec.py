@@ -18,19 +18,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sgllie.errors import ImageError
 from sgllie.images import bmp, jpeg, png, webp
-from sgllie.images.error import ImageError
 from sgllie.images.metadata import Header, Metadata, resolution_exif
 
 OutputFormat = Literal["same", "jpeg", "png", "webp"]
 ExifOrientation = Literal["keep", "apply"]
+
+Pixels = NDArray[Any]
+"""The pixels of an image: H x W x 3 RGB or H x W grey, uint8 or uint16."""
 
 EXTENSIONS: dict[str, str] = {
     ".jpg": "jpeg",
@@ -44,6 +47,10 @@ EXTENSIONS: dict[str, str] = {
 }
 """Extensions, in lower case, of the files that count as images, and the format that they promise."""
 
+MAX_PIXELS = 178_000_000
+"""Images with more pixels are refused, unless the caller allows more."""
+QUALITY = 95
+"""Of JPEG and lossy WebP, unless the caller asks for another."""
 _LARGEST_SIDE = {"jpeg": 65500, "webp": 16383}
 _DECODABLE_SIDE = 1 << 20  # cv2's own limit
 _OTHER_FORMATS: dict[bytes, str] = {
@@ -96,7 +103,7 @@ def output_name(name: str, format: OutputFormat) -> str:
     return str(PurePosixPath(name).with_suffix({"jpeg": ".jpg", "png": ".png", "webp": ".webp"}[format]))
 
 
-def decode(data: bytes, *, max_pixels: int = 178_000_000, exif_orientation: ExifOrientation = "keep") -> DecodedImage:
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, exif_orientation: ExifOrientation = "keep") -> DecodedImage:
     """Decode a JPEG, PNG, WebP, BMP or TIFF, recognised by its first bytes.
 
     Args:
@@ -233,7 +240,7 @@ def _decode_with_cv2(data: bytes, name: str) -> tuple[NDArray, NDArray | None]:
     return cv2.cvtColor(stored, cv2.COLOR_BGR2RGB, dst=stored), None
 
 
-def encode(image: DecodedImage, pixels: NDArray, *, format: OutputFormat = "same", quality: int = 95) -> bytes:
+def encode(image: DecodedImage, pixels: NDArray, *, format: OutputFormat = "same", quality: int = QUALITY) -> bytes:
     """Encode new pixels with the alpha and metadata of an image.
 
     A format of 8 bits takes 16-bit pixels rounded to 8. JPEG keeps the chroma subsampling of a JPEG, otherwise it is

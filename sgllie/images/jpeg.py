@@ -15,8 +15,8 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from sgllie.errors import ImageError
 from sgllie.images import exif
-from sgllie.images.error import ImageError
 from sgllie.images.metadata import EXIF_PREFIX, Header, Metadata, upright_xmp
 
 ICC_PREFIX = b"ICC_PROFILE\0"

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from sgllie.errors import ImageError
 from sgllie.images import exif
-from sgllie.images.error import ImageError
 from sgllie.images.metadata import METRES_PER_INCH, Header, Metadata, upright_xmp
 
 MAGIC = b"\x89PNG\r\n\x1a\n"

@@ -18,8 +18,8 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
+from sgllie.errors import ImageError
 from sgllie.images import cmyk, exif
-from sgllie.images.error import ImageError
 from sgllie.images.metadata import EXIF_PREFIX, Header, Metadata, upright_xmp
 
 IMAGE_WIDTH, IMAGE_LENGTH, BITS_PER_SAMPLE, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262

@@ -2,8 +2,8 @@
 
 import struct
 
+from sgllie.errors import ImageError
 from sgllie.images import exif
-from sgllie.images.error import ImageError
 from sgllie.images.metadata import EXIF_PREFIX, Header, Metadata, upright_xmp
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgllie.enhancer import Factor, Pixels, as_channels
-from sgllie.settings import MethodSettings
-from sgllie.storage import UsageError
+from sgllie.errors import UsageError
+from sgllie.methods import MethodSettings
 
 NOTHING: Factor = np.empty((0, 0, 0), np.float32)
 """The factor map of a method that derives nothing from an image."""

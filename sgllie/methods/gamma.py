@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgllie.enhancer import Factor, Pixels, as_channels
-from sgllie.luminance import histogram
+from sgllie.images.luma import histogram
 from sgllie.methods.blended import BlendedMethod, peak
 
 TARGET = 0.5

@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
-from sgllie import weights
-from sgllie.architecture import ARCHITECTURES
-from sgllie.settings import MethodSettings
-from sgllie.storage import UsageError
-from sgllie.weights import Weights
+from sgllie.errors import UsageError
+from sgllie.methods import MethodSettings
+from sgllie.network import weights
+from sgllie.network.architecture import ARCHITECTURES
+from sgllie.network.weights import Weights
 
 if TYPE_CHECKING:
     from sgllie.enhancer import Enhancer

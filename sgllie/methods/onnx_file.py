@@ -9,10 +9,10 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from sgllie.enhancer import Factor, Pixels
-from sgllie.images import ImageError
+from sgllie.errors import ImageError, StorageError, UsageError
+from sgllie.methods import MethodSettings
 from sgllie.methods.blended import NOTHING, BlendedMethod, peak, unit
-from sgllie.settings import MethodSettings
-from sgllie.storage import StorageError, UsageError, open_storage, split_uri
+from sgllie.storage import open_storage, split_uri
 
 MULTIPLES = (1, 2, 4, 8, 12, 16, 24, 32, 64, 128)
 """Sides may have to be multiples of one of these; the first one with which the network works is taken."""

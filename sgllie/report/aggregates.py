@@ -9,11 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sgllie.corpus import STATS, brightness_fields, parts, stats_table
+from sgllie.errors import StorageError
 from sgllie.report.distribution import Distribution, Floats
 from sgllie.report.leaders import Leaders
 from sgllie.report.timeline import Timeline
-from sgllie.storage import Storage, StorageError
+from sgllie.runs.names import STATS, parts
+from sgllie.runs.schemas import luma_fields
+from sgllie.runs.tables import stats_table
+from sgllie.storage import Storage
 
 STAGES = ("read", "decode", "enhance", "encode", "write")
 SAMPLE, SHOWN, EXAMPLES = 24, 6, 5
@@ -32,11 +35,11 @@ class Choice:
 
 
 CHOICES = (
-    Choice("darkest", "Darkest", "the lowest mean brightness before", lambda t: -column(t, "luminance_mean_in")),
-    Choice("brightest", "Brightest", "the highest mean brightness before", lambda t: column(t, "luminance_mean_in")),
+    Choice("darkest", "Darkest", "the lowest mean brightness before", lambda t: -column(t, "luma_mean_in")),
+    Choice("brightest", "Brightest", "the highest mean brightness before", lambda t: column(t, "luma_mean_in")),
     Choice("changed", "Most changed", "the largest change of mean brightness", lambda t: change(t)),
     Choice(
-        "clipped", "Most clipped", "the most wholly black or white pixels after", lambda t: column(t, "clipped_out")
+        "luma_clipped", "Most clipped", "the most wholly black or white pixels after", lambda t: column(t, "luma_clipped_out")
     ),
 )
 
@@ -94,7 +97,7 @@ class Aggregates:
     def _add_brightness(self, done: pa.Table) -> None:
         for name, distribution in self.brightness.items():
             distribution.add(column(done, name))
-        before, after = column(done, "luminance_mean_in"), column(done, "luminance_mean_out")
+        before, after = column(done, "luma_mean_in"), column(done, "luma_mean_out")
         self.grid += np.histogram2d(before, after, GRID, [[0, 1], [0, 1]])[0].astype(np.int64)
         self.sample.add(done, self._random.random(len(done)))
         enhanced = done.filter(pc.equal(done["status"], "ok"))
@@ -139,12 +142,12 @@ def column(table: pa.Table, name: str) -> Floats:
 
 def change(table: pa.Table) -> Floats:
     """By how much the mean brightness changed."""
-    return np.abs(column(table, "luminance_mean_out") - column(table, "luminance_mean_in"))
+    return np.abs(column(table, "luma_mean_out") - column(table, "luma_mean_in"))
 
 
 def columns_of(side: str) -> list[str]:
     """The names of the columns of brightness, `in` or `out`."""
-    return [name for name, _ in brightness_fields(side)]
+    return [name for name, _ in luma_fields(side)]
 
 
 def bins_of(name: str) -> Floats:

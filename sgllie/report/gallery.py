@@ -4,19 +4,17 @@ import base64
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from sgllie.corpus import Row
-from sgllie.images import ImageError, decode
+from sgllie.errors import ImageError, StorageError
+from sgllie.images import Pixels, decode
 from sgllie.metrics.niqe import niqe
 from sgllie.report.aggregates import CHOICES, SHOWN, Aggregates
-from sgllie.storage import Storage, StorageError
-
-Pixels = NDArray[Any]
+from sgllie.runs.schemas import Row
+from sgllie.storage import Storage
 
 RANDOM = 12
 MOST_SHOWN = RANDOM + (len(CHOICES) + 1) * SHOWN

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sgllie.corpus import Row
+from sgllie.runs.schemas import Row
 
 
 class Leaders:

@@ -6,23 +6,24 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from sgllie.corpus import REPORT, RUN, SUCCESS
+from sgllie.errors import StorageError, UsageError
 from sgllie.report import charts, document
 from sgllie.report.aggregates import STAGES, Aggregates, aggregate, tables
 from sgllie.report.distribution import Distribution
 from sgllie.report.gallery import gallery
 from sgllie.report.settings import ReportSettings
-from sgllie.run import read_json
-from sgllie.storage import LocalStorage, Storage, StorageError, UsageError, open_storage
+from sgllie.runs.names import REPORT, RUN, SUCCESS
+from sgllie.runs.run import read_run
+from sgllie.storage import SCRATCH, Storage, open_storage
 
 MEASURES = {
-    "luminance_mean": "Mean brightness",
-    "luminance_p5": "Dark parts (5th percentile)",
-    "luminance_p50": "Median brightness",
-    "luminance_p95": "Bright parts (95th percentile)",
+    "luma_mean": "Mean brightness",
+    "luma_p5": "Dark parts (5th percentile)",
+    "luma_p50": "Median brightness",
+    "luma_p95": "Bright parts (95th percentile)",
     "contrast": "Contrast",
     "entropy": "Entropy, bits",
-    "clipped": "Clipped pixels",
+    "luma_clipped": "Clipped pixels",
 }
 MOST_NODES = 20
 
@@ -35,23 +36,21 @@ def write_report(settings: ReportSettings) -> str:
         StorageError: the output cannot be read or written.
     """
     output = open_storage(settings.output, settings.s3)
-    run = read_json(output, RUN)
+    run = read_run(output, "enhance")
     if run is None:
         raise UsageError(f"there is no run in {settings.output}: it has no {RUN}. OUT is the output of sgllie enhance")
-    if not {"input", "shards"} <= run.keys() or "only_darker_than" not in run.get("outcome", {}):
-        raise UsageError(f"{settings.output} is no output of sgllie enhance; only those have a report")
     finished = output.exists(SUCCESS)
     html = render(run, aggregate(tables(output)), output, source_of(run, settings), finished)
     output.write(REPORT, html.encode())
     if finished:
-        output.remove(LocalStorage.SCRATCH)  # no job is using it
+        output.remove(SCRATCH)  # no job is using it
     return f"{output.uri}/{REPORT}"
 
 
 def source_of(run: dict[str, Any], settings: ReportSettings) -> Storage | None:
     """The input of a run, if it can be opened."""
     try:
-        return open_storage(run["input"]["root"], settings.s3)
+        return open_storage(run["input"]["roots"]["input"], settings.s3)
     except (UsageError, StorageError):
         return None
 
@@ -85,7 +84,7 @@ def render(run: dict[str, Any], aggregates: Aggregates, output: Storage, source:
 def drawn(aggregates: Aggregates, bars: Any) -> dict[str, Markup]:
     """The charts by their names."""
     found: dict[str, Markup] = {}
-    for name, highest in (("luminance_mean", 1.0), ("contrast", 0.5)):
+    for name, highest in (("luma_mean", 1.0), ("contrast", 0.5)):
         before, after = aggregates.brightness[f"{name}_in"], aggregates.brightness[f"{name}_out"]
         label = f"{MEASURES[name]} of the images. Before: {spread(before)}. After: {spread(after)}."
         coarse = [distribution.counts.reshape(50, -1).sum(axis=1).tolist() for distribution in (before, after)]

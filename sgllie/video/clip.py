@@ -10,44 +10,29 @@ Decoding, enhancement and encoding run on a thread each.
 
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO, NamedTuple
 
+from sgllie.errors import UsageError, VideoError
 from sgllie.methods import Method
 from sgllie.metrics.brightness import brightness
-from sgllie.storage import UsageError
 from sgllie.video.ahead import ahead
-from sgllie.video.reader import Picture, VideoError, VideoReader, refuse_hdr
-from sgllie.video.segments import CONTAINERS, SegmentWriter, Span, join
-from sgllie.video.settings import Codec
+from sgllie.video.reader import Picture, VideoReader, refuse_hdr
+from sgllie.video.segments import CONTAINERS, WHOLE, SegmentWriter, Span, join
+from sgllie.video.settings import Encoding
 from sgllie.video.smoothing import Smoother
 
 BATCH = 4
 """Frames that go through the network together."""
-
-WHOLE = Span(None, None)
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """How the output is encoded; see `VideoSettings`."""
-
-    codec: Codec = "h264"
-    crf: int = 18
-    # Noise that was invisible in the dark is most of what is encoded, and slower presets gain little on noise: medium
-    # took twice the time for a file of the same size.
-    preset: str = "veryfast"
-    threads: int = 2
 
 
 class FrameRow(NamedTuple):
     """What is noted of one frame; brightness is mean luma, 0 to 1, time in seconds, factor the mean of its map."""
 
     time: float
-    luminance_in: float
-    luminance_out: float
+    luma_in: float
+    luma_out: float
     factor: float | None
     cut: bool
     repeated: bool

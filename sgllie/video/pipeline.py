@@ -7,152 +7,148 @@ joins it; when two of them finish at the same moment both do, and write the same
 import platform
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
-from sgllie.corpus import FRAMES, SEGMENTS, STATS, VIDEOS, Row, part_name, read_rows
-from sgllie.images import ImageError
-from sgllie.journal import Journal
+import pyarrow as pa
+
+from sgllie.errors import Failure, VideoError, failure_of
 from sgllie.methods import make_method
-from sgllie.storage import NameRefusedError, StorageError, open_storage
-from sgllie.video.clip import Encoding, FrameRow, enhance_segment
-from sgllie.video.corpus import (
-    SEGMENTS_SCHEMA,
-    VIDEOS_SCHEMA,
-    Segment,
-    encoded_name,
-    frames_bytes,
-    read_segments,
-    row_bytes,
-)
-from sgllie.video.reader import VideoError, VideoReader, refuse_hdr
+from sgllie.runs.names import FRAMES, SEGMENTS, STATS, VIDEOS, part_name
+from sgllie.runs.schemas import FRAMES_SCHEMA, SEGMENTS_SCHEMA, VIDEOS_SCHEMA, Row
+from sgllie.runs.shard_runner import Report, ShardRunner
+from sgllie.runs.tables import read_rows, row_bytes
+from sgllie.storage import Storage, open_storage
+from sgllie.storage.parquet import to_parquet
+from sgllie.video.clip import FrameRow, enhance_segment
+from sgllie.video.plan import Segment, encoded_name
+from sgllie.video.reader import VideoReader, refuse_hdr
 from sgllie.video.segments import Span, join, output_name
 from sgllie.video.settings import VideoSettings
 from sgllie.video.smoothing import Smoother
 
-MOST_ATTEMPTS = 5
-"""A segment that was begun so often, and never came to an end, is given up."""
 
-
-class VideoPipeline:
+class VideoPipeline(ShardRunner[Segment]):
     """Runs segments, one after another, in one process.
 
     Args:
         settings: with their device resolved (`cpu` or `cuda`).
         root: folder or prefix of the input.
-        run: folder or prefix of the run.
+        output: of the run.
         target: folder and name of the output file, where the run is about one video; else None.
-        report: called now and then with a segment and the number of its frames that are done.
+        segments: of all videos.
+        report: told now and then of the frames that are done, for each video.
     """
+
+    folder: ClassVar[str] = SEGMENTS
+    noun: ClassVar[str] = "video"
 
     def __init__(
         self,
         settings: VideoSettings,
         root: str,
-        run: str,
+        output: Storage,
         target: tuple[str, str] | None,
-        report: Callable[[Segment, int], None],
+        segments: Sequence[Segment],
+        report: Report,
     ) -> None:
         self.settings = settings
         self.source = open_storage(root, settings.s3)
-        self.run_storage = open_storage(run, settings.s3)
-        self.segments = read_segments(self.run_storage)
         self.target = (open_storage(target[0], settings.s3), target[1]) if target else None
-        self.report = report
-        assert settings.device != "auto"
+        self.segments = segments
         self.method = make_method(settings)
-        self.encoding = Encoding(settings.codec, settings.crf, settings.preset, settings.threads)
+        super().__init__(output, [self.source], SEGMENTS_SCHEMA, report, threads=1, retry_failed=False)
 
     def run(self, shard: int) -> None:
-        """Bring one segment to its commit, and its video, if it was the last one of it.
-
-        Raises:
-            StorageError: the output cannot be written; no video is to blame, and the job must stop.
-        """
+        """Bring one segment to its commit, and its video, if it was the last one of it."""
         segment = self.segments[shard]
-        if not self.run_storage.exists(f"{SEGMENTS}/{part_name(shard)}"):
-            self._commit_segment(segment)
+        if not self.output.exists(f"{SEGMENTS}/{part_name(shard)}"):
+            super().run(shard)
         numbers = range(segment.first, segment.last + 1)
-        done = all(self.run_storage.exists(f"{SEGMENTS}/{part_name(number)}") for number in numbers)
-        if done and not self.run_storage.exists(f"{STATS}/{part_name(segment.video)}"):
+        done = all(self.output.exists(f"{SEGMENTS}/{part_name(number)}") for number in numbers)
+        if done and not self.output.exists(f"{STATS}/{part_name(segment.video)}"):
             self._commit_video(segment)
 
-    def _commit_segment(self, segment: Segment) -> None:
-        journal = Journal(self.run_storage, segment.shard)
+    def items(self, shard: int) -> list[Segment]:
+        """Return the segment, which is all of a shard."""
+        return [self.segments[shard]]
+
+    def processor(self, isolated: bool) -> AbstractContextManager[Callable[..., Any]]:
+        """Return what enhances a segment, always in this process: nothing but its frames would be lost with it."""
+        return nullcontext(self._enhance)
+
+    def tell(self, shard: int, done: int, failed: int) -> None:
+        """Report nothing: frames are counted, not segments."""
+
+    def process(self, item: Segment, processor: Callable[..., Any]) -> Row:
+        """Enhance a segment, and keep its pictures until its video is joined."""
         started = time.monotonic()
         frames: list[FrameRow] = []
+        row: Row = {"status": "ok"}
         with tempfile.TemporaryDirectory(prefix="sgllie-") as scratch:
             encoded = Path(scratch) / "segment.mp4"
-            if journal.fruitless >= MOST_ATTEMPTS:
-                row = failed(
-                    "crash", f"{journal.fruitless} attempts at a part of it ended with the death of the worker"
-                )
-            else:
-                row = self._enhance(segment, encoded, frames)
-            if row["status"] == "ok":
-                self.run_storage.upload(encoded_name(segment.shard), encoded)
-                self.run_storage.write(f"{FRAMES}/{part_name(segment.shard)}", frames_bytes(segment.path, frames))
-        row |= counted(frames) | finished(time.monotonic() - started)
-        row |= {"shard": segment.shard, "path": segment.path, "attempt": journal.attempt}
-        self.run_storage.write(f"{SEGMENTS}/{part_name(segment.shard)}", row_bytes(row, SEGMENTS_SCHEMA))
-        journal.remove()
+            try:
+                processor(item, encoded, frames)
+                self.output.upload(encoded_name(item.shard), encoded)
+                self.output.write(f"{FRAMES}/{part_name(item.shard)}", frames_bytes(item.path, frames))
+            except Exception as error:
+                row = {"status": "failed"} | failure_of(error, self.noun)._asdict()
+        return completed(item, row | counted(frames), time.monotonic() - started)
 
-    def _enhance(self, segment: Segment, encoded: Path, frames: list[FrameRow]) -> Row:
+    def failed_row(self, item: Segment, failure: Failure) -> Row:
+        """Return the row of a segment of which nothing is known."""
+        return completed(item, {"status": "failed"} | failure._asdict() | counted([]), 0.0)
+
+    def _enhance(self, segment: Segment, encoded: Path, frames: list[FrameRow]) -> None:
         """Enhance a segment into a local file; the rows of its frames are added to `frames`."""
-
-        def work() -> Row:
-            with self.source.open(segment.path) as file, VideoReader(file, self.settings.threads) as reader:
-                if not self.settings.force_sdr:
-                    refuse_hdr(reader.info)
-                smoother = Smoother(self.settings.temporal_smoothing)
-                span = Span(segment.begin, segment.end)
-                for frame in enhance_segment(reader, encoded, span, self.method, smoother, self.encoding):
-                    frames.append(frame)
-                    self.report(segment, len(frames))
-            return {"status": "ok"}
-
-        return guarded(work)
+        with self.source.open(segment.path) as file, VideoReader(file, self.settings.threads) as reader:
+            if not self.settings.force_sdr:
+                refuse_hdr(reader.info)
+            smoother = Smoother(self.settings.temporal_smoothing)
+            span = Span(segment.begin, segment.end)
+            for frame in enhance_segment(reader, encoded, span, self.method, smoother, self.settings):
+                frames.append(frame)
+                self.report(segment.shard, len(frames), 0, segment.path)
 
     def _commit_video(self, segment: Segment) -> None:
-        rows = [
-            read_rows(self.run_storage, f"{SEGMENTS}/{part_name(number)}")[0]
-            for number in range(segment.first, segment.last + 1)
-        ]
-        bad = [row for row in rows if row["status"] != "ok" and row["error_type"] != "empty"]
-        name = output_name(segment.path)
-        storage, path = self.target or (self.run_storage, f"{VIDEOS}/{name}")
-        with tempfile.TemporaryDirectory(prefix="sgllie-") as scratch:
-            joined = Path(scratch) / "joined"
-            suffix = PurePosixPath(path).suffix.lower()
-            shards = [row["shard"] for row in rows if row["status"] == "ok"]
-            outcome = bad[0] if bad else guarded(lambda: self._join(segment, shards, joined, suffix))
-            row = {key: outcome.get(key) for key in VIDEOS_SCHEMA.names if key not in ("frames", "repeated", "cuts")}
-            if row["status"] == "ok":
-                try:
-                    storage.upload(path, joined)
-                    row |= {"output": path, "bytes_out": joined.stat().st_size}
-                except NameRefusedError as error:
-                    row |= failed("write", str(error))
+        """Join the segments of a video, and commit its row."""
+        numbers = range(segment.first, segment.last + 1)
+        rows = [read_rows(self.output, f"{SEGMENTS}/{part_name(number)}")[0] for number in numbers]
+        try:
+            row = self._joined(segment, rows)
+        except Exception as error:
+            row = {"status": "failed"} | failure_of(error, self.noun)._asdict()
+            self.report(segment.shard, segment.frames, 1, segment.path)
         row |= {"path": segment.path, "segments": len(rows), "bytes_in": segment.size}
-        row |= summed(rows) | finished(sum(one["seconds"] for one in rows))
-        self.run_storage.write(f"{STATS}/{part_name(segment.video)}", row_bytes(row, VIDEOS_SCHEMA))
-        for number in range(segment.first, segment.last + 1):
-            self.run_storage.remove(encoded_name(number))
+        row |= summed(rows) | worked(sum(one["seconds"] for one in rows))
+        self.output.write(f"{STATS}/{part_name(segment.video)}", row_bytes([row], VIDEOS_SCHEMA))
+        for number in numbers:
+            self.output.remove(encoded_name(number))
 
-    def _join(self, segment: Segment, shards: list[int], joined: Path, suffix: str) -> Row:
-        """Join the encoded segments into a local file; what is known of the video."""
+    def _joined(self, segment: Segment, rows: list[Row]) -> Row:
+        """Join the encoded segments into the output; return what is known of the video."""
+        bad = [row for row in rows if row["status"] != "ok" and row["error_type"] != "empty"]
+        if bad:
+            raise VideoError(bad[0]["error_type"], bad[0]["error"])
+        shards = [row["shard"] for row in rows if row["status"] == "ok"]
         if not shards:
             raise VideoError("not_a_video", "no picture of it can be decoded")
-        with ExitStack() as opened:
+        storage, path = self.target or (self.output, f"{VIDEOS}/{output_name(segment.path)}")
+        with tempfile.TemporaryDirectory(prefix="sgllie-") as scratch, ExitStack() as opened:
+            joined = Path(scratch) / "joined"
             reader = opened.enter_context(VideoReader(opened.enter_context(self.source.open(segment.path))))
-            parts = [opened.enter_context(self.run_storage.open(encoded_name(shard))) for shard in shards]
-            left_out = join(joined, reader, parts, self.settings.codec, suffix)
-            info = reader.info
+            parts = [opened.enter_context(self.output.open(encoded_name(shard))) for shard in shards]
+            left_out = join(joined, reader, parts, self.settings.codec, PurePosixPath(path).suffix.lower())
+            storage.upload(path, joined)
+            size = joined.stat().st_size
+        info = reader.info
         return {
             "status": "ok",
+            "output": path,
+            "bytes_out": size,
             "width": info.width,
             "height": info.height,
             "bit_depth": info.depth,
@@ -162,47 +158,37 @@ class VideoPipeline:
         }
 
 
-def guarded(work: Callable[[], Row]) -> Row:
-    """What the work returns, or the row of its failure."""
-    try:
-        return work()
-    except (VideoError, ImageError) as error:
-        return failed(error.error_type, str(error))
-    except FileNotFoundError:
-        return failed("missing", "the video was listed but is not there now")
-    except (OSError, StorageError) as error:
-        return failed("read", f"the video cannot be read: {error}")
-    except MemoryError:
-        return failed("memory", "its frames do not fit in the memory of the worker")
-    except Exception as error:
-        return failed("internal", f"{type(error).__name__}: {error}")
+def completed(item: Segment, row: Row, seconds: float) -> Row:
+    """Return a row with what every row of a segment says."""
+    return row | {"path": item.path, "video": item.video} | worked(seconds)
 
 
-def failed(error_type: str, error: str) -> Row:
-    """The columns of a failure."""
-    return {"status": "failed", "error_type": error_type, "error": error}
-
-
-def finished(seconds: float) -> Row:
-    """The columns about the work."""
+def worked(seconds: float) -> Row:
+    """Return the columns about the work."""
     return {"seconds": seconds, "finished": datetime.now(UTC), "node": platform.node()}
 
 
 def counted(frames: list[FrameRow]) -> Row:
-    """The columns that sum up frames."""
+    """Return the columns that sum up frames."""
     number = max(len(frames), 1)
     return {
         "frames": len(frames),
         "repeated": sum(frame.repeated for frame in frames),
         "cuts": sum(frame.cut for frame in frames),
-        "luminance_mean_in": sum(frame.luminance_in for frame in frames) / number,
-        "luminance_mean_out": sum(frame.luminance_out for frame in frames) / number,
+        "luma_mean_in": sum(frame.luma_in for frame in frames) / number,
+        "luma_mean_out": sum(frame.luma_out for frame in frames) / number,
     }
 
 
 def summed(rows: list[Row]) -> Row:
-    """The same columns of a video, from those of its segments."""
+    """Return the same columns of a video, from those of its segments."""
     total: dict[str, Any] = {name: sum(row[name] for row in rows) for name in ("frames", "repeated", "cuts")}
-    for name in ("luminance_mean_in", "luminance_mean_out"):
+    for name in ("luma_mean_in", "luma_mean_out"):
         total[name] = sum(row[name] * row["frames"] for row in rows) / max(total["frames"], 1)
     return total
+
+
+def frames_bytes(path: str, rows: list[FrameRow]) -> bytes:
+    """Return the Parquet file of a segment's frames."""
+    columns = [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in FrameRow._fields]
+    return to_parquet(pa.table([[path] * len(rows), *columns], schema=FRAMES_SCHEMA))

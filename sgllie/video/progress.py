@@ -4,20 +4,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from sgllie.progress import LOG_SECONDS, duration
-from sgllie.video.corpus import Segment
-
-
-class VideoDisplay(Protocol):
-    """Shows how many frames of each video are done."""
-
-    def update(self, frames: dict[str, int]) -> None:
-        """Called about four times a second, with the frames that are done of each video that was begun."""
+from sgllie.runs.progress import LOG_SECONDS, Counts, Display
+from sgllie.runs.words import duration
+from sgllie.video.plan import Segment
 
 
 class Totals:
@@ -49,8 +42,9 @@ class LogVideoDisplay:
         self._shown: dict[str, int] = {}
         self._last = time.monotonic()
 
-    def update(self, frames: dict[str, int]) -> None:
+    def update(self, counts: Counts) -> None:
         """Print lines if it is time."""
+        frames = {path: done for path, (done, _) in counts.items()}
         rates = {path: self._totals.rate(path, done) for path, done in frames.items()}
         if time.monotonic() - self._last < LOG_SECONDS:
             return
@@ -71,9 +65,9 @@ class LiveVideoDisplay:
         self._totals, self._progress = totals, progress
         self._tasks: dict[str, TaskID] = {}
 
-    def update(self, frames: dict[str, int]) -> None:
+    def update(self, counts: Counts) -> None:
         """Redraw."""
-        for path, done in frames.items():
+        for path, (done, _) in counts.items():
             total, rate = self._totals.frames[path], self._totals.rate(path, done)
             speed = f"{self._totals.count(path, done)}, {rate:,.1f} frames/s,"
             if path not in self._tasks:
@@ -83,7 +77,7 @@ class LiveVideoDisplay:
 
 
 @contextmanager
-def display(segments: list[Segment]) -> Iterator[VideoDisplay]:
+def display(segments: list[Segment]) -> Iterator[Display]:
     """A display for these segments, live where standard output is a terminal."""
     console = Console()
     totals = Totals(segments)

@@ -17,21 +17,8 @@ from av.video.reformatter import ColorRange, ColorTrc, Interpolation, VideoRefor
 from numpy.typing import NDArray
 
 from sgllie.enhancer import Pixels
+from sgllie.errors import VideoError
 from sgllie.video import yuv
-
-ERROR_TYPES: dict[str, str] = {
-    "not_a_video": "The file cannot be opened as a video, or holds no picture that can be decoded.",
-    "hdr": "The video is in high dynamic range (PQ or HLG), for which the network was not made.",
-    "unsupported": "The video is of a kind that is not handled, or that the output format cannot hold.",
-    "empty": "The container promises pictures that the file does not hold.",
-    "missing": "The file was listed, but is not there any more.",
-    "memory": "Its frames do not fit in the memory of the worker.",
-    "read": "The file cannot be read from its storage.",
-    "write": "The output cannot be written under its name.",
-    "crash": "The process ended while it worked on this video, several times over.",
-    "internal": "A fault of the program.",
-}
-"""The kinds of failure, as they stand in the statistics, and what each means."""
 
 EXTENSIONS = frozenset(
     (
@@ -55,14 +42,6 @@ TO_RGB = {
     "rgb24": int(Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT),
     "rgb48le": int(Interpolation.BILINEAR | Interpolation.ACCURATE_RND),
 }
-
-
-class VideoError(Exception):
-    """A video that cannot be enhanced. Its text says why in one sentence, without the path."""
-
-    def __init__(self, error_type: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.error_type = error_type
 
 
 class Colour(NamedTuple):

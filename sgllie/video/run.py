@@ -1,4 +1,4 @@
-"""A run over videos in its output folder: begun, resumed or refused, and finished.
+"""A run over videos in its output folder: planned, resumed or refused, counted and finished.
 
 For one video that is written to a file the run lies in a hidden folder beside it: `.OUT.mp4.run`.
 """
@@ -6,56 +6,116 @@ For one video that is written to a file the run lies in a hidden folder beside i
 import dataclasses
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import ClassVar, Self
 
-from sgllie.corpus import MANIFEST, SEGMENTS, STATS, SUCCESS, Row, part_name, parts, read_manifest, read_rows
-from sgllie.listing import is_pattern
+from sgllie.corpus.listing import is_pattern
+from sgllie.errors import StorageError, UsageError
 from sgllie.methods import describe_weights
-from sgllie.plan import Plan
-from sgllie.run import Images, begin, describe, mark_finished, planned, read_json, read_run, refuse_differences
-from sgllie.storage import LocalStorage, Storage, StorageError, UsageError, open_storage, split_uri
-from sgllie.video.clip import WHOLE
-from sgllie.video.corpus import SEGMENT_TABLE, Segment, read_segments, segments_bytes
-from sgllie.video.reader import EXTENSIONS, VideoError, VideoReader
-from sgllie.video.segments import CONTAINERS, Span, cut, output_name
+from sgllie.methods.settings import Device
+from sgllie.runs.inputs import plan_inputs
+from sgllie.runs.names import FRAMES, RUN, SEGMENTS, STATS, SUCCESS, VIDEOS, part_name, parts
+from sgllie.runs.progress import Display
+from sgllie.runs.run import Json, Pipeline, Run, begin, describe, find_earlier, mark_finished, now, read_json
+from sgllie.runs.schemas import Row
+from sgllie.runs.shard_runner import Report
+from sgllie.runs.tables import read_rows
+from sgllie.runs.words import duration, outcomes, plural
+from sgllie.storage import SCRATCH, Storage, open_storage, split_uri
+from sgllie.video.plan import PROBES, Segment, plan_segments, read_segments
+from sgllie.video.progress import display
+from sgllie.video.reader import EXTENSIONS
+from sgllie.video.segments import CONTAINERS, output_name
 from sgllie.video.settings import VideoSettings
 
 LISTED_TOGETHER = 1000
 """Videos in one part of the manifest, at most."""
-PROBES = 16
-"""Files that are looked at at the same time."""
 NAMED_FAILURES = 5
 
 
-@dataclass(frozen=True)
-class VideoRun:
-    """One run, as it lies in its output.
+@dataclass(frozen=True, kw_only=True)
+class VideoRun(Run[VideoSettings]):
+    """One run; the root of its input is `roots["input"]`, its shards are segments.
 
     Attributes:
-        settings: of the present command.
-        output: where it lies.
-        root: folder or prefix that all paths are relative to.
         target: folder and name of the output file, where the run is about one video; else None.
-        plan: what the input came to.
-        ignored: files of the input that are no videos by their name: how many, and the first few.
         segments: all of them, by their number.
-        shards: the numbers of those that are not done, or whose video is not.
-        resumed: whether an earlier command began it.
     """
 
-    settings: VideoSettings
-    output: Storage
-    root: str
+    noun: ClassVar[str] = "videos"
+
     target: tuple[str, str] | None
-    plan: Plan
-    ignored: tuple[int, list[str]]
     segments: list[Segment]
-    shards: list[int]
-    resumed: bool
+
+    @property
+    def device(self) -> Device:
+        """Where the workers compute."""
+        return self.settings.device
+
+    def on_device(self, device: Device) -> Self:
+        """Return the same run with its device decided."""
+        return dataclasses.replace(self, settings=dataclasses.replace(self.settings, device=device))
+
+    def make_pipeline(self, report: Report) -> Pipeline:
+        """Make the pipeline of a worker."""
+        from sgllie.video.pipeline import VideoPipeline
+
+        return VideoPipeline(self.settings, self.roots["input"], self.output, self.target, self.segments, report)
+
+    def display(self) -> AbstractContextManager[Display]:
+        """Show the frames of each video that is at work."""
+        return display([self.segments[shard] for shard in self.shards])
+
+    def failed_before(self) -> int:
+        """Count the videos that have failed before."""
+        return count(self.output)["failed"] if self.resumed and self.settings.max_failures is not None else 0
+
+    def describe_plan(self) -> str:
+        """Say how many videos and segments there are, what is ignored, and what a dry run would do."""
+        settings, plan = self.settings, self.plan
+        frames = sum(segment.frames for segment in self.segments)
+        found = (
+            f"{plural(plan.items, 'videos')} ({plan.size / 1e6:,.1f} MB, about {frames:,} frames) in {settings.input}"
+        )
+        left = f", {len(self.shards):,} of them left" if self.resumed else ""
+        lines = [f"{found}, {plural(len(self.segments), 'segments')}{left}", *self.notes]
+        if settings.dry_run:
+            lines.append(f"Dry run: they would be enhanced into {settings.output}; nothing was written.")
+        return "\n".join(lines)
+
+    def finalize(self) -> Json:
+        """Count the rows and write _SUCCESS."""
+        totals = count(self.output)
+        if totals["videos"] != self.plan.items:
+            raise StorageError(f"{self.output.uri}/{STATS} holds {totals['videos']} rows for {self.plan.items} videos")
+        mark_finished(self.output, totals)
+        if self.target:
+            beside = open_storage(self.target[0], self.settings.s3)
+            beside.remove(SCRATCH)
+            if totals["failed"]:
+                beside.remove(split_uri(self.output.uri)[1])  # other settings may do better, and must be free to try
+        return totals
+
+    def summarize(self, totals: Json, seconds: float) -> str:
+        """Say how many videos were enhanced, what is wrong with the others, and where they are."""
+        output = self.settings.output
+        repeated = f" ({totals['repeated']:,} damaged ones repeated)" if totals["repeated"] else ""
+        luma = f"mean luma {totals['luma_mean_in']:.2f} -> {totals['luma_mean_out']:.2f}"
+        frames = f"{plural(totals['frames'], 'frames')}{repeated}"
+        done = f"{plural(totals['videos'], 'videos')}: {outcomes(totals, 'enhanced')}; {frames}; {luma}"
+        lines = [f"{done}; {duration(seconds)}."]
+        if not self.shards:
+            lines[0] += " All of it was there already."
+        lines += totals["failures"]
+        lines += [f"{video} is not in the output, whose container cannot hold it" for video in totals["left_out"]]
+        if not self.target:
+            lines.append(f"Videos in {output}/{VIDEOS}, one row for each in {output}/{STATS}.")
+        elif totals["ok"]:
+            lines.append(f"A row for each of its frames in {self.output.uri}/{FRAMES}.")
+        return "\n".join(lines)
 
 
 def prepare(settings: VideoSettings) -> VideoRun:
@@ -68,32 +128,42 @@ def prepare(settings: VideoSettings) -> VideoRun:
     folder = run_folder(target) if target else settings.output
     output = open_storage(folder, settings.s3)
     weights = describe_weights(settings)
-    in_the_way = read_run(output)
-    earlier = None if settings.overwrite or is_removed(output, target, settings) else in_the_way
-    if target and not in_the_way and not settings.overwrite and exists(target, settings):
+    replace = settings.overwrite or is_removed(output, target, settings)
+    if target and not settings.overwrite and not has_run(output) and exists(target, settings):
         raise UsageError(f"output {settings.output} is there already; --overwrite replaces it")
     with TemporaryDirectory(prefix="sgllie-") as scratch:
-        manifest = Path(scratch) / MANIFEST
-        manifest.mkdir()
-        videos = Images(dataclasses.replace(settings, output=folder), EXTENSIONS, "videos")
-        plan = planned(videos, LISTED_TOGETHER, output_name, manifest)
-        run_json = describe(settings, videos, plan, weights)
-        root = videos.listing.root
+        manifest = Path(scratch)
+        listed = dataclasses.replace(settings, output=folder)
+        inputs = plan_inputs(listed, output_name, LISTED_TOGETHER, manifest, extensions=EXTENSIONS, noun="videos")
+        fingerprints = {"the weights": weights["fingerprint"]} if weights else {}
+        described = describe(settings, inputs.plan, inputs.describe() | {"weights": weights}, fingerprints)
+        earlier = find_earlier(settings, output, described, replace=replace)
         if earlier:
-            refuse_differences(earlier, run_json, settings.output)
             segments = read_segments(output)
-        elif settings.retry_failed:
-            raise UsageError(f"--retry-failed: there is no run in {settings.output}")
         else:
-            segments = all_segments(manifest, plan, open_storage(root, settings.s3), settings)
+            source = open_storage(inputs.roots["input"], settings.s3)
+            segments = plan_segments(manifest, inputs.plan, source, settings.segment_seconds)
             if not settings.dry_run:
-                sources = (settings.input, root)
-                begin(output, settings.output, sources if in_the_way else None, manifest, run_json)
+                begin(output, manifest, described)
     if settings.retry_failed:
         forget_failed(output, segments, settings.dry_run)
     shards = open_shards(output, segments) if earlier else [segment.shard for segment in segments]
-    ignored = (videos.listing.ignored, videos.listing.ignored_examples)
-    return VideoRun(settings, output, root, target, plan, ignored, segments, shards, resumed=bool(earlier))
+    return VideoRun(
+        settings=settings,
+        output=output,
+        plan=inputs.plan,
+        shards=dict.fromkeys(shards, 1),
+        resumed=bool(earlier),
+        roots=inputs.roots,
+        notes=inputs.notes,
+        target=target,
+        segments=segments,
+    )
+
+
+def has_run(output: Storage) -> bool:
+    """Tell whether there is a run in an output."""
+    return read_json(output, RUN) is not None
 
 
 def single_target(settings: VideoSettings) -> tuple[str, str] | None:
@@ -134,35 +204,6 @@ def run_folder(target: tuple[str, str]) -> str:
     return f"{target[0].rstrip('/')}/.{target[1]}.run"
 
 
-def all_segments(folder: Path, plan: Plan, source: Storage, settings: VideoSettings) -> list[Segment]:
-    """The segments of all planned videos, written to the local folder of the manifest."""
-    listed = LocalStorage(str(folder.parent))
-    entries = [entry for number in range(len(plan.shards)) for entry in read_manifest(listed, number)]
-    segments: list[Segment] = []
-    with ThreadPoolExecutor(PROBES) as pool:
-        found = pool.map(lambda entry: spans(source, entry.path, settings.segment_seconds), entries)
-        for video, (entry, (cuts, frames)) in enumerate(zip(entries, found, strict=True)):
-            first = len(segments)
-            last = first + len(cuts) - 1
-            for span in cuts:
-                row = (len(segments), video, entry.path, entry.size, *span, frames // len(cuts), first, last)
-                segments.append(Segment(*row))
-    (folder / SEGMENT_TABLE).write_bytes(segments_bytes(segments))
-    return segments
-
-
-def spans(source: Storage, path: str, seconds: float) -> tuple[list[Span], int]:
-    """Where to cut a video, and how many frames it has as far as it tells.
-
-    One that cannot be opened is a single span: the worker that tries it again will say why.
-    """
-    try:
-        with source.open(path) as file, VideoReader(file, threads=1) as reader:
-            return cut(reader, seconds), reader.info.frames
-    except (VideoError, StorageError, OSError):
-        return [WHOLE], 0
-
-
 def forget_failed(output: Storage, segments: list[Segment], dry_run: bool) -> None:
     """Take back the rows of failed videos and of their failed segments, so that they are done again."""
     done = parts(output.list(STATS))
@@ -191,25 +232,7 @@ def open_shards(output: Storage, segments: list[Segment]) -> list[int]:
     return left + [segment.shard for segment in waiting if segment.shard == segment.last and segment.video not in begun]
 
 
-def finish(run: VideoRun) -> dict[str, Any]:
-    """Count the rows, write _SUCCESS, clear away what was temporary; the content of _SUCCESS is returned.
-
-    Raises:
-        StorageError: the rows are not one for each video, or the output cannot be written.
-    """
-    totals = count(run.output)
-    if totals["videos"] != run.plan.images:
-        raise StorageError(f"{run.output.uri}/{STATS} holds {totals['videos']} rows for {run.plan.images} videos")
-    mark_finished(run.output, totals)
-    if run.target:
-        beside = open_storage(run.target[0], run.settings.s3)
-        beside.remove(LocalStorage.SCRATCH)
-        if totals["failed"]:
-            beside.remove(split_uri(run.output.uri)[1])  # other settings may do better, and have to be free to try
-    return totals
-
-
-def count(output: Storage) -> dict[str, Any]:
+def count(output: Storage) -> Json:
     """The totals over the rows of all videos."""
     with ThreadPoolExecutor(PROBES) as pool:
         names = [f"{STATS}/{part_name(video)}" for video in sorted(parts(output.list(STATS)))]
@@ -218,7 +241,7 @@ def count(output: Storage) -> dict[str, Any]:
     frames = max(sum(row["frames"] for row in good), 1)
     means = {
         name: round(sum(row[name] * row["frames"] for row in good) / frames, 4)
-        for name in ("luminance_mean_in", "luminance_mean_out")
+        for name in ("luma_mean_in", "luma_mean_out")
     }
     return {
         "videos": len(rows),
@@ -232,5 +255,5 @@ def count(output: Storage) -> dict[str, Any]:
         "bytes_in": sum(row["bytes_in"] or 0 for row in rows),
         "bytes_out": sum(row["bytes_out"] or 0 for row in rows),
         **means,
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "finished": now(),
     }

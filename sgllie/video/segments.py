@@ -14,8 +14,9 @@ import av
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from sgllie.enhancer import Pixels
+from sgllie.errors import VideoError
 from sgllie.video import yuv
-from sgllie.video.reader import Colour, Picture, VideoError, VideoInfo, VideoReader, reason
+from sgllie.video.reader import Colour, Picture, VideoInfo, VideoReader, reason
 from sgllie.video.settings import Codec
 
 ENCODERS: dict[Codec, str] = {"h264": "libx264", "h265": "libx265", "ffv1": "ffv1"}
@@ -36,12 +37,15 @@ class Span(NamedTuple):
     end: int | None
 
 
+WHOLE = Span(None, None)
+
+
 def cut(reader: VideoReader, seconds: float) -> list[Span]:
     """Cut a video into spans of about `seconds`, at key frames where the container knows them, else by the clock."""
     info = reader.info
     length = math.ceil(Fraction(seconds) / info.time_base)
     if info.duration is None or info.duration < 2 * length:
-        return [Span(None, None)]
+        return [WHOLE]
     keys = reader.key_times()
     cuts: list[int] = []
     for wanted in range(info.start + length, info.start + info.duration - length // 2, length):

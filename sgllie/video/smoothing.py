@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgllie.enhancer import Factor, Pixels
-from sgllie.storage import UsageError
+from sgllie.errors import UsageError
 
 NEGLIGIBLE = 0.01
 """Maps so old that all of them together weigh less than this are forgotten."""

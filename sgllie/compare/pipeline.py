@@ -1,0 +1,64 @@
+"""One shard of a comparison: trials run and measured."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import ClassVar
+
+import pyarrow as pa
+
+from sgllie.compare.settings import CompareSettings
+from sgllie.compare.trial import Trial, TrialRunner
+from sgllie.errors import Failure
+from sgllie.evaluate.problems import read_sides
+from sgllie.runs.isolation import Isolated
+from sgllie.runs.schemas import Row, row_schema
+from sgllie.runs.shard_runner import Report, ShardRunner
+from sgllie.runs.tables import read_manifest
+from sgllie.storage import open_storage
+
+
+class ComparePipeline(ShardRunner[Trial]):
+    """Runs shards of a comparison, one after another, in one process.
+
+    Args:
+        settings: with their device resolved.
+        roots: folder or prefix of the images (`before`) and of the references (`truth`).
+        report: told of finished rows.
+    """
+
+    keys: ClassVar[tuple[str, ...]] = ("path", "method")
+
+    def __init__(self, settings: CompareSettings, roots: dict[str, str], report: Report) -> None:
+        self.settings = settings
+        self.sources = {side: open_storage(root, settings.s3) for side, root in roots.items()}
+        self.trial_runner = TrialRunner(settings)
+        values = [(name, pa.float64()) for name in (*(one.name for one in self.trial_runner.metrics), "milliseconds")]
+        super().__init__(
+            open_storage(settings.output, settings.s3),
+            self.sources.values(),
+            row_schema([("method", pa.string()), *values, ("thumbnail", pa.string())]),
+            report,
+            threads=settings.threads,
+            retry_failed=settings.retry_failed,
+        )
+
+    def items(self, shard: int) -> list[Trial]:
+        """Return the trials of a shard."""
+        return read_manifest(self.output, shard, Trial)
+
+    def processor(self, isolated: bool) -> AbstractContextManager[Callable[..., Row]]:
+        """Return the trial runner of this process, or of processes of their own."""
+        if isolated:
+            return Isolated(self.settings.threads, TrialRunner, self.settings)
+        return nullcontext(self.trial_runner)
+
+    def process(self, item: Trial, processor: Callable[..., Row]) -> Row:
+        """Read one image, and have the method try it."""
+        files, missing = read_sides(self.sources, {"before": item.path, "truth": item.truth}, item.problem)
+        with self.computing:
+            row = processor(item, files, missing)
+        return row | {"path": item.path, "method": item.method}
+
+    def failed_row(self, item: Trial, failure: Failure) -> Row:
+        """Return a row without any value."""
+        return {"path": item.path, "method": item.method, "status": "failed"} | failure._asdict()

@@ -1,0 +1,156 @@
+"""A run of `sgllie compare`: planned, resumed or refused, summed up and finished."""
+
+import csv
+import dataclasses
+import io
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from sgllie.compare.page import page
+from sgllie.compare.settings import INPUT, CompareSettings
+from sgllie.compare.trial import Trial
+from sgllie.corpus.listing import Listing
+from sgllie.errors import StorageError, UsageError
+from sgllie.evaluate.inputs import list_files, names_in
+from sgllie.evaluate.matching import Names
+from sgllie.evaluate.run import MeasuringRun, open_measuring
+from sgllie.evaluate.summary import column, number
+from sgllie.evaluate.table import methods_text
+from sgllie.methods import METHODS, describe_weights
+from sgllie.methods.settings import Device
+from sgllie.runs.names import COMPARISON, COMPARISON_TABLE
+from sgllie.runs.run import Json, Pipeline, count_rows
+from sgllie.runs.shard_runner import Report
+
+
+@dataclass(frozen=True)
+class CompareRun(MeasuringRun[CompareSettings]):
+    """One run; its roots are those of the images (`before`) and of their references (`truth`)."""
+
+    noun: ClassVar[str] = "trials"
+
+    @property
+    def device(self) -> Device:
+        """Where the workers compute."""
+        return self.settings.device
+
+    def on_device(self, device: Device) -> Self:
+        """Return the same run with its device decided."""
+        return dataclasses.replace(self, settings=dataclasses.replace(self.settings, device=device))
+
+    def make_pipeline(self, report: Report) -> Pipeline:
+        """Make the pipeline of a worker."""
+        from sgllie.compare.pipeline import ComparePipeline
+
+        return ComparePipeline(self.settings, self.roots, report)
+
+    def finalize(self) -> Json:
+        """Write summary.csv, compare.html, summary.json and _SUCCESS."""
+        settings, counted = self.settings, count_rows(self.output, self.plan)
+        table = self.rows()
+        metrics = settings.chosen_metrics(has_input=True)
+        methods = summaries(table, [INPUT, *settings.method_settings], metrics)
+        self.output.write(COMPARISON_TABLE, as_csv(methods).encode())
+        shown = table.filter(pc.is_valid(table["thumbnail"])).to_pylist()
+        html = page(settings.input, methods, metrics, shown, len(set(table["path"].to_pylist())))
+        self.output.write(COMPARISON, html.encode())
+        return self.mark_finished(counted | {"methods": methods})
+
+    def summarize(self, totals: Json, seconds: float) -> str:
+        """Write the table of methods, and where the page is."""
+        table = methods_text(totals["methods"], self.settings.chosen_metrics(has_input=True))
+        page = f"To look at: {self.settings.output}/{COMPARISON}"
+        return f"{table}\n\n{self.outcome(totals, seconds)}\n{page}"
+
+
+def prepare(settings: CompareSettings) -> CompareRun:
+    """List the images, and begin a comparison or find the one that is to be resumed.
+
+    Raises:
+        UsageError: images or weights are missing, or the result folder holds something else.
+    """
+    settings.chosen_metrics(has_input=True)
+    fingerprints = {
+        f"the weights of {label}": (describe_weights(method) or {})["fingerprint"]
+        for label, method in settings.method_settings.items()
+        if METHODS[method.method].takes_weights
+    }
+    listing = list_files(settings.input, settings)
+    roots = {"before": listing.root}
+    try:
+        references = None
+        if settings.reference is not None:
+            references, roots["truth"] = names_in(settings.reference, "reference", settings)
+        items = list(trials(settings, listing, references))
+    except (StorageError, OSError) as error:
+        raise UsageError(f"input {settings.input} cannot be listed: {error}") from error
+    if not items:
+        raise UsageError(f"input {settings.input} holds no images")
+    return CompareRun(settings, *open_measuring(settings, items, Trial, roots, fingerprints), roots)
+
+
+def trials(settings: CompareSettings, listing: Listing, references: Names | None) -> Iterator[Trial]:
+    """Yield each method on each image; the images that are shown are spread evenly over the list."""
+    entries = list(itertools.islice(listing, settings.limit))
+    shown = set(np.linspace(0, len(entries) - 1, min(settings.shown, len(entries))).round().astype(int).tolist())
+    for place, entry in enumerate(entries):
+        truth, problem = references.find(entry.path) if references else (None, None)
+        for method in (INPUT, *settings.method_settings):
+            version = f"{entry.version} {truth.version if truth else None}"
+            files = (truth.path if truth else None, problem, place in shown)
+            yield Trial(entry.path, entry.size, version, method, *files)
+
+
+def summaries(table: pa.Table, methods: list[str], metrics: list[str]) -> list[dict[str, Any]]:
+    """For each method the means of its metrics and its time.
+
+    A mean is over the images for which every method has the metric, so that all are measured on the same ones; a method
+    that has it for no image is left out of that.
+    """
+    tables = {name: table.filter(pc.equal(table["method"], name)).sort_by("path") for name in methods}
+    found = [
+        {"method": name, "images": len(one), "failed": one["status"].to_pylist().count("failed")}
+        for name, one in tables.items()
+    ]
+    for metric in metrics:
+        values = {name: column(one, metric) for name, one in tables.items()}
+        common = in_common(list(values.values()))
+        for row in found:
+            row[metric] = mean(values[row["method"]][common])
+    times = [mean(finite(column(tables[name], "milliseconds"))) for name in methods]
+    fastest = min((time for time in times if time is not None), default=None)
+    for row, time in zip(found, times, strict=True):
+        row |= {"milliseconds": time, "relative_time": time / fastest if time is not None and fastest else None}
+    return found
+
+
+def in_common(values: list[NDArray[np.float64]]) -> NDArray[np.bool_]:
+    """Where all arrays that have a finite value anywhere have one."""
+    known = [np.isfinite(one) for one in values if np.isfinite(one).any()]
+    return np.logical_and.reduce(known) if known else np.zeros(len(values[0]), bool)
+
+
+def finite(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The finite ones of some values."""
+    return values[np.isfinite(values)]
+
+
+def mean(values: NDArray[np.float64]) -> float | None:
+    """Their mean; None where there are none, or one of them is not finite."""
+    return number(values.mean()) if len(values) else None
+
+
+def as_csv(methods: list[dict[str, Any]]) -> str:
+    """The table of methods as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(methods[0]))
+    writer.writeheader()
+    writer.writerows(methods)
+    return text.getvalue()

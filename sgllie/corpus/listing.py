@@ -1,0 +1,218 @@
+"""Which images an input names: a folder, an `s3://` prefix, a glob, one file, or a list of paths."""
+
+import csv
+import io
+import itertools
+import json
+import os
+import re
+from collections.abc import Collection, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from fsspec.utils import glob_translate
+
+from sgllie.errors import StorageError, UsageError
+from sgllie.images import EXTENSIONS
+from sgllie.storage import SCRATCH, Entry, S3Options, open_storage, split_uri
+from sgllie.storage.parquet import from_parquet
+
+LIST_SUFFIXES = (".txt", ".csv", ".jsonl", ".parquet")
+EXAMPLES = 20
+"""How many ignored files are remembered by name."""
+
+
+class Listing:
+    """The images below `root`, found anew by each iteration, in a fixed order and never all in memory.
+
+    Args:
+        source: what the user named as input.
+        s3: how to reach S3.
+        exclude: a folder or prefix whose files are none of the input (the output, where it lies below the input).
+        extensions: the suffixes by which files are told, in lower case.
+
+    Attributes:
+        root: the folder or prefix to which all paths are relative.
+        ignored: how many files of the last iteration were no images by their name.
+        ignored_examples: the first few of them.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        s3: S3Options | None = None,
+        exclude: str | None = None,
+        extensions: Collection[str] = EXTENSIONS,
+    ) -> None:
+        self.source = source
+        self.extensions = extensions
+        self.s3 = s3
+        self.exclude = exclude
+        self.ignored = 0
+        self.ignored_examples: list[str] = []
+        self.root, self._kind = self._resolve()
+
+    def _resolve(self) -> tuple[str, str]:
+        """The root, and how entries below it are found: tree, file, glob or list."""
+        is_local = "://" not in self.source
+        if is_local and Path(self.source).is_dir():
+            return str(Path(self.source).absolute()), "tree"
+        suffix = PurePosixPath(self.source).suffix.lower()
+        if suffix in LIST_SUFFIXES:
+            return self._root_of_list(), "list"
+        if suffix in self.extensions and not is_pattern(self.source, is_local):
+            return split_uri(self.source)[0], "file"
+        if is_pattern(self.source, is_local):
+            fixed = itertools.takewhile(lambda part: not re.search(r"[*?\[]", part), self.source.split("/")[:-1])
+            return "/".join(fixed) or ("/" if self.source.startswith("/") else "."), "glob"
+        if is_local and Path(self.source).exists():
+            known = ", ".join(sorted(self.extensions))
+            raise UsageError(f"input {self.source} is not known by its suffix, which must be one of {known}")
+        if is_local:
+            raise UsageError(f"input {self.source} does not exist")
+        return self.source.rstrip("/"), "tree"
+
+    def __iter__(self) -> Iterator[Entry]:
+        self.ignored, self.ignored_examples = 0, []
+        for entry in self._entries():
+            if not is_utf8(entry.path):
+                self._ignore(f"{os.fsencode(entry.path)!r} (its name is not UTF-8)")
+            elif PurePosixPath(entry.path).suffix.lower() in self.extensions:
+                yield entry
+            else:
+                self._ignore(entry.path)
+
+    def _ignore(self, name: str) -> None:
+        self.ignored += 1
+        if self.ignored <= EXAMPLES:
+            self.ignored_examples.append(name)
+
+    def _entries(self) -> Iterator[Entry]:
+        if self._kind == "list":
+            for path in self._listed_paths():
+                yield Entry(relative_to(path, self.root), None, None)
+        elif self._kind == "file":
+            folder, name = split_uri(self.source)
+            yield open_storage(folder, self.s3).find(name) or Entry(name, None, None)
+        else:
+            yield from filter(self._wanted(), open_storage(self.root, self.s3).list())
+
+    def _wanted(self) -> "Wanted":
+        pattern = None
+        if self._kind == "glob":
+            below = self.source.removeprefix(self.root if self.root != "." else "").lstrip("/")
+            pattern = re.compile(glob_translate(below))
+        excluded = relative_to(self.exclude, self.root) + "/" if self.exclude and self._contains(self.exclude) else None
+        return Wanted(pattern, excluded)
+
+    def _contains(self, uri: str) -> bool:
+        root = self.root if "://" in self.root else str(Path(self.root).absolute())
+        return uri.startswith(root.rstrip("/") + "/")
+
+    def _root_of_list(self) -> str:
+        """The folder of the list where its paths are relative, else the deepest folder that they share."""
+        folder = self._folder_of_list()
+        shared: list[str] | None = None
+        local = remote = ""
+        for path in self._listed_paths():
+            local, remote = (local, path) if "://" in path else (path, remote)
+            parts = path.split("/")[:-1]
+            shared = (
+                parts if shared is None else [a for a, b in itertools.takewhile(same, zip(shared, parts, strict=False))]
+            )
+        if shared is None:
+            raise UsageError(f"the list {self.source} names no file")
+        if local and remote:
+            raise UsageError(f"the list {self.source} mixes folders and buckets ({local}, {remote}); make one of each")
+        common = "/".join(shared) or "/"
+        inside = common == folder or common.startswith(folder.rstrip("/") + "/")
+        root = folder if inside else common
+        open_storage(root, self.s3)  # refuses what is neither a folder nor S3
+        return root
+
+    def _folder_of_list(self) -> str:
+        return normalised(split_uri(self.source)[0])
+
+    def _listed_paths(self) -> Iterator[str]:
+        """The paths of a list file, made absolute against the folder that the list lies in."""
+        folder = self._folder_of_list()
+        for path in read_list(self.source, self.s3):
+            yield normalised(path if path.startswith("/") or "://" in path else f"{folder.rstrip('/')}/{path}")
+
+
+class Wanted:
+    """Whether a listed file belongs to the input."""
+
+    def __init__(self, pattern: re.Pattern[str] | None, excluded: str | None) -> None:
+        self.pattern = pattern
+        self.excluded = excluded
+
+    def __call__(self, entry: Entry) -> bool:
+        """Decide by the path alone."""
+        if self.excluded and entry.path.startswith(self.excluded):
+            return False
+        if f"/{SCRATCH}/" in f"/{entry.path}":
+            return False  # a run has not finished writing it
+        return self.pattern is None or bool(self.pattern.match(entry.path))
+
+
+def is_pattern(source: str, is_local: bool) -> bool:
+    """Whether a path holds wildcards; a file whose name holds a bracket is no pattern."""
+    return bool(re.search(r"[*?\[]", source)) and not (is_local and Path(source).exists())
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a file name can be stored as text (Linux allows any bytes)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def normalised(path: str) -> str:
+    """A local path without `..` and `.`, which are common in lists; keys of S3 may hold them, and stay."""
+    return path if "://" in path else os.path.normpath(path)
+
+
+def same(pair: tuple[str, str]) -> bool:
+    """Whether two path components are equal."""
+    return pair[0] == pair[1]
+
+
+def relative_to(path: str, root: str) -> str:
+    """`root/a/b` -> `a/b`."""
+    absolute = root if "://" in root else str(Path(root).absolute())
+    return path.removeprefix(absolute.rstrip("/") + "/")
+
+
+def read_list(source: str, s3: S3Options | None) -> list[str]:
+    """The paths in a list file: a line each (.txt), or the column `path` (.csv, .jsonl, .parquet)."""
+    folder, name = split_uri(source)
+    try:
+        data = open_storage(folder, s3).read(name)
+    except (OSError, StorageError) as error:
+        raise UsageError(f"the list {source} cannot be read: {error}") from error
+    try:
+        paths = paths_in(data, PurePosixPath(name).suffix.lower())
+    except UnicodeDecodeError as error:
+        raise UsageError(f"the list {source} is not text in UTF-8 ({error})") from error
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise UsageError(f"the list {source} has no readable column `path` ({error})") from error
+    for number, path in enumerate(paths, start=1):
+        if not isinstance(path, str) or not path:
+            raise UsageError(f"the list {source} names no path in entry {number}, but {path!r}")
+    return paths
+
+
+def paths_in(data: bytes, suffix: str) -> list[Any]:
+    """The entries of a list; what is no path among them is left to the caller."""
+    if suffix == ".parquet":
+        return from_parquet(data, columns=["path"])["path"].to_pylist()
+    text = data.decode("utf-8-sig")
+    if suffix == ".csv":
+        csv.field_size_limit(max(csv.field_size_limit(), len(data)))  # long captions may stand in other columns
+        return [row["path"] for row in csv.DictReader(io.StringIO(text, newline=""))]
+    # Not `splitlines`: it cuts at characters that names and JSON may hold, such as U+2028.
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    return [json.loads(line)["path"] for line in lines] if suffix == ".jsonl" else lines

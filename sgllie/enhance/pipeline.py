@@ -1,0 +1,94 @@
+"""One shard of an enhancement: images read, processed and written."""
+
+import platform
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
+
+from sgllie.enhance.processor import ImageProcessor, ImageResult, failed_result
+from sgllie.enhance.settings import EnhanceSettings
+from sgllie.errors import Failure, NameRefusedError, failure_of
+from sgllie.runs.isolation import Isolated
+from sgllie.runs.names import IMAGES
+from sgllie.runs.schemas import STATS_SCHEMA, Row
+from sgllie.runs.shard_runner import Report, ShardRunner
+from sgllie.runs.tables import read_manifest
+from sgllie.storage import Entry, open_storage
+
+Processor = Callable[[str, bytes], ImageResult]
+
+
+class ImagePipeline(ShardRunner[Entry]):
+    """Runs shards of an enhancement, one after another, in one process.
+
+    Args:
+        settings: with their device resolved (`cpu` or `cuda`).
+        root: folder or prefix of the input.
+        report: told of finished rows.
+    """
+
+    def __init__(self, settings: EnhanceSettings, root: str, report: Report) -> None:
+        self.settings = settings
+        self.source = open_storage(root, settings.s3)
+        self.image_processor = ImageProcessor(settings)
+        super().__init__(
+            open_storage(settings.output, settings.s3),
+            [self.source],
+            STATS_SCHEMA,
+            report,
+            threads=settings.threads,
+            retry_failed=settings.retry_failed,
+        )
+
+    def items(self, shard: int) -> list[Entry]:
+        """Return the images of a shard."""
+        return read_manifest(self.output, shard, Entry)
+
+    def processor(self, isolated: bool) -> AbstractContextManager[Processor]:
+        """Return the image processor of this process, or of processes of their own."""
+        if isolated:
+            return Isolated(self.settings.threads, ImageProcessor, self.settings)
+        return nullcontext(self.image_processor)
+
+    def failed_row(self, item: Entry, failure: Failure) -> Row:
+        """Return the row of an image of which nothing is known."""
+        return completed(item, {"status": "failed"} | failure._asdict())
+
+    def process(self, item: Entry, processor: Processor) -> Row:
+        """Take one image all the way, and count the requests that had to be repeated for it, all by this thread."""
+        retries = self.source.retries + self.output.retries
+        row = self._write(self._result(item.path, processor))
+        return completed(item, row | {"retries": self.source.retries + self.output.retries - retries})
+
+    def _result(self, path: str, processor: Processor) -> ImageResult:
+        """Read one image and process it."""
+        row: Row = {}
+        started = time.perf_counter()
+        try:
+            data = self.source.read(path)
+            row = {"bytes_in": len(data), "read_ms": (time.perf_counter() - started) * 1000}
+            with self.computing:
+                result = processor(path, data)
+        except Exception as error:
+            return failed_result(path, row, failure_of(error))
+        result.row.update(row)
+        return result
+
+    def _write(self, result: ImageResult) -> Row:
+        """Write the output, if there is one; return the row that says so."""
+        if result.data is None:
+            return result.row
+        started = time.perf_counter()
+        row = result.row | {"output": f"{IMAGES}/{result.name}"}
+        try:
+            self.output.write(row["output"], result.data)
+        except NameRefusedError as error:
+            row |= {"status": "failed", "output": None, "bytes_out": None, "sha256_out": None}
+            row |= failure_of(error)._asdict()
+        return row | {"write_ms": (time.perf_counter() - started) * 1000}
+
+
+def completed(item: Entry, row: Row) -> Row:
+    """Return a row with what every row of an image says."""
+    return row | {"path": item.path, "node": platform.node(), "finished": datetime.now(UTC).replace(tzinfo=None)}

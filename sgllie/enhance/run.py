@@ -1,0 +1,104 @@
+"""A run of `sgllie enhance`: planned, resumed or refused, counted and finished."""
+
+import dataclasses
+import shlex
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Self
+
+import pyarrow.compute as pc
+
+from sgllie.enhance.settings import EnhanceSettings
+from sgllie.images import output_name
+from sgllie.methods import describe_weights
+from sgllie.methods.settings import Device
+from sgllie.runs.inputs import plan_inputs
+from sgllie.runs.names import REPORT
+from sgllie.runs.run import Json, Pipeline, Run, count_rows, mark_finished, open_run, shards_to_do, stats_tables
+from sgllie.runs.shard_runner import Report
+from sgllie.runs.words import duration, outcomes, plural
+from sgllie.storage import open_storage
+
+
+@dataclass(frozen=True)
+class EnhanceRun(Run[EnhanceSettings]):
+    """One run; the root of its input is `roots["input"]`."""
+
+    @property
+    def device(self) -> Device:
+        """Where the workers compute."""
+        return self.settings.device
+
+    def on_device(self, device: Device) -> Self:
+        """Return the same run with its device decided."""
+        return dataclasses.replace(self, settings=dataclasses.replace(self.settings, device=device))
+
+    def make_pipeline(self, report: Report) -> Pipeline:
+        """Make the pipeline of a worker."""
+        from sgllie.enhance.pipeline import ImagePipeline
+
+        return ImagePipeline(self.settings, self.roots["input"], report)
+
+    def describe_plan(self) -> str:
+        """Say how many images there are, what is ignored, and what a dry run would do."""
+        settings, plan = self.settings, self.plan
+        found = f"{plural(plan.items, 'images')} ({plan.size / 1e6:,.1f} MB) in {settings.input}"
+        left = f", {len(self.shards):,} of them left" if self.resumed else ""
+        lines = [f"{found}, {plural(len(plan.shards), 'shards')}{left}", *self.notes]
+        if settings.dry_run:
+            lines.append(f"Dry run: {self.remaining:,} would be enhanced into {settings.output}; nothing was written.")
+        return "\n".join(lines)
+
+    def finalize(self) -> Json:
+        """Count the rows and write _SUCCESS."""
+        totals = count_rows(self.output, self.plan) | sums(self)
+        mark_finished(self.output, totals)
+        return totals
+
+    def summarize(self, totals: Json, seconds: float) -> str:
+        """Say how many images were enhanced, how their brightness changed, and where they are."""
+        output = self.settings.output
+        luma = f"mean luma {totals['luma_mean_in']:.2f} -> {totals['luma_mean_out']:.2f}"
+        lines = [f"{plural(totals['images'], 'images')}: {outcomes(totals, 'enhanced')}; {luma}; {duration(seconds)}."]
+        if not self.shards:
+            lines[0] += " All of it was there already."
+        if totals["retries"]:
+            lines.append(f"{totals['retries']:,} requests to S3 had to be repeated.")
+        lines.append(f"Images in {output}/images, one row for each in {output}/stats.")
+        lines.append(f"To look at the result: sgllie report {shlex.quote(output)} writes {output}/{REPORT}.")
+        return "\n".join(lines)
+
+
+def prepare(settings: EnhanceSettings) -> EnhanceRun:
+    """List the input, and begin a run or find the one that is to be resumed. Nothing is written for a dry run.
+
+    Raises:
+        UsageError: there is nothing to do, or the output holds something else.
+    """
+    output = open_storage(settings.output, settings.s3)
+    weights = describe_weights(settings)
+    with TemporaryDirectory(prefix="sgllie-") as scratch:
+        rename = partial(output_name, format=settings.format)
+        inputs = plan_inputs(settings, rename, settings.shard_images, Path(scratch))
+        fingerprints = {"the weights": weights["fingerprint"]} if weights else {}
+        described = inputs.describe() | {"weights": weights}
+        plan, resumed = open_run(settings, output, inputs.plan, Path(scratch), described, fingerprints)
+    shards = shards_to_do(settings, output, plan, resumed)
+    return EnhanceRun(settings, output, plan, shards, resumed, inputs.roots, inputs.notes)
+
+
+def sums(run: EnhanceRun) -> Json:
+    """Add up bytes and repeated requests over all rows, and average the luma of those that did not fail."""
+    names = ("bytes_in", "bytes_out", "retries", "luma_mean_in", "luma_mean_out")
+    total = dict.fromkeys(names, 0.0)
+    good = 0
+    for table in stats_tables(run.output, [*names, "status"]):
+        is_good = pc.not_equal(table["status"], "failed")
+        good += pc.sum(is_good).as_py() or 0
+        for name in names:
+            values = table[name].filter(is_good) if name.startswith("luma") else table[name]
+            total[name] += pc.sum(values).as_py() or 0
+    counts = {name: int(total[name]) for name in names[:3]}
+    return counts | {name: round(total[name] / max(good, 1), 4) for name in names[3:]}

@@ -1,0 +1,134 @@
+"""Every exception that crosses a module, and what each one means for a job.
+
+    SgllieError
+     ├─ UsageError             a mistake of the caller's: the command ends with exit code 2
+     ├─ StorageError           a storage did not do what was asked, after all retries: the job stops
+     │   ├─ UnreachableError   it is not there, or refuses the credentials: every object would fail
+     │   ├─ ReadError          one object cannot be read: its row says so
+     │   └─ NameRefusedError   one object cannot be written under its name: its row says so
+     ├─ ItemError              one image or video cannot be processed: its row says so
+     │   ├─ ImageError
+     │   ├─ VideoError
+     │   └─ CrashError         it killed the process that worked on it
+     └─ CollapseError          a training has failed for good
+
+`failure_of` is the one place that decides between a row and the end of the job.
+"""
+
+import errno
+from typing import Any, NamedTuple
+
+ERROR_TYPES: dict[str, str] = {
+    "empty": "The file has no bytes, or a video holds none of the pictures that its container promises.",
+    "not_an_image": "The bytes are not those of an image, whatever the name says.",
+    "not_a_video": "The file cannot be opened as a video, or holds no picture that can be decoded.",
+    "truncated": "The file ends before its image does.",
+    "corrupt": "The file has its full length, but its content is damaged.",
+    "too_large": "The image has more pixels than --max-pixels, or more than the output format or the network takes.",
+    "multi_frame": "The file holds several images: an animation or several pages.",
+    "hdr": "The picture is in high dynamic range (PQ or HLG), for which the network was not made.",
+    "unsupported": "The file is of a kind that is not handled, or that the output format cannot hold.",
+    "missing": "The file was listed, but is not there any more.",
+    "read": "The file cannot be read from its storage.",
+    "write": "The output cannot be written under its name.",
+    "memory": "It does not fit in the memory of the worker.",
+    "crash": "Working on it killed the process.",
+    "internal": "A bug of sgllie: please report it.",
+}
+"""The kinds of failure, as they stand in the column `error_type`, and what each means."""
+
+MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE}
+"""Errors of the machine itself, such as a full disk for temporary files: no item is to blame."""
+
+
+class SgllieError(Exception):
+    """Base of all exceptions that are raised on purpose; the text is one sentence for the user."""
+
+
+class UsageError(SgllieError):
+    """A mistake of the caller's that one sentence explains."""
+
+
+class StorageError(SgllieError):
+    """A storage did not do what was asked, after all retries; the text names the object and the reason."""
+
+
+class UnreachableError(StorageError):
+    """A storage is not there, or refuses the credentials: it would be the same for every object."""
+
+
+class ReadError(StorageError):
+    """One object cannot be read; others can."""
+
+
+class NameRefusedError(StorageError):
+    """One object cannot be written under its name (too long, a folder is in its place); others can."""
+
+
+class ItemError(SgllieError):
+    """One item cannot be processed.
+
+    Args:
+        error_type: a key of ERROR_TYPES.
+        sentence: why, without the path.
+    """
+
+    def __init__(self, error_type: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.error_type = error_type
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.error_type, str(self))
+
+
+class ImageError(ItemError):
+    """An image that cannot be decoded, enhanced or encoded."""
+
+
+class VideoError(ItemError):
+    """A video that cannot be enhanced."""
+
+
+class CrashError(ItemError):
+    """Working on an item killed the process that did it."""
+
+    def __init__(self, error_type: str = "crash", sentence: str = "working on it killed the process") -> None:
+        super().__init__(error_type, sentence)
+
+
+class CollapseError(SgllieError):
+    """A training has failed for good; the text says how."""
+
+
+class Failure(NamedTuple):
+    """What a row says of an item that failed: a key of ERROR_TYPES, and a sentence."""
+
+    error_type: str
+    error: str
+
+
+def failure_of(error: Exception, noun: str = "image") -> Failure:
+    """Return what the row of an item says about an exception, or end the job where no item is to blame.
+
+    Args:
+        error: what reading, processing or writing the item raised.
+        noun: what the item is called in sentences.
+
+    Raises:
+        StorageError: the storage or this machine is to blame, and it would be the same for every item.
+    """
+    if isinstance(error, ItemError):
+        return Failure(error.error_type, str(error))
+    if isinstance(error, FileNotFoundError):
+        return Failure("missing", f"the {noun} was listed but is not there now")
+    if isinstance(error, ReadError):
+        return Failure("read", f"the {noun} cannot be read: {error}")
+    if isinstance(error, NameRefusedError):
+        return Failure("write", str(error))
+    if isinstance(error, StorageError):
+        raise error
+    if isinstance(error, MemoryError):
+        return Failure("memory", f"the {noun} does not fit in the memory of its worker; see --max-pixels")
+    if getattr(error, "errno", None) in MACHINE_ERRORS:
+        raise StorageError(f"this machine cannot go on: {error}") from error
+    return Failure("internal", f"{type(error).__name__}: {error}")

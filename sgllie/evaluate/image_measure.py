@@ -1,0 +1,80 @@
+"""Metrics of one image, after enhancement and before."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sgllie import images
+from sgllie.errors import ImageError
+from sgllie.evaluate.problems import Problems
+from sgllie.images import Pixels
+from sgllie.metrics import METRICS, Metric
+from sgllie.runs.schemas import Row, both_sides
+
+KINDS = {"after": "the enhanced image", "before": "the image before", "truth": "the reference"}
+
+
+class ImageMeasure:
+    """Metrics of an image after enhancement, and of the same before.
+
+    All sides are turned upright as their EXIF says, transparency is left out. Where a file is grey and the other is
+    not, or has another bit depth, both are compared as RGB of 8 bits.
+
+    Args:
+        metrics: their names.
+        max_pixels: larger images are not decoded.
+    """
+
+    def __init__(self, metrics: list[str], max_pixels: int) -> None:
+        self.metrics = [METRICS[name] for name in metrics]
+        self.max_pixels = max_pixels
+        self.fields = both_sides(metrics, pa.float64())
+
+    def __call__(self, files: Mapping[str, bytes], problems: Problems) -> Row:
+        """Measure the sides that are there."""
+        pictures: dict[str, Pixels] = {}
+        for side, data in files.items():
+            try:
+                decoded = images.decode(data, max_pixels=self.max_pixels, exif_orientation="apply")
+                pictures[side] = decoded.pixels
+            except ImageError as error:
+                problems.add(error.error_type, f"{KINDS[side]}: {error}")
+        others = {"truth": pictures.get("truth"), "input": pictures.get("before")}
+        row: Row = {}
+        for metric in self.metrics:
+            for side, column in (("after", metric.name), ("before", f"{metric.name}_before")):
+                image = pictures.get(side)
+                if image is None:
+                    continue
+                try:
+                    row[column] = value(metric, image, others)
+                except ValueError as error:
+                    problems.add("not_measurable", f"{KINDS[side]}: {error}")
+        return row
+
+
+def value(metric: Metric, image: Pixels, others: Mapping[str, Pixels | None]) -> float | None:
+    """One metric of an image; None where the image that it compares with (`truth`, `input`) is not there.
+
+    Raises:
+        ValueError: it is not defined for this image.
+    """
+    if not metric.needs_reference:
+        return metric.function(image)
+    other = others[metric.reference]
+    return None if other is None else metric.function(*alike(image, other))
+
+
+def alike(image: Pixels, other: Pixels) -> tuple[Pixels, Pixels]:
+    """Two images in one depth and number of channels: as they are, or both as uint8 H x W x 3."""
+    if image.ndim == other.ndim and image.dtype == other.dtype:
+        return image, other
+    return eight_bit_rgb(image), eight_bit_rgb(other)
+
+
+def eight_bit_rgb(image: Pixels) -> NDArray[np.uint8]:
+    """uint8 or uint16, grey or RGB -> uint8 H x W x 3."""
+    scaled = np.rint(image / 257).astype(np.uint8) if image.dtype == np.uint16 else image
+    return np.repeat(scaled[..., None], 3, axis=2) if scaled.ndim == 2 else scaled

@@ -1,0 +1,154 @@
+"""What is to be measured: the files of every picture, and where they lie."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from sgllie.corpus.listing import Listing
+from sgllie.errors import StorageError, UsageError
+from sgllie.evaluate.matching import Item, Names, join, match
+from sgllie.evaluate.settings import EvaluateSettings, MeasuringSettings
+from sgllie.runs.names import IMAGES, RUN, SUCCESS
+from sgllie.runs.run import read_run, stats_tables
+from sgllie.runs.schemas import Row
+from sgllie.storage import Entry, Storage, absolute_uri, open_storage
+
+
+@dataclass
+class Inputs:
+    """The pictures of an evaluation.
+
+    Attributes:
+        items: one for each row.
+        roots: for each side, the folder or prefix that the paths of the items are below.
+        notes: what the user is to know of how they were found.
+    """
+
+    items: list[Item]
+    roots: dict[str, str]
+    notes: list[str] = field(default_factory=list)
+
+
+def find_inputs(settings: EvaluateSettings) -> Inputs:
+    """What the settings name.
+
+    Raises:
+        UsageError: something is not there, cannot be listed, or holds no images.
+    """
+    try:
+        inputs = labelled(settings) if settings.task else enhanced(settings)
+    except (StorageError, OSError, pa.ArrowInvalid) as error:
+        raise UsageError(f"the images cannot be listed: {error}") from error
+    main = "truth" if settings.task else "after"
+    if not any(getattr(item, main) for item in inputs.items):
+        raise UsageError(f"{settings.labels or settings.images} holds no images")
+    for side in inputs.roots.keys() - {main}:
+        refuse_strangers(inputs, main, side)
+    return inputs
+
+
+def refuse_strangers(inputs: Inputs, main: str, side: str) -> None:
+    """Raise UsageError if no file of a side belongs to any of the main one: the wrong folder was named."""
+    if any(getattr(item, main) and getattr(item, side) for item in inputs.items):
+        return
+    example = next(getattr(item, main) for item in inputs.items if getattr(item, main))
+    raise UsageError(
+        f"no file in {inputs.roots[side]} has the name of one in {inputs.roots[main]} (for example {example}); names "
+        "are paths below these two; see --name-endings"
+    )
+
+
+def enhanced(settings: EvaluateSettings) -> Inputs:
+    """Enhanced images: those of a finished run, or of any tree."""
+    assert settings.images is not None
+    run = finished_run(settings)
+    others: dict[str, Names] = {}
+    roots: dict[str, str] = {}
+    for side, kind, source in (("before", "image before", settings.before), ("truth", "reference", settings.reference)):
+        if source is not None:
+            others[side], roots[side] = names_in(source, kind, settings)
+    if run is None:
+        listing = list_files(settings.images, settings)
+        roots["after"] = listing.root
+        # A limit leaves files of the other sides without a partner, and that is no fault.
+        found = match("after", listing, others, keep_left=settings.limit is None)
+        return Inputs(list(itertools.islice(found, settings.limit)), roots)
+    output, root = run
+    roots |= {"after": output.uri} | ({} if "before" in roots else {"before": root})
+    rows = itertools.islice(rows_of(output), settings.limit)
+    inputs = Inputs([of_run(row, others) for row in rows], roots)
+    inputs.notes.append(f"{settings.images} is a run of sgllie enhance; the images before are in {roots['before']}")
+    for names in others.values():
+        inputs.notes += note_left(names, "belong to no image of the run") if settings.limit is None else []
+    return inputs
+
+
+def note_left(names: Names, why: str) -> list[str]:
+    """A sentence on the files that no name has found, if there are any."""
+    left = sum(1 for _ in names.left())
+    return [f"{left:,} files ({names.kind}) {why}, and do not count"] if left else []
+
+
+def labelled(settings: EvaluateSettings) -> Inputs:
+    """Label maps and what was predicted; a prediction without a label does not count."""
+    assert settings.labels is not None
+    assert settings.predictions is not None
+    labels = list_files(settings.labels, settings)
+    others, roots = {}, {"truth": labels.root}
+    for side, source in (("after", settings.predictions), ("before", settings.predictions_before)):
+        if source is not None:
+            others[side], roots[side] = names_in(source, "prediction", settings)
+    # Named by its label, a picture is looked for among the predictions without the endings of either.
+    items = list(itertools.islice(match("truth", labels, others, keep_left=False), settings.limit))
+    return Inputs(items, roots, note_left(others["after"], "have no label") if settings.limit is None else [])
+
+
+def names_in(source: str, kind: str, settings: MeasuringSettings) -> tuple[Names, str]:
+    """The files of one side, and their root; UsageError if there are none."""
+    listing = list_files(source, settings)
+    names = Names(listing, kind, settings.endings)
+    if not names:
+        raise UsageError(f"{source} holds no images")
+    return names, listing.root
+
+
+def list_files(source: str, settings: MeasuringSettings) -> Listing:
+    """The images of a folder, prefix, glob or list, none of them of the result."""
+    return Listing(source, settings.s3, absolute_uri(settings.output))
+
+
+def finished_run(settings: EvaluateSettings) -> tuple[Storage, str] | None:
+    """The output of `sgllie enhance` and the root of its input, if that is what the settings name."""
+    images = settings.images or ""
+    if not ("://" in images or Path(images).is_dir()):
+        return None
+    output = open_storage(images, settings.s3)
+    run = read_run(output, "enhance") if output.exists(RUN) else None
+    if run is None:
+        return None
+    if not output.exists(SUCCESS):
+        raise UsageError(f"the run in {images} is not finished; the same sgllie enhance command goes on with it")
+    return output, run["input"]["roots"]["input"]
+
+
+def rows_of(output: Storage) -> Iterator[Row]:
+    """The rows of a finished run, as far as they are needed here."""
+    columns = ["path", "output", "status", "error", "bytes_in", "bytes_out", "sha256_in", "sha256_out"]
+    for table in stats_tables(output, columns):
+        yield from table.to_pylist()
+
+
+def of_run(row: Row, others: dict[str, Names]) -> Item:
+    """The item of one row of a run; `before` is the input of the run where `others` has none."""
+    sides: dict[str, tuple[Entry | None, str | None]] = {}
+    if row["status"] == "failed":
+        sides["after"] = None, f"sgllie enhance failed on it: {row['error']}"
+        name = row["path"]
+    else:
+        sides["after"] = Entry(row["output"], row["bytes_out"], row["sha256_out"]), None
+        name = row["output"].removeprefix(f"{IMAGES}/")
+    sides["before"] = Entry(row["path"], row["bytes_in"], row["sha256_in"]), None
+    return join(row["path"], sides | {side: names.find(name) for side, names in others.items()})

@@ -1,0 +1,148 @@
+"""A run of `sgllie evaluate` on images or label maps: planned, resumed or refused, summed up and finished."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from sgllie.evaluate import summary
+from sgllie.evaluate.inputs import find_inputs
+from sgllie.evaluate.map_measures import label_scheme
+from sgllie.evaluate.matching import Item
+from sgllie.evaluate.measures import make_measure
+from sgllie.evaluate.settings import EvaluateSettings, MeasuringSettings
+from sgllie.evaluate.summary import Comparison
+from sgllie.evaluate.table import classes_text, comparisons_text, worst_text
+from sgllie.runs.names import SUMMARY
+from sgllie.runs.plan import Plan, write_manifest
+from sgllie.runs.run import Json, Pipeline, Run, count_rows, mark_finished, open_run, shards_to_do, stats_tables
+from sgllie.runs.shard_runner import Report
+from sgllie.runs.words import duration, outcomes, plural
+from sgllie.storage import Storage, open_storage
+
+DARK_CITYSCAPE = ("dark_miou", "dark_mpa")
+
+SettingsT = TypeVar("SettingsT", bound=MeasuringSettings)
+
+
+@dataclass(frozen=True)
+class MeasuringRun(Run[SettingsT]):
+    """What measuring one's images and comparing methods on them have in common."""
+
+    def describe_plan(self) -> str:
+        """Say how much there is to measure."""
+        plan = self.plan
+        size = f" ({plan.size / 1e6:,.1f} MB)" if plan.size else ""
+        left = f", {len(self.shards):,} of them left" if self.resumed else ""
+        lines = [f"{plural(plan.items, self.noun)}{size} to measure, {plural(len(plan.shards), 'shards')}{left}"]
+        lines += self.notes
+        if self.settings.dry_run:
+            lines.append(f"Dry run: the result would go into {self.settings.output}; nothing was written.")
+        return "\n".join(lines)
+
+    def rows(self) -> pa.Table:
+        """Return the rows of all shards."""
+        return pa.concat_tables(stats_tables(self.output))
+
+    def mark_finished(self, result: Json) -> Json:
+        """Write the summary, and mark the run as finished."""
+        self.output.write(SUMMARY, json.dumps(result, indent=2).encode())
+        mark_finished(self.output, {name: result[name] for name in ("images", "ok", "failed", "errors")})
+        return result
+
+    def outcome(self, totals: Json, seconds: float) -> str:
+        """Say how many rows there are, how many failed, and where they lie."""
+        done = f"{plural(totals['images'], self.noun)}: {outcomes(totals, 'measured')}; {duration(seconds)}."
+        if not self.shards:
+            done += " All of it was there already."
+        output = self.settings.output
+        return f"{done}\nOne row for each in {output}/stats, this table in {output}/summary.json."
+
+    def result(self, totals: Json, seconds: float) -> str:
+        """Write the tables of what was measured before and after."""
+        parts = [
+            comparisons_text([Comparison(**one) for one in totals["metrics"]]),
+            classes_text(totals.get("classes", {})),
+            worst_text(totals.get("worst", [])),
+            self.outcome(totals, seconds),
+        ]
+        return "\n\n".join(part for part in parts if part)
+
+
+@dataclass(frozen=True)
+class EvaluateRun(MeasuringRun[EvaluateSettings]):
+    """One run; its roots are those of the sides `after`, `before` and `truth`."""
+
+    def make_pipeline(self, report: Report) -> Pipeline:
+        """Make the pipeline of a worker."""
+        from sgllie.evaluate.pipeline import EvaluatePipeline
+
+        return EvaluatePipeline(self.settings, self.roots, report)
+
+    def finalize(self) -> Json:
+        """Sum up all rows; write summary.json and _SUCCESS."""
+        settings, counted = self.settings, count_rows(self.output, self.plan)
+        table = self.rows()
+        if settings.task == "segmentation":
+            comparisons, classes = summary.segmentation(table, label_scheme(settings).names)
+            found: Json = {"metrics": [asdict(one) for one in comparisons], "classes": classes}
+        elif settings.task == "darkcityscape":
+            found = {"metrics": [asdict(one) for one in summary.means(table, DARK_CITYSCAPE)]}
+        else:
+            metrics = settings.chosen_metrics("before" in self.roots)
+            found = {"metrics": [asdict(one) for one in summary.means(table, metrics)], "worst": summary.worst(table)}
+        return self.mark_finished(counted | found)
+
+    def summarize(self, totals: Json, seconds: float) -> str:
+        """Write what was found."""
+        return self.result(totals, seconds)
+
+
+def prepare(settings: EvaluateSettings) -> EvaluateRun:
+    """Find the files, and begin an evaluation or find the one that is to be resumed.
+
+    Raises:
+        UsageError: files are missing, or the result folder holds something else.
+    """
+    inputs = find_inputs(settings)
+    make_measure(settings, set(inputs.roots))  # its sentences are for the user, not for a worker
+    fingerprints = {}
+    if settings.task == "segmentation":
+        fingerprints["the classes"] = hashlib.sha256(repr(label_scheme(settings)).encode()).hexdigest()[:16]
+    opened = open_measuring(settings, inputs.items, Item, inputs.roots, fingerprints)
+    return EvaluateRun(settings, *opened, inputs.roots, inputs.notes)
+
+
+def open_measuring(
+    settings: MeasuringSettings,
+    items: Sequence[tuple[Any, ...]],
+    item_type: type[tuple[Any, ...]],
+    roots: dict[str, str],
+    fingerprints: dict[str, str],
+) -> tuple[Storage, Plan, dict[int, int], bool]:
+    """Begin a measurement, or find the one that is to be resumed. Nothing is written for a dry run.
+
+    Args:
+        settings: of the present command.
+        items: what is to be measured, named tuples with `size`.
+        item_type: their type.
+        roots: where the files of each side lie.
+        fingerprints: what else must be the same where it is resumed.
+
+    Returns:
+        Output, plan and shards of the run, and whether it is resumed.
+
+    Raises:
+        UsageError: the result folder holds something else.
+    """
+    output = open_storage(settings.output, settings.s3)
+    with TemporaryDirectory(prefix="sgllie-") as scratch:
+        plan = write_manifest(items, item_type, settings.shard_images, Path(scratch))
+        inputs = {"roots": roots}
+        plan, resumed = open_run(settings, output, plan, Path(scratch), inputs, fingerprints)
+    return output, plan, shards_to_do(settings, output, plan, resumed), resumed

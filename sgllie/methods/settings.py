@@ -1,0 +1,43 @@
+"""The settings of a method: which one enhances, with which weights, how strongly, and where."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sgllie.methods.registry import METHODS, MethodName
+from sgllie.network.architecture import SCALE_FACTOR
+from sgllie.settings import check, check_limits, setting
+from sgllie.storage import S3Options
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodSettings:
+    """Which method enhances, and how."""
+
+    method: MethodName = "sgz"
+    """sgz is ours; zero-dce and onnx need --weights; the others need none. docs/methods.md says what each one does."""
+    weights: str | None = None
+    """Bundled name, .safetensors or published .pth file, or folder of a training run; local or s3://. onnx: .onnx."""
+    scale_factor: int = setting(SCALE_FACTOR, least=1)
+    """The network looks at one sample for each block of this many pixels squared. Zero-DCE was published with 1."""
+    strength: float = setting(1.0, least=0, most=1)
+    """0 leaves images as they are, 1 is the full effect."""
+    device: Device = setting("auto", changes_output=False)
+    """auto takes the GPUs of the cluster if it has any, and if the method can use them (sgz, zero-dce)."""
+    half: bool = False
+    """Run the network in half precision (CUDA only)."""
+    s3: S3Options = setting(factory=S3Options, changes_output=False)
+    """How to reach S3."""
+
+    def __post_init__(self) -> None:
+        check_limits(self)
+        method = METHODS[self.method]
+        rule = f"must be left out, since --method {self.method} has no weights"
+        check(self.weights is None or method.takes_weights, "--weights", self.weights, rule)
+        if not method.uses_gpu:
+            check(self.device != "cuda", "--device", self.device, f"must be cpu with --method {self.method}")
+            object.__setattr__(self, "device", "cpu")  # what `auto` means here; no GPU is to be asked of the cluster
+        if self.half:
+            check(self.device != "cpu", "--half", "on", "needs --device cuda")
+            object.__setattr__(self, "device", "cuda")

@@ -1,0 +1,89 @@
+"""The input of a job that enhances: listed, counted and cut into shards."""
+
+import itertools
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sgllie.corpus.listing import Listing
+from sgllie.errors import StorageError, UsageError
+from sgllie.images import EXTENSIONS
+from sgllie.runs.plan import OutputNames, Plan, write_manifest
+from sgllie.runs.settings import CorpusSettings
+from sgllie.runs.words import ignored_note
+from sgllie.storage import Entry, absolute_uri
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What an input came to: its listing and its plan."""
+
+    listing: Listing
+    plan: Plan
+
+    @property
+    def roots(self) -> dict[str, str]:
+        """The folder or prefix that all paths are relative to."""
+        return {"input": self.listing.root}
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user is to know of the listing."""
+        return ignored_note(self.listing.ignored, self.listing.ignored_examples)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what run.json says of it."""
+        listing = self.listing
+        return {
+            "uri": listing.source,
+            "roots": self.roots,
+            "ignored": listing.ignored,
+            "ignored_examples": listing.ignored_examples,
+        }
+
+
+class Limited:
+    """The first files of a listing, found anew by each iteration."""
+
+    def __init__(self, listing: Listing, limit: int | None) -> None:
+        self.listing, self.limit = listing, limit
+
+    def __iter__(self) -> Iterator[Entry]:
+        return itertools.islice(self.listing, self.limit)
+
+
+def plan_inputs(
+    settings: CorpusSettings,
+    output_name: Callable[[str], str],
+    shard_items: int,
+    folder: Path,
+    *,
+    extensions: Collection[str] = EXTENSIONS,
+    noun: str = "images",
+) -> Inputs:
+    """List the input of a job, and write its manifest into a local folder.
+
+    Args:
+        settings: of the job.
+        output_name: path of a file -> path of its output.
+        shard_items: files of one shard, at most.
+        folder: for the manifest.
+        extensions: of the files that count.
+        noun: what they are called.
+
+    Raises:
+        UsageError: the input cannot be listed, or holds nothing to do.
+    """
+    listing = Listing(settings.input, settings.s3, absolute_uri(settings.output), extensions)
+    files = Limited(listing, settings.limit)
+    names = OutputNames(output_name)
+    try:
+        plan = write_manifest(names.watch(files), Entry, shard_items, folder)
+        names.refuse_clashes(files)
+    except (StorageError, OSError) as error:
+        raise UsageError(f"input {settings.input} cannot be listed: {error}") from error
+    if not plan.items:
+        others = f" ({listing.ignored} other files)" if listing.ignored else ""
+        raise UsageError(f"input {settings.input} holds no {noun}{others}")
+    return Inputs(listing, plan)

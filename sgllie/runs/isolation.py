@@ -1,0 +1,77 @@
+"""A function in processes of its own, for shards in which one call may kill the process that makes it."""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from queue import SimpleQueue
+from typing import Any, Self
+
+from sgllie.errors import CrashError
+
+_function: Callable[..., Any]
+
+
+class Isolated:
+    """Calls what `make(*arguments)` returns, in processes that are made anew when a call has killed one.
+
+    Each process does one call at a time, so that it is certain which one killed it; that one raises CrashError. What a
+    call raises is raised here too.
+
+    Args:
+        processes: how many calls are made at the same time.
+        make: called once in each process.
+        arguments: of `make`.
+    """
+
+    def __init__(self, processes: int, make: Callable[..., Callable[..., Any]], *arguments: Any) -> None:
+        self._made = make, arguments
+        self._idle: SimpleQueue[ProcessPoolExecutor | None] = SimpleQueue()
+        self._processes = processes
+        for _ in range(processes):
+            self._idle.put(None)
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Make one call in a process that has nothing to do."""
+        process = self._idle.get()
+        try:
+            # Begun afresh: a fork of a process with threads can hang.
+            context = multiprocessing.get_context("spawn")
+            process = process or ProcessPoolExecutor(1, context, initializer=prepare, initargs=self._made)
+            return process.submit(call, *arguments).result()
+        except BrokenProcessPool as error:
+            assert process is not None
+            process.shutdown()
+            process = None
+            raise CrashError from error
+        finally:
+            self._idle.put(process)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in [self._idle.get() for _ in range(self._processes)]:
+            if process is not None:
+                process.shutdown()
+
+
+def prepare(make: Callable[..., Callable[..., Any]], arguments: tuple[Any, ...]) -> None:
+    """Make the function in the new process, which ends when its parent does, however that ends."""
+    global _function
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+    _function = make(*arguments)
+
+
+def call(*arguments: Any) -> Any:
+    """Call the function of this process."""
+    return _function(*arguments)

@@ -1,0 +1,75 @@
+"""What is known of a shard before it is done: how often it was begun, and the rows of items that are finished.
+
+    OUT/.partial/shard-00042/attempt-1          written when the shard is begun
+    OUT/.partial/shard-00042/rows-1-0.parquet   rows of finished items, every few seconds
+
+A worker that finds an earlier attempt takes over its rows, and knows that one of the remaining items may have killed
+the process. All of it is removed when the shard is committed.
+"""
+
+import contextlib
+import math
+import time
+
+import pyarrow as pa
+
+from sgllie.runs.schemas import Row
+from sgllie.runs.tables import read_rows, row_bytes
+from sgllie.storage import SCRATCH, Storage
+
+FLUSH_SECONDS = 2.0
+
+
+class Journal:
+    """The journal of one shard in the output storage.
+
+    Attributes:
+        attempt: 1 for the first time that the shard is begun.
+        attempts_without_progress: how many attempts before this one, in a row, ended without one finished item.
+        rows: those of earlier attempts and of this one.
+    """
+
+    def __init__(self, output: Storage, shard: int, schema: pa.Schema) -> None:
+        self._output = output
+        self._schema = schema
+        self._folder = f"{SCRATCH}/shard-{shard:05d}"
+        self.rows: list[Row] = []
+        self._unsaved: list[Row] = []
+        self._saved_parts = 0
+        self.attempt, self.attempts_without_progress = self._take_over()
+        # Where workers die young, one item is progress that must be known: an attempt without any blames the items.
+        self._saved_at = time.monotonic() if self.attempt == 1 else -math.inf
+        self._output.write(f"{self._folder}/attempt-{self.attempt}", b"")
+
+    def _take_over(self) -> tuple[int, int]:
+        """Read the rows of earlier attempts; return the number of this one, and of those just before it without any."""
+        last = last_with_rows = 0
+        for entry in self._output.list(self._folder):
+            kind, _, number = entry.path.removesuffix(".parquet").partition("-")
+            attempt = int(number.partition("-")[0])
+            last = max(last, attempt)
+            if kind == "rows":
+                with contextlib.suppress(FileNotFoundError):  # a worker that was taken for dead has just committed
+                    self.rows += read_rows(self._output, f"{self._folder}/{entry.path}")
+                last_with_rows = max(last_with_rows, attempt)
+        return last + 1, last - last_with_rows
+
+    def add(self, row: Row) -> None:
+        """Note one finished item; it is saved within a few seconds."""
+        self.rows.append(row)
+        self._unsaved.append(row)
+        if time.monotonic() - self._saved_at >= FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Save the rows that are not saved yet."""
+        if self._unsaved:
+            name = f"{self._folder}/rows-{self.attempt}-{self._saved_parts}.parquet"
+            self._output.write(name, row_bytes(self._unsaved, self._schema))
+            self._unsaved = []
+            self._saved_parts += 1
+        self._saved_at = time.monotonic()
+
+    def remove(self) -> None:
+        """Forget the shard, once it is committed."""
+        self._output.remove(self._folder)

@@ -1,0 +1,29 @@
+"""What the files and folders of an output are called.
+
+OUT/run.json                      settings, fingerprints, versions
+OUT/manifest/part-00042.parquet   the items of shard 42
+OUT/stats/part-00042.parquet      one row for each of them; the shard is done when this file exists, and only then
+OUT/images/, videos/              what was enhanced
+OUT/segments/, frames/            rows of the parts and frames of videos
+OUT/.partial/                     what is not finished
+OUT/_SUCCESS                      written at the end
+"""
+
+from collections.abc import Iterable
+
+from sgllie.storage import Entry
+
+MANIFEST, STATS, IMAGES, RUN, SUCCESS = "manifest", "stats", "images", "run.json", "_SUCCESS"
+SEGMENTS, FRAMES, VIDEOS = "segments", "frames", "videos"
+REPORT, SUMMARY, COMPARISON, COMPARISON_TABLE = "report.html", "summary.json", "compare.html", "summary.csv"
+
+
+def part_name(shard: int) -> str:
+    """Return `part-00042.parquet`; the same in the manifest and in the statistics."""
+    return f"part-{shard:05d}.parquet"
+
+
+def parts(entries: Iterable[Entry]) -> set[int]:
+    """Return the shards that a listing of manifest/ or stats/ holds."""
+    names = (entry.path for entry in entries)
+    return {int(name[5:-8]) for name in names if name.startswith("part-") and name.endswith(".parquet")}

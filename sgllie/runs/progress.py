@@ -1,0 +1,100 @@
+"""How far a job is: a live display on a terminal, a line every ten seconds in a log."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from sgllie.runs.words import duration, say
+
+LOG_SECONDS = 10.0
+
+
+Counts = Mapping[str, tuple[int, int]]
+"""For each group of items (a video's frames, or "" for all) how many are done, and how many of these failed."""
+
+
+class Display(Protocol):
+    """Shows how far a run is."""
+
+    def update(self, counts: Counts) -> None:
+        """Show the counts; called about twice a second."""
+
+
+def total(counts: Counts) -> tuple[int, int]:
+    """Return how many items of all groups are done, and how many of these failed."""
+    return sum(done for done, _ in counts.values()), sum(failed for _, failed in counts.values())
+
+
+class Rate:
+    """Items per second since the first ones were done: how long workers took to start says nothing of the rest."""
+
+    def __init__(self) -> None:
+        self.first: tuple[float, int] | None = None
+
+    def after(self, done: int) -> float:
+        """Return the rate now that so many are done; 0 where it is not known yet."""
+        now = time.monotonic()
+        if self.first is None:
+            self.first = (now, done) if done else None
+            return 0.0
+        began, already = self.first
+        return (done - already) / max(now - began, 1e-9)
+
+
+class LogDisplay:
+    """One line every ten seconds."""
+
+    def __init__(self, total: int, noun: str) -> None:
+        self.total, self.noun = total, noun
+        self.rate = Rate()
+        self.last = time.monotonic()
+
+    def update(self, counts: Counts) -> None:
+        """Print a line if it is time."""
+        done, failed = total(counts)
+        rate = self.rate.after(done)
+        now = time.monotonic()
+        if now - self.last < LOG_SECONDS:
+            return
+        self.last = now
+        left = f"{duration((self.total - done) / rate)} left" if rate else "time left is not known yet"
+        say(f"{done:,} of {self.total:,} {self.noun}, {rate:.0f} {self.noun}/s, {failed:,} failed, {left}")
+
+
+class LiveDisplay:
+    """One line that is drawn again and again."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self.progress = progress
+        self.task = progress.add_task("", total=total, rate="", failed="0 failed")
+        self.rate = Rate()
+
+    def update(self, counts: Counts) -> None:
+        """Redraw."""
+        done, failed = total(counts)
+        rate = f"{self.rate.after(done):,.0f}"
+        self.progress.update(self.task, completed=done, rate=rate, failed=f"{failed:,} failed")
+
+
+@contextmanager
+def display(total: int, noun: str) -> Iterator[Display]:
+    """Show how many of `total` things are done, live where standard output is a terminal."""
+    console = Console()
+    if not console.is_terminal:
+        yield LogDisplay(total, noun)
+        return
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]} " + noun + "/s, {task.fields[failed]},"),
+        TimeElapsedColumn(),
+        TextColumn("elapsed,"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    with Progress(*columns, console=console) as progress:
+        yield LiveDisplay(progress, total)

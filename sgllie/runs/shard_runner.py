@@ -1,0 +1,151 @@
+"""One shard from manifest to commit: items processed on threads, rows journalled on the way, committed at the end.
+
+A thread takes one item all the way, and a semaphore lets only `threads` of them compute at a time: the others wait for
+storage. So memory holds at most `threads` items' pixels, and there are no queues to size.
+"""
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from queue import SimpleQueue
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import pyarrow as pa
+
+from sgllie.errors import Failure, failure_of
+from sgllie.runs.journal import Journal
+from sgllie.runs.names import STATS, part_name
+from sgllie.runs.schemas import Row
+from sgllie.runs.tables import read_rows, row_bytes
+from sgllie.storage import Storage
+
+WAITING_THREADS = {"local": 1, "remote": 24}
+"""Threads beyond those that compute: a request takes as long as several images do to compute, a local file no time."""
+
+MOST_ATTEMPTS_WITHOUT_PROGRESS = 5
+"""A shard whose worker died so often in a row before one more item was finished is given up."""
+
+Item = TypeVar("Item")
+
+
+class Report(Protocol):
+    """Told how many items of a shard are done, and how many of these failed; `group` is what they are counted for."""
+
+    def __call__(self, shard: int, done: int, failed: int, group: str = "") -> None:
+        """Note the state of one shard; it replaces what was told of it before."""
+
+
+class ShardRunner(ABC, Generic[Item]):
+    """Runs shards, one after another, in one process; a subclass tells what is done with an item.
+
+    A shard's first attempt processes its items in this process; a later one may isolate each in a process of its own,
+    since one of them may have killed the worker.
+
+    Args:
+        output: of the run.
+        sources: what else items are read from.
+        schema: of the rows.
+        threads: items that are computed at the same time.
+        retry_failed: whether the failed rows of finished shards are replaced, and the others kept.
+        report: told after each finished row.
+    """
+
+    keys: ClassVar[tuple[str, ...]] = ("path",)
+    """The columns, and the attributes of an item, that tell one item from all others."""
+    folder: ClassVar[str] = STATS
+    """Where the rows of a finished shard are committed."""
+    noun: ClassVar[str] = "image"
+    """What an item is called in the sentences of failed rows."""
+
+    def __init__(
+        self,
+        output: Storage,
+        sources: Iterable[Storage],
+        schema: pa.Schema,
+        report: Report,
+        *,
+        threads: int,
+        retry_failed: bool,
+    ) -> None:
+        self.output = output
+        self.schema = schema
+        self.report = report
+        self.retry_failed = retry_failed
+        is_remote = any(storage.is_remote for storage in (output, *sources))
+        self.width = threads + WAITING_THREADS["remote" if is_remote else "local"]
+        self.pool = ThreadPoolExecutor(self.width)
+        self.computing = threading.BoundedSemaphore(threads)
+
+    @abstractmethod
+    def items(self, shard: int) -> list[Item]:
+        """Return the items of a shard, from the manifest."""
+
+    @abstractmethod
+    def processor(self, isolated: bool) -> AbstractContextManager[Callable[..., Any]]:
+        """Return what `process` computes with: in this process or, isolated, in one of its own."""
+
+    @abstractmethod
+    def process(self, item: Item, processor: Callable[..., Any]) -> Row:
+        """Take one item all the way: read it, compute within `computing`, write it. What it raises becomes its row."""
+
+    @abstractmethod
+    def failed_row(self, item: Item, failure: Failure) -> Row:
+        """Return the row of an item that failed."""
+
+    def run(self, shard: int) -> None:
+        """Bring one shard to its commit: the items that are missing.
+
+        Raises:
+            StorageError: a storage is gone, or the output cannot be written; no item is to blame, the job must stop.
+        """
+        kept = self.rows_to_keep(shard)
+        journal = Journal(self.output, shard, self.schema)
+        failed = sum(row["status"] == "failed" for row in journal.rows)
+        known = {tuple(row[key] for key in self.keys) for row in (*kept, *journal.rows)}
+        items = [item for item in self.items(shard) if tuple(getattr(item, key) for key in self.keys) not in known]
+        self.tell(shard, len(journal.rows), failed)
+        for row in self._rows(items, journal):
+            journal.add(row | {"shard": shard, "attempt": journal.attempt})
+            failed += row["status"] == "failed"
+            self.tell(shard, len(journal.rows), failed)
+        self.output.write(f"{self.folder}/{part_name(shard)}", row_bytes(kept + journal.rows, self.schema))
+        journal.remove()
+
+    def tell(self, shard: int, done: int, failed: int) -> None:
+        """Report how many rows of a shard are finished."""
+        self.report(shard, done, failed)
+
+    def rows_to_keep(self, shard: int) -> list[Row]:
+        """Return the rows of an earlier run of this shard that stay as they are."""
+        if not self.retry_failed:
+            return []
+        rows = read_rows(self.output, f"{self.folder}/{part_name(shard)}")
+        return [row for row in rows if row["status"] != "failed"]
+
+    def _rows(self, items: list[Item], journal: Journal) -> Iterator[Row]:
+        """Yield the rows of items, each as soon as it is finished, with few more items under way than threads."""
+        if journal.attempts_without_progress >= MOST_ATTEMPTS_WITHOUT_PROGRESS:
+            attempts = f"{journal.attempts_without_progress} attempts at the rest of its shard"
+            failure = Failure("crash", f"{attempts} ended with the death of the worker")
+            yield from (self.failed_row(item, failure) for item in items)
+            return
+        finished: SimpleQueue[Future[Row]] = SimpleQueue()
+        under_way = 0
+        with self.processor(isolated=journal.attempt > 1) as processor:
+            for item in items:
+                if under_way == 2 * self.width:
+                    yield finished.get().result()
+                    under_way -= 1
+                self.pool.submit(self._row, item, processor).add_done_callback(finished.put)
+                under_way += 1
+            for _ in range(under_way):
+                yield finished.get().result()
+
+    def _row(self, item: Item, processor: Callable[..., Any]) -> Row:
+        """Return the row of one item, whatever happens to it; StorageError where it is not to blame."""
+        try:
+            return self.process(item, processor)
+        except Exception as error:
+            return self.failed_row(item, failure_of(error, self.noun))

@@ -1,0 +1,45 @@
+"""Manifests and rows: between named tuples or dictionaries, Arrow tables, and the files of an output."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar, cast
+
+import pyarrow as pa
+
+from sgllie.runs.names import MANIFEST, STATS, part_name
+from sgllie.runs.schemas import Row, manifest_schema
+from sgllie.storage import Storage
+from sgllie.storage.parquet import from_parquet, to_parquet
+
+Item = TypeVar("Item", bound=tuple[Any, ...])
+
+
+def manifest_bytes(items: Sequence[tuple[Any, ...]], item_type: type[tuple[Any, ...]]) -> bytes:
+    """Return the Parquet file that lists items of this type of named tuple."""
+    schema = manifest_schema(cast(type[NamedTuple], item_type))
+    columns = zip(*items, strict=True) if items else [[] for _ in schema]
+    return to_parquet(pa.table(dict(zip(schema.names, columns, strict=True)), schema))
+
+
+def read_manifest(storage: Storage, shard: int, item_type: type[Item]) -> list[Item]:
+    """Return the items of one shard."""
+    return items_in(storage.read(f"{MANIFEST}/{part_name(shard)}"), item_type)
+
+
+def items_in(data: bytes, item_type: type[Item]) -> list[Item]:
+    """Return the items that the bytes of a manifest list."""
+    return [item_type(**row) for row in from_parquet(data).to_pylist()]
+
+
+def row_bytes(rows: Iterable[Row], schema: pa.Schema) -> bytes:
+    """Return the Parquet file of these rows, in the order of their paths."""
+    return to_parquet(pa.Table.from_pylist(sorted(rows, key=lambda row: row["path"]), schema))
+
+
+def read_rows(storage: Storage, path: str) -> list[Row]:
+    """Return the rows of one file."""
+    return from_parquet(storage.read(path)).to_pylist()
+
+
+def stats_table(storage: Storage, shard: int, columns: list[str] | None = None) -> pa.Table:
+    """Return the rows of one finished shard, or some of their columns."""
+    return from_parquet(storage.read(f"{STATS}/{part_name(shard)}"), columns)

@@ -1,0 +1,47 @@
+"""How jobs put numbers into words."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+EXAMPLES = 5
+"""Files that are named where many are counted."""
+
+
+def say(text: str) -> None:
+    """Print a line, at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def duration(seconds: float) -> str:
+    """Write a time in words: `75` -> `1 min 15 s`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def plural(count: int, noun: str) -> str:
+    """Write a count with its noun: `1 shard`, `1,200 images`."""
+    return f"{count:,} {noun.removesuffix('s') if count == 1 else noun.removesuffix('s') + 's'}"
+
+
+def ignored_note(count: int, examples: Sequence[str]) -> list[str]:
+    """Return the note on files that are no part of the input, if there are any."""
+    if not count:
+        return []
+    named = ", ".join(examples[:EXAMPLES]) + (", ..." if count > EXAMPLES else "")
+    return [f"{plural(count, 'other file')} ignored: {named}"]
+
+
+def outcomes(totals: dict[str, Any], done: str) -> str:
+    """Write what became of the items of a job: `5 enhanced, 1 failed (1 truncated)`; `done` is the first participle."""
+    parts = [f"{totals['ok']:,} {done}"]
+    if totals.get("copied"):
+        parts.append(f"{totals['copied']:,} copied")
+    if totals["failed"]:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in totals["errors"].items())
+        parts.append(f"{totals['failed']:,} failed ({kinds})")
+    return ", ".join(parts)

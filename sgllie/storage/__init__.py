@@ -1,0 +1,34 @@
+"""Bytes by name, wherever they lie: `open_storage` gives the `Storage` of a folder or of an `s3://bucket/prefix`."""
+
+from pathlib import Path
+
+from sgllie.errors import UsageError
+from sgllie.storage.base import SCRATCH, Entry, S3Options, Storage
+from sgllie.storage.local import LocalStorage
+
+__all__ = ["SCRATCH", "Entry", "LocalStorage", "S3Options", "Storage", "absolute_uri", "open_storage", "split_uri"]
+
+
+def open_storage(uri: str, s3: S3Options | None = None) -> Storage:
+    """Return the storage of a folder or an `s3://bucket/prefix`. Nothing is read or created by this call."""
+    if uri.startswith("s3://"):
+        from sgllie.storage.s3 import S3Storage  # half a second of imports that local work does not need
+
+        return S3Storage(uri, s3 or S3Options())
+    if "://" in uri:
+        raise UsageError(f"{uri}: only local paths and s3:// are supported")
+    return LocalStorage(uri)
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Split `folder/name` into (folder, name), for local paths and urls alike."""
+    if "://" in uri:
+        parent, _, name = uri.rpartition("/")
+        return parent, name
+    path = Path(uri).absolute()
+    return str(path.parent), path.name
+
+
+def absolute_uri(uri: str) -> str:
+    """Return a folder as an absolute path, or a url without a slash at its end."""
+    return uri.rstrip("/") if "://" in uri else str(Path(uri).absolute())

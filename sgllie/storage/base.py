@@ -1,0 +1,76 @@
+"""What every storage can do: list, read, write, find and remove objects below a root.
+
+Every write is atomic: a reader sees the whole new object or the old one, whatever is killed.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, Protocol
+
+SCRATCH = ".partial"
+"""The folder of a root that holds what is not finished: files until they are renamed, journals, encoded segments."""
+
+
+@dataclass(frozen=True)
+class S3Options:
+    """How to reach an S3 service; what is left out is taken from the usual AWS variables and files."""
+
+    endpoint_url: str | None = None
+    """Address of an S3 service other than AWS (AWS_ENDPOINT_URL)."""
+    profile: str | None = None
+    """Name of a profile in the AWS credentials file (AWS_PROFILE)."""
+    region: str | None = None
+    """Region of the bucket (AWS_DEFAULT_REGION)."""
+    anonymous: bool = False
+    """Read a public bucket without credentials."""
+
+
+class Entry(NamedTuple):
+    """One listed file: its path below the root, bytes, and what changes when its content does (ETag or mtime).
+
+    Size and version are None where only a list of paths is known: to ask for each would cost a request per file.
+    """
+
+    path: str
+    size: int | None
+    version: str | None
+
+
+class Storage(Protocol):
+    """A root below which objects are listed, read and written; all paths are relative to it, with `/`.
+
+    Any method may raise UnreachableError where the storage is gone or refuses the credentials.
+    """
+
+    uri: str
+    is_remote: bool
+    """Whether a request travels over a network, so that many should be under way at a time."""
+
+    @property
+    def retries(self) -> int:
+        """How many requests of the calling thread had to be repeated, since the beginning."""
+
+    def list(self, folder: str = "") -> Iterator[Entry]:
+        """Yield all objects below a folder of the root, their paths relative to it, in a fixed order."""
+
+    def read(self, path: str) -> bytes:
+        """Return all bytes of one object; FileNotFoundError where there is none, ReadError where it cannot be read."""
+
+    def open(self, path: str) -> BinaryIO:
+        """Open one object as a file that can seek, for what is too large for memory; errors as of `read`."""
+
+    def write(self, path: str, data: bytes) -> None:
+        """Create or replace one object, atomically; NameRefusedError or StorageError where that cannot be done."""
+
+    def upload(self, path: str, file: Path) -> None:
+        """Create or replace one object with the content of a local file; otherwise as `write`."""
+
+    def find(self, path: str) -> Entry | None:
+        """Return the entry that a listing of the root would hold for one object (not a folder), if it is there."""
+
+    def exists(self, path: str) -> bool:
+        """Tell whether there is an object (not a folder) of this path."""
+
+    def remove(self, path: str) -> None:
+        """Remove one object or all objects below a folder, if there are any; StorageError where that cannot be done."""

@@ -1,0 +1,167 @@
+"""A local or mounted folder as a `Storage`, straight through the operating system."""
+
+import errno
+import os
+import shutil
+import stat
+import uuid
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from sgllie.errors import NameRefusedError, ReadError, StorageError, UnreachableError
+from sgllie.storage.base import SCRATCH, Entry
+
+NAME_ERRORS = {errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EINVAL, errno.EEXIST, errno.EILSEQ}
+MOUNT_ERRORS = {errno.ENOTCONN, errno.ESTALE, errno.ENODEV, errno.EHOSTDOWN, errno.ETIMEDOUT}
+"""Errors of a mounted folder whose server is gone."""
+
+
+class LocalStorage:
+    """A folder. Files being written lie in SCRATCH, on the same file system, until they are renamed into place."""
+
+    is_remote = False
+
+    def __init__(self, root: str) -> None:
+        self.root = Path(root).absolute()
+        self.uri = str(self.root)
+        self.retries = 0
+
+    def list(self, folder: str = "") -> Iterator[Entry]:
+        start = self.root / folder
+        if start.is_dir():
+            yield from self._walk(str(start), "", (os.path.realpath(start),))
+
+    def _walk(self, folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[Entry]:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+        for entry in entries:
+            if is_folder(entry):
+                real = os.path.realpath(entry.path)
+                if real not in above:  # a link to a folder above would never end
+                    yield from self._walk(entry.path, f"{prefix}{entry.name}/", (*above, real))
+            elif (listed := as_entry(entry, prefix + entry.name)) is not None:
+                yield listed
+
+    def read(self, path: str) -> bytes:
+        try:
+            with (self.root / path).open("rb") as file:
+                return file.read()
+        except OSError as error:
+            raise self._read_error(error) from error
+
+    def open(self, path: str) -> BinaryIO:
+        try:
+            return (self.root / path).open("rb")
+        except OSError as error:
+            raise self._read_error(error) from error
+
+    def _read_error(self, error: OSError) -> Exception:
+        """Return what to raise for a file that cannot be read."""
+        if error.errno in MOUNT_ERRORS or not self.root.exists():
+            return UnreachableError(f"{self.root} is not there any more: {error.strerror}")
+        if isinstance(error, FileNotFoundError):
+            return error
+        return ReadError(error.strerror or str(error))
+
+    def write(self, path: str, data: bytes) -> None:
+        self._place(path, partial(write_file, data=data))
+
+    def upload(self, path: str, file: Path) -> None:
+        self._place(path, partial(copy_file, file))
+
+    def _place(self, path: str, write: Callable[[str, str], None]) -> None:
+        """Write a file under a partial name, and rename it."""
+        try:
+            self._write(self._inside(path), write)
+        except OSError as error:
+            if error.errno in NAME_ERRORS:
+                raise NameRefusedError(f"{path!r} cannot be a file of {self.root}: {error.strerror}") from error
+            raise StorageError(f"{self.root} cannot be written: {error.strerror}") from error
+
+    def _write(self, target: str, write: Callable[[str, str], None]) -> None:
+        scratch = f"{self.root}/{SCRATCH}/{uuid.uuid4().hex}"
+        try:
+            write(scratch, target)
+        except FileNotFoundError:
+            # Folders are made when they turn out to be missing: to ask first would cost a call for each file.
+            os.makedirs(os.path.dirname(scratch), exist_ok=True)
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            write(scratch, target)
+
+    def _inside(self, path: str) -> str:
+        if path.startswith("/") or ".." in PurePosixPath(path).parts:
+            raise NameRefusedError(f"{path!r} would be written outside {self.root}")
+        return f"{self.root}/{path}"
+
+    def find(self, path: str) -> Entry | None:
+        if not self.exists(path):
+            return None
+        try:
+            status = (self.root / path).stat()
+        except FileNotFoundError:  # removed since
+            return None
+        return Entry(path, status.st_size, str(status.st_mtime_ns))
+
+    def exists(self, path: str) -> bool:
+        return (self.root / path).is_file()
+
+    def remove(self, path: str) -> None:
+        target = self.root / path
+        try:
+            while target.is_dir():
+                remove_tree(target)
+            target.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"{target} cannot be removed: {error.strerror}") from error
+
+
+def is_folder(found: os.DirEntry[str]) -> bool:
+    """Tell whether an entry is a folder, or a link to one."""
+    try:
+        return found.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def as_entry(found: os.DirEntry[str], path: str) -> Entry | None:
+    """Return the entry of a file or of a link that leads nowhere, whose reader has to say so; None for a pipe."""
+    try:
+        status = found.stat()
+    except OSError:
+        is_there = os.path.lexists(found.path)  # or was removed since its folder was read
+        return Entry(path, None, None) if is_there else None
+    return Entry(path, status.st_size, str(status.st_mtime_ns)) if stat.S_ISREG(status.st_mode) else None
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder, or as much of it as others let: a worker that outlives its driver may still be writing there."""
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+            raise
+
+
+def write_file(partial: str, target: str, data: bytes) -> None:
+    """Write a file under one name, then rename it to another."""
+    try:
+        with open(partial, "xb", buffering=0) as file:
+            remaining = memoryview(data)
+            while remaining:
+                remaining = remaining[file.write(remaining) :]
+        os.replace(partial, target)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+
+
+def copy_file(source: Path, partial: str, target: str) -> None:
+    """Copy a file to one name, then rename it to another."""
+    try:
+        shutil.copyfile(source, partial)
+        os.replace(partial, target)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise

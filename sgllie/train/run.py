@@ -1,0 +1,165 @@
+"""A training run in its folder: begun, resumed or refused; its checkpoints; what each epoch leaves behind.
+
+    RUN/run.json                        settings, data, versions
+    RUN/checkpoints/epoch-00012/        the last epoch that is finished: weights, state.safetensors, and state.json last
+    RUN/weights/{best,last}.safetensors
+    RUN/metrics.csv, curves.png, samples/epoch-00012.png, events/ (TensorBoard)
+    RUN/_SUCCESS                        written when all epochs are done
+
+Every file is written whole or not at all, and state.json comes after all else, so that a run which is killed at any
+moment is as it was after its last finished epoch.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+from safetensors.numpy import load as read_tensors
+from safetensors.numpy import save as write_tensors
+
+from sgllie.errors import StorageError, UsageError
+from sgllie.network import weights
+from sgllie.network.weights import Weights
+from sgllie.runs.names import RUN, SUCCESS
+from sgllie.runs.run import changed_options, header, now, read_json, read_run, refuse_changes, refuse_other_files
+from sgllie.runs.schemas import Row
+from sgllie.settings import output_settings
+from sgllie.storage import SCRATCH, Storage, absolute_uri, open_storage
+from sgllie.train.settings import TrainSettings
+
+CHECKPOINTS = "checkpoints"
+PACKAGES = ("sgllie", "numpy", "ray", "torch", "torchvision", "timm")
+
+Tensors = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a training after `epoch` epochs.
+
+    Attributes:
+        epoch: finished epochs.
+        steps: finished steps.
+        history: one row of measurements for each epoch.
+        tensors: what the train step needs to go on.
+    """
+
+    epoch: int
+    steps: int
+    history: list[Row]
+    tensors: Tensors
+
+
+class RunFolder:
+    """Where a run is kept; local or on S3."""
+
+    def __init__(self, settings: TrainSettings) -> None:
+        self.storage: Storage = open_storage(absolute_uri(settings.run), settings.s3)
+
+    def describe(self) -> Row | None:
+        """What run.json says, if a run was begun here; UsageError if something else was."""
+        return read_run(self.storage, "train", {"data": dict, "output_settings": dict})
+
+    def claim(self) -> None:
+        """Raise UsageError where no run can begin: before all photographs are read, which may take hours."""
+        refuse_other_files(self.storage, (SCRATCH,))
+        try:
+            self.storage.write(f"{SCRATCH}/begun", b"")
+        except StorageError as error:
+            raise UsageError(f"the folder of the run: {error}") from error
+
+    def finished(self) -> Row | None:
+        """What _SUCCESS says, if the run has finished."""
+        return read_json(self.storage, SUCCESS)
+
+    def epochs_done(self) -> int:
+        """How many epochs are finished: the greatest checkpoint that is whole."""
+        names = (entry.path for entry in self.storage.list(CHECKPOINTS))
+        whole = [name.split("/")[0] for name in names if name.endswith("/state.json")]
+        return max((int(name.removeprefix("epoch-")) for name in whole), default=0)
+
+    def load(self) -> Checkpoint | None:
+        """The last checkpoint."""
+        epoch = self.epochs_done()
+        if not epoch:
+            return None
+        state = json.loads(self.storage.read(f"{folder(epoch)}/state.json"))
+        tensors = read_tensors(self.storage.read(f"{folder(epoch)}/state.safetensors"))
+        return Checkpoint(epoch, state["steps"], state["history"], tensors)
+
+    def save(self, checkpoint: Checkpoint, found: Weights) -> None:
+        """Write a checkpoint, weights/last and perhaps weights/best; earlier checkpoints are removed."""
+        name, data = folder(checkpoint.epoch), weights.to_bytes(found)
+        self.storage.write("weights/last.safetensors", data)
+        if best_epoch(checkpoint.history) == checkpoint.epoch:
+            self.storage.write("weights/best.safetensors", data)
+        self.storage.write(f"{name}/weights.safetensors", data)
+        self.storage.write(f"{name}/state.safetensors", write_tensors(checkpoint.tensors))
+        state = {"epoch": checkpoint.epoch, "steps": checkpoint.steps, "history": checkpoint.history}
+        self.storage.write(f"{name}/state.json", json.dumps(state, indent=1).encode())
+        for other in {entry.path.split("/")[0] for entry in self.storage.list(CHECKPOINTS)}:
+            if f"{CHECKPOINTS}/{other}" != name:
+                self.storage.remove(f"{CHECKPOINTS}/{other}")
+
+    def snapshot(self, found: Weights) -> None:
+        """Replace weights/last in the middle of an epoch."""
+        self.storage.write("weights/last.safetensors", weights.to_bytes(found))
+
+    def finish(self, history: list[Row]) -> Row:
+        """Mark the run as finished; what _SUCCESS says."""
+        best = history[best_epoch(history) - 1]
+        summary = {"epochs": len(history), "best": best, "finished": now()}
+        self.storage.remove(SCRATCH)
+        self.storage.write(SUCCESS, json.dumps(summary, indent=2).encode())
+        return summary
+
+
+def folder(epoch: int) -> str:
+    """The folder of a checkpoint."""
+    return f"{CHECKPOINTS}/epoch-{epoch:05d}"
+
+
+def best_epoch(history: list[Row]) -> int:
+    """The number, from 1, of the first epoch with the lowest loss on the validation images."""
+    return min(range(len(history)), key=lambda index: history[index]["validation_loss"]) + 1
+
+
+def begin_or_resume(run: RunFolder, settings: TrainSettings, data: Row) -> bool:
+    """Write run.json, or check that the photographs are still those of the run that lies there.
+
+    A run without a finished epoch has nothing to be kept, and is begun anew with the settings of now.
+
+    Args:
+        run: the run.
+        settings: of the present command.
+        data: what the photographs came to: `photographs`, `digest` and more.
+
+    Returns:
+        Whether an earlier run is resumed.
+
+    Raises:
+        UsageError: the run has other photographs.
+    """
+    earlier = run.describe()
+    if earlier is None or not run.epochs_done():
+        run.storage.write(RUN, json.dumps(description(settings, data), indent=2).encode())
+        return False
+    if earlier["data"]["digest"] != data["digest"]:
+        then, here = earlier["data"]["photographs"], data["photographs"]
+        raise UsageError(
+            f"{settings.run} was begun with other photographs ({then} then, {here} now, or other contents). "
+            "Take the same ones to go on, or another RUN to begin anew"
+        )
+    return True
+
+
+def refuse_differences(earlier: Row, settings: TrainSettings) -> None:
+    """Raise UsageError unless the settings are those that the run in run.json was begun with."""
+    changes = changed_options(earlier["output_settings"], output_settings(settings))
+    refuse_changes(changes, settings.run, "or another RUN to begin anew")
+
+
+def description(settings: TrainSettings, data: Row) -> Row:
+    """What run.json says."""
+    return header(settings, PACKAGES) | {"data": data}
