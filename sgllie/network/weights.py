@@ -20,7 +20,7 @@ from sgllie.errors import StorageError, UsageError
 from sgllie.network.architecture import ARCHITECTURES, CONV_TYPES, ConvType, parameter_shapes
 from sgllie.storage import S3Options, open_storage, split_uri
 
-BUNDLED = Path(__file__).parent / "weights"
+BUNDLED = Path(__file__).parent / "pretrained"
 DEFAULT = "sgllie"
 
 Tensors = dict[str, NDArray[np.float32]]

@@ -55,7 +55,7 @@ class Hook(importlib.abc.MetaPathFinder):
     changes = {  # noqa: RUF012
         "sgllie.images": change_images,
         "sgllie.enhancer": change_enhancer,
-        "sgllie.storage": change_storage,
+        "sgllie.storage.local": change_storage,
     }
 
     def find_spec(self, name, path, target=None):
