@@ -174,9 +174,9 @@ def test_the_run_of_another_program_is_never_replaced(enhance, tmp_path, content
 def test_an_output_of_another_job_is_refused(enhance, tmp_path):
     source, output = make_corpus(tmp_path / "in", 2), tmp_path / "out"
     output.mkdir()
-    run = {"input": {}, "outcome": {"codec": "h264"}, "settings": {}, "shards": []}
+    run = {"schema_version": 2, "command": "video", "settings": {}, "versions": {}, "shards": []}
     (output / "run.json").write_text(json.dumps(run))
-    assert "belongs to another kind of run" in enhance(source, output)[2]
+    assert "belongs to a run of sgllie video" in enhance(source, output)[2]
 
 
 def test_overwrite_never_removes_its_own_input(enhance, tmp_path):
@@ -271,6 +271,6 @@ def test_the_job_script_is_the_command(tmp_path):
     result = sgllie("enhance", SAMPLES, tmp_path / "out")
     assert result.returncode == 0, result.stderr
     run = json.loads((tmp_path / "out/run.json").read_text())
-    assert run["input"]["images"] == 6
+    assert run["input"]["items"] == 6
     assert run["versions"]["ray"]
     assert "secret" not in json.dumps(run).lower()

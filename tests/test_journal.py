@@ -1,27 +1,28 @@
 """What is known of a shard whose workers die."""
 
 from sgllie.runs.journal import Journal
+from sgllie.runs.schemas import STATS_SCHEMA
 from sgllie.storage import LocalStorage, open_storage
 
 
-def test_one_finished_image_makes_an_attempt_fruitful(tmp_path):
+def test_one_finished_image_is_progress(tmp_path):
     """Only attempts that finish nothing speak against the images; the worker may have been killed for other reasons."""
     output = open_storage(str(tmp_path))
     for attempt in range(1, 5):
-        journal = Journal(output, 7)
-        assert (journal.attempt, journal.fruitless) == (attempt, attempt - 1)
+        journal = Journal(output, 7, STATS_SCHEMA)
+        assert (journal.attempt, journal.attempts_without_progress) == (attempt, attempt - 1)
     journal.add({"path": "a.jpg"})
-    journal = Journal(output, 7)
-    assert (journal.attempt, journal.fruitless) == (5, 0)
+    journal = Journal(output, 7, STATS_SCHEMA)
+    assert (journal.attempt, journal.attempts_without_progress) == (5, 0)
     assert [row["path"] for row in journal.rows] == ["a.jpg"]
     journal.remove()
-    assert (Journal(output, 7).attempt, Journal(output, 8).attempt) == (1, 1)
+    assert (Journal(output, 7, STATS_SCHEMA).attempt, Journal(output, 8, STATS_SCHEMA).attempt) == (1, 1)
 
 
 def test_another_worker_commits_the_shard_meanwhile(tmp_path, monkeypatch):
     """It was taken for dead; what it removes while its journal is read is only done again."""
     output = open_storage(str(tmp_path))
-    journal = Journal(output, 7)
+    journal = Journal(output, 7, STATS_SCHEMA)
     for name in ("a.jpg", "b.jpg"):
         journal.add({"path": name})
         journal.flush()
@@ -33,4 +34,4 @@ def test_another_worker_commits_the_shard_meanwhile(tmp_path, monkeypatch):
         return data
 
     monkeypatch.setattr(LocalStorage, "read", read_and_remove)
-    assert [row["path"] for row in Journal(output, 7).rows] == ["a.jpg"]
+    assert [row["path"] for row in Journal(output, 7, STATS_SCHEMA).rows] == ["a.jpg"]

@@ -25,9 +25,7 @@ from sgllie.methods.msrcr import Msrcr
 from sgllie.methods.pie import Pie
 from sgllie.network import weights
 from sgllie.network.architecture import parameter_shapes
-from sgllie.video.pipeline import VideoPipeline
 from sgllie.video.reader import VideoReader
-from sgllie.video.run import finish
 from sgllie.video.run import prepare as prepare_video
 from sgllie.video.settings import VideoSettings
 from sgllie.video.smoothing import Smoother
@@ -196,10 +194,10 @@ def test_a_smoothed_video(tmp_path, name):
     write_clip(source / "ride.mp4", pan(6), sound=False)
     chosen = VideoSettings(str(source), str(output), method=name, temporal_smoothing=0.5, codec="ffv1", threads=1)
     run = prepare_video(chosen)
-    VideoPipeline(chosen, run.root, run.output.uri, run.target, lambda segment, done: None).run(0)
-    assert finish(run)["ok"] == 1
+    run.make_pipeline(lambda shard, done, failed, group="": None).run(0)
+    assert run.finalize()["ok"] == 1
     described = json.loads((output / "run.json").read_text())
-    assert (described["weights"], described["output_settings"]["method"]) == (None, name)
+    assert (described["input"]["weights"], described["output_settings"]["method"]) == (None, name)
     frames = ds.dataset(output / "frames").to_table().to_pylist()
     method, smoother = CLASSICAL[name](), Smoother(0.5)
     with VideoReader(str(source / "ride.mp4")) as before, VideoReader(str(output / "videos/ride.mp4")) as after:
@@ -213,11 +211,11 @@ def test_nothing_heavy_is_imported_early():
     """Settings need no library of images, the driver no network, and no method torch."""
     code = (
         "import sys\n"
-        "import sgllie.settings, sgllie.video.settings, sgllie.methods\n"
+        "import sgllie.enhance.settings, sgllie.video.settings, sgllie.methods\n"
         "assert not {'cv2', 'numba', 'onnxruntime', 'scipy', 'torch'} & set(sys.modules)\n"
-        "from sgllie.settings import MethodSettings\n"
-        "import sgllie.run\n"
-        "sgllie.run.describe_weights(MethodSettings())\n"
+        "from sgllie.methods import MethodSettings\n"
+        "import sgllie.enhance.run\n"
+        "sgllie.methods.describe_weights(MethodSettings())\n"
         "assert not {'numba', 'onnxruntime', 'scipy', 'torch'} & set(sys.modules)\n"
         "import numpy\n"
         "for name in ('sgz', 'lime', 'pie', 'msrcr', 'clahe', 'gamma'):\n"

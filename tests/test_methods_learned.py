@@ -7,11 +7,11 @@ from networks import FOURS, IDENTITY, QUARTERS, dark_image, onnx_model
 from onnx import TensorProto, helper
 
 from jobs import make_corpus
+from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import ImageError, UsageError
 from sgllie.methods import MethodSettings, make_method
 from sgllie.methods.onnx_file import OnnxFile, open_network
-from sgllie.runs.run import prepare
 from sgllie.video.pipeline import guarded
 
 
@@ -109,5 +109,5 @@ def test_a_run_goes_on_only_with_the_same_network(tmp_path):
     assert not prepare(chosen).resumed
     assert prepare(chosen).resumed
     network.write_bytes(IDENTITY)
-    with pytest.raises(UsageError, match=r"other settings: the weights \("):
+    with pytest.raises(UsageError, match=r"other settings: the content of the weights"):
         prepare(chosen)

@@ -18,7 +18,7 @@ def test_the_start_of_workers_does_not_count_in_the_rate(clock, capsys):
     shown = LogDisplay(1010, "images")
     for seconds, done in ((15, 0), (30, 10), (40, 110)):
         clock[0] = seconds
-        shown.update(done, 1)
+        shown.update({"": (done, 1)})
     assert capsys.readouterr().out.splitlines() == [
         "0 of 1,010 images, 0 images/s, 1 failed, time left is not known yet",
         "10 of 1,010 images, 0 images/s, 1 failed, time left is not known yet",
@@ -30,5 +30,5 @@ def test_a_log_has_a_line_every_ten_seconds(clock, capsys):
     shown = LogDisplay(100, "images")
     for seconds in range(1, 31):
         clock[0] = seconds
-        shown.update(seconds, 0)
+        shown.update({"": (seconds, 0)})
     assert capsys.readouterr().out.count("\n") == 3

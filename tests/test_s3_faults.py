@@ -13,10 +13,9 @@ from test_enhance_s3 import assert_bucket_complete
 
 import sgllie.storage.s3
 from jobs import make_corpus
-from sgllie.enhance.pipeline import ShardPipeline
+from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import NameRefusedError, StorageError, UnreachableError
-from sgllie.runs.run import finish, prepare
 from sgllie.storage import S3Options, open_storage
 
 IMAGES = 150
@@ -47,14 +46,14 @@ def proxy(s3):
     proxy.stop()
 
 
-def job(s3: S3Options, report=lambda row: None) -> dict[str, object]:
+def job(s3: S3Options, report=lambda shard, done, failed: None) -> dict[str, object]:
     """The enhancement job without Ray: it is the storage that is to fail here."""
     settings = EnhanceSettings("s3://bucket/in", "s3://bucket/out", device="cpu", s3=s3)
     run = prepare(settings)
-    pipeline = ShardPipeline(settings, run.root, report)
+    pipeline = run.make_pipeline(report)
     for shard in run.shards:
         pipeline.run(shard)
-    return finish(run)
+    return run.finalize()
 
 
 @pytest.mark.slow

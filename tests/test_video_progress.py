@@ -1,8 +1,8 @@
 """What is shown of each video while a job works: lines in a log, bars on a terminal."""
 
 import pytest
-from sgllie.video.plan import Segment
 
+from sgllie.video.plan import Segment
 from sgllie.video.progress import LogVideoDisplay, Totals, display
 
 

@@ -1,5 +1,1 @@
-"""Whether enhancement helped: metrics and predictions before and after, and methods side by side.
-
-`matching` finds what belongs together, `run` plans and resumes, `pipeline` measures a shard, `summary` says what all of
-it came to.
-"""
+"""`sgllie evaluate`: metrics and predictions before and after enhancement; without Ray."""

@@ -1,18 +1,20 @@
 """Bytes of image files to arrays and back; one file for each format, `codec` is what they share."""
 
+from typing import TYPE_CHECKING, Any
+
 from sgllie.errors import ImageError
-from sgllie.images.codec import (
+from sgllie.images.formats import (
     EXTENSIONS,
     MAX_PIXELS,
     QUALITY,
-    DecodedImage,
     ExifOrientation,
     OutputFormat,
     Pixels,
-    decode,
-    encode,
     output_name,
 )
+
+if TYPE_CHECKING:
+    from sgllie.images.codec import DecodedImage, decode, encode
 
 __all__ = [
     "EXTENSIONS",
@@ -27,3 +29,12 @@ __all__ = [
     "encode",
     "output_name",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the codecs when they are asked for: settings and listings need none."""
+    if name in ("DecodedImage", "decode", "encode"):
+        from sgllie.images import codec
+
+        return getattr(codec, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,8 +17,6 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from io import BytesIO
-from pathlib import PurePosixPath
-from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -27,30 +25,9 @@ from PIL import Image
 
 from sgllie.errors import ImageError
 from sgllie.images import bmp, jpeg, png, webp
+from sgllie.images.formats import MAX_PIXELS, QUALITY, ExifOrientation, OutputFormat
 from sgllie.images.metadata import Header, Metadata, resolution_exif
 
-OutputFormat = Literal["same", "jpeg", "png", "webp"]
-ExifOrientation = Literal["keep", "apply"]
-
-Pixels = NDArray[Any]
-"""The pixels of an image: H x W x 3 RGB or H x W grey, uint8 or uint16."""
-
-EXTENSIONS: dict[str, str] = {
-    ".jpg": "jpeg",
-    ".jpeg": "jpeg",
-    ".jpe": "jpeg",
-    ".png": "png",
-    ".webp": "webp",
-    ".bmp": "bmp",
-    ".tif": "tiff",
-    ".tiff": "tiff",
-}
-"""Extensions, in lower case, of the files that count as images, and the format that they promise."""
-
-MAX_PIXELS = 178_000_000
-"""Images with more pixels are refused, unless the caller allows more."""
-QUALITY = 95
-"""Of JPEG and lossy WebP, unless the caller asks for another."""
 _LARGEST_SIDE = {"jpeg": 65500, "webp": 16383}
 _DECODABLE_SIDE = 1 << 20  # cv2's own limit
 _OTHER_FORMATS: dict[bytes, str] = {
@@ -91,16 +68,6 @@ class DecodedImage:
     mode: str
     bit_depth: int
     metadata: Metadata
-
-
-def output_name(name: str, format: OutputFormat) -> str:
-    """The name of the output: unchanged for `same`, else with the extension .jpg, .png or .webp.
-
-    A name that already has an extension of the format keeps it (photo.JPEG with format jpeg).
-    """
-    if format == "same" or EXTENSIONS.get(PurePosixPath(name).suffix.lower()) == format:
-        return name
-    return str(PurePosixPath(name).with_suffix({"jpeg": ".jpg", "png": ".png", "webp": ".webp"}[format]))
 
 
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, exif_orientation: ExifOrientation = "keep") -> DecodedImage:

@@ -39,7 +39,10 @@ CHOICES = (
     Choice("brightest", "Brightest", "the highest mean brightness before", lambda t: column(t, "luma_mean_in")),
     Choice("changed", "Most changed", "the largest change of mean brightness", lambda t: change(t)),
     Choice(
-        "luma_clipped", "Most clipped", "the most wholly black or white pixels after", lambda t: column(t, "luma_clipped_out")
+        "luma_clipped",
+        "Most clipped",
+        "the most wholly black or white pixels after",
+        lambda t: column(t, "luma_clipped_out"),
     ),
 )
 

@@ -1,0 +1,1 @@
+"""`sgllie compare`: several methods side by side on the same images; without Ray."""

@@ -1,0 +1,1 @@
+"""What every job has in common: plan, shards, journal, run folder, progress."""

@@ -1,0 +1,1 @@
+"""`sgllie weights`: weights files shown and imported."""
