@@ -197,7 +197,7 @@ def test_a_smoothed_video(tmp_path, name):
     run.make_pipeline(lambda shard, done, failed, group="": None).run(0)
     assert run.finalize()["ok"] == 1
     described = json.loads((output / "run.json").read_text())
-    assert (described["input"]["weights"], described["output_settings"]["method"]) == (None, name)
+    assert (described["weights"], described["output_settings"]["method"]) == (None, name)
     frames = ds.dataset(output / "frames").to_table().to_pylist()
     method, smoother = CLASSICAL[name](), Smoother(0.5)
     with VideoReader(str(source / "ride.mp4")) as before, VideoReader(str(output / "videos/ride.mp4")) as after:

@@ -9,10 +9,9 @@ from onnx import TensorProto, helper
 from jobs import make_corpus
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
-from sgllie.errors import ImageError, UsageError
+from sgllie.errors import ImageError, UsageError, failure_of
 from sgllie.methods import MethodSettings, make_method
 from sgllie.methods.onnx_file import OnnxFile, open_network
-from sgllie.video.pipeline import guarded
 
 
 def onnx_method(data, **options):
@@ -76,7 +75,7 @@ def test_onnx_refuses_images():
     with pytest.raises(ImageError, match="takes sides of 64 pixels at most, and one has 65") as found:
         fixed(dark_image(65, 96))
     assert found.value.error_type == "too_large"
-    assert guarded(lambda: fixed(dark_image(65, 96)))["error_type"] == "too_large"
+    assert failure_of(found.value, "video").error_type == "too_large"
     infinite = onnx_model(helper.make_node("Div", ["x", "zero"], ["y"]), constants={"zero": np.float32(0)})
     with pytest.raises(ImageError, match="not finite"):
         onnx_method(infinite)(dark_image(8, 8))

@@ -23,7 +23,7 @@ from ray.exceptions import OutOfMemoryError, WorkerCrashedError
 from sgllie.corpus.listing import Listing
 from sgllie.errors import StorageError, UsageError
 from sgllie.runs.progress import display
-from sgllie.storage import Storage, absolute_uri, open_storage
+from sgllie.storage import Storage, absolute_uri, open_source
 from sgllie.train import photographs
 from sgllie.train.augmentation import Pixels
 from sgllie.train.photographs import PhotoInfo
@@ -80,7 +80,7 @@ def list_photographs(settings: TrainSettings) -> tuple[Storage, list[str]]:
         raise UsageError(f"{settings.data} cannot be listed: {error}") from error
     if not paths:
         raise UsageError(f"{settings.data} holds no images")
-    return open_storage(listing.root, settings.s3), paths
+    return open_source(listing.root, settings.s3), paths
 
 
 def open_corpus(settings: TrainSettings, storage: Storage, paths: list[str]) -> Corpus:

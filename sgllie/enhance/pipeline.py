@@ -14,7 +14,7 @@ from sgllie.runs.names import IMAGES
 from sgllie.runs.schemas import STATS_SCHEMA, Row
 from sgllie.runs.shard_runner import Report, ShardRunner
 from sgllie.runs.tables import read_manifest
-from sgllie.storage import Entry, open_storage
+from sgllie.storage import Entry, open_source, open_storage
 
 Processor = Callable[[str, bytes], ImageResult]
 
@@ -30,7 +30,7 @@ class ImagePipeline(ShardRunner[Entry]):
 
     def __init__(self, settings: EnhanceSettings, root: str, report: Report) -> None:
         self.settings = settings
-        self.source = open_storage(root, settings.s3)
+        self.source = open_source(root, settings.s3)
         self.image_processor = ImageProcessor(settings)
         super().__init__(
             open_storage(settings.output, settings.s3),

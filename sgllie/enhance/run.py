@@ -82,9 +82,8 @@ def prepare(settings: EnhanceSettings) -> EnhanceRun:
     with TemporaryDirectory(prefix="sgllie-") as scratch:
         rename = partial(output_name, format=settings.format)
         inputs = plan_inputs(settings, rename, settings.shard_images, Path(scratch))
-        fingerprints = {"the weights": weights["fingerprint"]} if weights else {}
-        described = inputs.describe() | {"weights": weights}
-        plan, resumed = open_run(settings, output, inputs.plan, Path(scratch), described, fingerprints)
+        description = describe(settings, inputs.plan, inputs.describe(), {}, weights)
+        plan, resumed = open_run(settings, output, inputs.plan, Path(scratch), description)
     shards = shards_to_do(settings, output, plan, resumed)
     return EnhanceRun(settings, output, plan, shards, resumed, inputs.roots, inputs.notes)
 

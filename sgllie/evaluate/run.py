@@ -20,7 +20,17 @@ from sgllie.evaluate.summary import Comparison
 from sgllie.evaluate.table import classes_text, comparisons_text, worst_text
 from sgllie.runs.names import SUMMARY
 from sgllie.runs.plan import Plan, write_manifest
-from sgllie.runs.run import Json, Pipeline, Run, count_rows, mark_finished, open_run, shards_to_do, stats_tables
+from sgllie.runs.run import (
+    Json,
+    Pipeline,
+    Run,
+    count_rows,
+    describe,
+    mark_finished,
+    open_run,
+    shards_to_do,
+    stats_tables,
+)
 from sgllie.runs.shard_runner import Report
 from sgllie.runs.words import duration, outcomes, plural
 from sgllie.storage import Storage, open_storage
@@ -143,6 +153,6 @@ def open_measuring(
     output = open_storage(settings.output, settings.s3)
     with TemporaryDirectory(prefix="sgllie-") as scratch:
         plan = write_manifest(items, item_type, settings.shard_images, Path(scratch))
-        inputs = {"roots": roots}
-        plan, resumed = open_run(settings, output, plan, Path(scratch), inputs, fingerprints)
+        description = describe(settings, plan, {"roots": roots}, fingerprints)
+        plan, resumed = open_run(settings, output, plan, Path(scratch), description)
     return output, plan, shards_to_do(settings, output, plan, resumed), resumed

@@ -132,9 +132,7 @@ class Run(ABC, Generic[SettingsT]):
         )
 
 
-def open_run(
-    settings: Any, output: Storage, plan: Plan, manifest: Path, inputs: Json, fingerprints: dict[str, str]
-) -> tuple[Plan, bool]:
+def open_run(settings: Any, output: Storage, plan: Plan, manifest: Path, description: Json) -> tuple[Plan, bool]:
     """Begin a run, or find the one that is to be resumed. Nothing is written for a dry run.
 
     Args:
@@ -142,8 +140,7 @@ def open_run(
         output: where the run lies.
         plan: what the input came to.
         manifest: the local folder with the manifest of the plan.
-        inputs: what run.json says of the input, with its `roots`.
-        fingerprints: the hash of what else must be the same where it is resumed, by what it is called.
+        description: what run.json is to say, see `describe`.
 
     Returns:
         The plan, cut as that of the earlier run if there is one, and whether there is.
@@ -151,7 +148,6 @@ def open_run(
     Raises:
         UsageError: the output holds something else, or a run with other settings or another input.
     """
-    description = describe(settings, plan, inputs, fingerprints)
     earlier = find_earlier(settings, output, description, replace=settings.overwrite)
     if earlier:
         return dataclasses.replace(plan, shards=earlier["shards"]), True  # --shard-images may have changed since
@@ -237,12 +233,25 @@ def refuse_other_files(output: Storage, own: Collection[str]) -> None:
             raise UsageError(f"output {output.uri} holds other files ({entry.path}); choose an empty folder")
 
 
-def describe(settings: Any, plan: Plan, inputs: Json, fingerprints: dict[str, str]) -> Json:
-    """Return what run.json says."""
+def describe(
+    settings: Any, plan: Plan, inputs: Json, fingerprints: dict[str, str], weights: Json | None = None
+) -> Json:
+    """Return what run.json says.
+
+    Args:
+        settings: of the present command.
+        plan: what the input came to.
+        inputs: what there is to say of the input, with its `roots`.
+        fingerprints: the hash of what else must be the same where the run is resumed, by what it is called.
+        weights: what `describe_weights` says; they must be the same too.
+    """
+    if weights:
+        fingerprints = fingerprints | {"the weights": weights["fingerprint"]}
     return {
         **header(settings, PACKAGES),
         "input": inputs | {"items": plan.items, "bytes": plan.size, "digest": plan.digest},
         "fingerprints": fingerprints,
+        "weights": weights,
         "shards": plan.shards,
     }
 

@@ -6,7 +6,17 @@ from sgllie.errors import UsageError
 from sgllie.storage.base import SCRATCH, Entry, S3Options, Storage
 from sgllie.storage.local import LocalStorage
 
-__all__ = ["SCRATCH", "Entry", "LocalStorage", "S3Options", "Storage", "absolute_uri", "open_storage", "split_uri"]
+__all__ = [
+    "SCRATCH",
+    "Entry",
+    "LocalStorage",
+    "S3Options",
+    "Storage",
+    "absolute_uri",
+    "open_source",
+    "open_storage",
+    "split_uri",
+]
 
 
 def open_storage(uri: str, s3: S3Options | None = None) -> Storage:
@@ -18,6 +28,11 @@ def open_storage(uri: str, s3: S3Options | None = None) -> Storage:
     if "://" in uri:
         raise UsageError(f"{uri}: only local paths and s3:// are supported")
     return LocalStorage(uri)
+
+
+def open_source(uri: str, s3: S3Options | None = None) -> Storage:
+    """Return the storage of files that were listed: where it is gone as a whole, reading raises UnreachableError."""
+    return open_storage(uri, s3) if "://" in uri else LocalStorage(uri, was_listed=True)
 
 
 def split_uri(uri: str) -> tuple[str, str]:

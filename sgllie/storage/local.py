@@ -19,11 +19,17 @@ MOUNT_ERRORS = {errno.ENOTCONN, errno.ESTALE, errno.ENODEV, errno.EHOSTDOWN, err
 
 
 class LocalStorage:
-    """A folder. Files being written lie in SCRATCH, on the same file system, until they are renamed into place."""
+    """A folder. Files being written lie in SCRATCH, on the same file system, until they are renamed into place.
+
+    Args:
+        root: the folder.
+        was_listed: whether it is known to have been there, so that its absence is no fault of one file.
+    """
 
     is_remote = False
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, *, was_listed: bool = False) -> None:
+        self.was_listed = was_listed
         self.root = Path(root).absolute()
         self.uri = str(self.root)
         self.retries = 0
@@ -59,7 +65,7 @@ class LocalStorage:
 
     def _read_error(self, error: OSError) -> Exception:
         """Return what to raise for a file that cannot be read."""
-        if error.errno in MOUNT_ERRORS or not self.root.exists():
+        if error.errno in MOUNT_ERRORS or (self.was_listed and not self.root.exists()):
             return UnreachableError(f"{self.root} is not there any more: {error.strerror}")
         if isinstance(error, FileNotFoundError):
             return error

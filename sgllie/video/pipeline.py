@@ -21,7 +21,7 @@ from sgllie.runs.names import FRAMES, SEGMENTS, STATS, VIDEOS, part_name
 from sgllie.runs.schemas import FRAMES_SCHEMA, SEGMENTS_SCHEMA, VIDEOS_SCHEMA, Row
 from sgllie.runs.shard_runner import Report, ShardRunner
 from sgllie.runs.tables import read_rows, row_bytes
-from sgllie.storage import Storage, open_storage
+from sgllie.storage import Storage, open_source, open_storage
 from sgllie.storage.parquet import to_parquet
 from sgllie.video.clip import FrameRow, enhance_segment
 from sgllie.video.plan import Segment, encoded_name
@@ -56,7 +56,7 @@ class VideoPipeline(ShardRunner[Segment]):
         report: Report,
     ) -> None:
         self.settings = settings
-        self.source = open_storage(root, settings.s3)
+        self.source = open_source(root, settings.s3)
         self.target = (open_storage(target[0], settings.s3), target[1]) if target else None
         self.segments = segments
         self.method = make_method(settings)

@@ -135,8 +135,7 @@ def prepare(settings: VideoSettings) -> VideoRun:
         manifest = Path(scratch)
         listed = dataclasses.replace(settings, output=folder)
         inputs = plan_inputs(listed, output_name, LISTED_TOGETHER, manifest, extensions=EXTENSIONS, noun="videos")
-        fingerprints = {"the weights": weights["fingerprint"]} if weights else {}
-        described = describe(settings, inputs.plan, inputs.describe() | {"weights": weights}, fingerprints)
+        described = describe(settings, inputs.plan, inputs.describe(), {}, weights)
         earlier = find_earlier(settings, output, described, replace=replace)
         if earlier:
             segments = read_segments(output)
