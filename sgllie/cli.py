@@ -16,7 +16,7 @@ from sgllie.errors import StorageError, UsageError
 if TYPE_CHECKING:
     from sgllie.runs.run import Run
 
-USAGE = 2
+STOPPED, USAGE = 1, 2
 
 SettingsT = TypeVar("SettingsT", bound=Any)
 
@@ -120,14 +120,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return COMMANDS[arguments[0]](arguments[1:])
     except UsageError as error:
-        sys.stderr.write(f"sgllie {arguments[0]}: {error}\n")
-        return USAGE
+        return complain(arguments[0], error, USAGE)
     except StorageError as error:
-        sys.stderr.write(f"sgllie {arguments[0]}: {error}\n")
-        return 1
+        return complain(arguments[0], error, STOPPED)
     except KeyboardInterrupt:
-        sys.stderr.write(f"sgllie {arguments[0]}: interrupted; the same command goes on from what is done\n")
-        return 1
+        return complain(arguments[0], "interrupted; the same command goes on from what is done", STOPPED)
     except BrokenPipeError:  # whoever reads the output has seen enough, as in `sgllie enhance --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return STOPPED
+
+
+def complain(command: str, sentence: object, code: int) -> int:
+    """Print what is wrong with a command on standard error; return the exit code."""
+    from sgllie.runs.words import printable
+
+    sys.stderr.write(printable(f"sgllie {command}: {sentence}\n"))
+    return code

@@ -318,6 +318,6 @@ def test_what_a_job_takes_along_is_small(tmp_path):
     unpacked = tmp_path / "unpacked"
     shutil.unpack_archive(package, unpacked)
     assert {path.name for path in unpacked.iterdir()} == {"sgllie", "jobs"}
-    assert (unpacked / "sgllie/weights/sgllie.safetensors").is_file()
+    assert (unpacked / "sgllie/network/pretrained/sgllie.safetensors").is_file()
     assert (unpacked / "jobs/enhance.py").is_file()
     assert package.stat().st_size < 2**21

@@ -1,5 +1,6 @@
 """What an input names."""
 
+import errno
 import json
 import os
 
@@ -8,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from sgllie.corpus.listing import Listing
-from sgllie.errors import UsageError
+from sgllie.errors import ReadError, UsageError
+from sgllie.storage import open_storage
 
 FILES = [
     "a.jpg",
@@ -102,7 +104,8 @@ def write_list(folder, suffix, names):
 @pytest.mark.parametrize("suffix", [".txt", ".csv", ".jsonl", ".parquet"])
 def test_lists(tree, suffix):
     relative = Listing(write_list(tree, suffix, ["b/deep/f.tiff", "a.jpg", "notes.md"]))
-    assert (relative.root, paths(relative), relative.ignored) == (str(tree), ["b/deep/f.tiff", "a.jpg"], 1)
+    # What a list names is tried, whatever it is called.
+    assert (relative.root, paths(relative), relative.ignored) == (str(tree), ["b/deep/f.tiff", "a.jpg", "notes.md"], 0)
     elsewhere = tree.parent / "lists"
     elsewhere.mkdir()
     absolute = Listing(write_list(elsewhere, suffix, [f"{tree}/b/c.PNG", f"{tree}/b/deep/f.tiff"]))
@@ -184,3 +187,62 @@ def test_names_that_are_no_text_are_ignored_by_name(tree):
     listing = Listing(str(tree))
     assert paths(listing) == IMAGES
     assert "not UTF-8" in listing.ignored_examples[-1]
+
+
+def test_shadow_files_of_macos_are_ignored_and_counted(tree):
+    for name in ("._a.jpg", "b/._c.PNG", "__MACOSX/a.jpg"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_bytes(b"\0\5\x16\7")
+    listing = Listing(str(tree))
+    assert paths(listing) == IMAGES
+    assert listing.ignored == 6
+    named = Listing(write_list(tree, ".txt", ["._a.jpg"]))
+    assert paths(named) == ["._a.jpg"], "what a list names is tried"
+
+
+@pytest.mark.parametrize("name", ["a.jfif", "a.JFIF", "a.dib"])
+def test_other_suffixes_of_known_formats(tmp_path, name):
+    (tmp_path / name).write_bytes(b"x")
+    assert paths(Listing(str(tmp_path))) == [name]
+
+
+def test_a_folder_that_may_not_be_read_is_named(tree, monkeypatch):
+    """As `lost+found` is to everybody but root, for whom the tests must pretend."""
+    (tree / "lost+found").mkdir()
+    refuse(monkeypatch, tree / "lost+found")
+    listing = Listing(str(tree))
+    assert paths(listing) == IMAGES
+    assert listing.unreadable == ["lost+found"]
+
+
+def test_an_input_that_may_not_be_read_is_no_empty_one(tree, monkeypatch):
+    refuse(monkeypatch, tree)
+    with pytest.raises(ReadError, match="cannot be listed: Permission denied"):
+        paths(Listing(str(tree)))
+
+
+def refuse(monkeypatch, folder):
+    """Let the operating system refuse to list a folder."""
+    scandir = os.scandir
+
+    def refusing(path):
+        if str(path) == str(folder):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr("sgllie.storage.local.os.scandir", refusing)
+
+
+def test_brackets_in_keys(s3):
+    storage = open_storage("s3://bucket", s3)
+    for key in ("[night]/a.jpg", "n/b.jpg", "[x].jpg"):
+        storage.write(key, b"x")
+    assert paths(Listing("s3://bucket/[night]", s3)) == ["a.jpg"]
+    assert paths(Listing("s3://bucket/[x].jpg", s3)) == ["[x].jpg"]
+    assert paths(Listing("s3://bucket/[nm]/*.jpg", s3)) == ["n/b.jpg"]
+
+
+def test_a_list_too_deep_to_be_read(tree):
+    (tree / "deep.jsonl").write_text("[" * 100_000)
+    with pytest.raises(UsageError, match="no readable column"):
+        Listing(str(tree / "deep.jsonl"))

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sgllie.errors import NameRefusedError, StorageError, UsageError
-from sgllie.storage import S3Options, open_storage, split_uri
+from sgllie.errors import NameRefusedError, ReadError, StorageError, UnreachableError, UsageError
+from sgllie.storage import S3Options, open_source, open_storage, split_uri
 
 ODD_NAMES = ["a b+c.jpg", "ü/ñ%2F.jpg", "q?x=1&y#z.jpg", "[x].jpg", "=.jpg", "deep/er/than/most/a.jpg", "~'\".jpg"]
 
@@ -165,3 +165,50 @@ def test_large_objects_as_files(storage, tmp_path):
     assert storage.read("a/b.bin") == content
     with pytest.raises(FileNotFoundError):
         storage.open("a/none")
+
+
+def test_a_pipe_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(ReadError, match="no regular file"):
+        open_storage(str(tmp_path)).read("pipe.jpg")
+
+
+@pytest.mark.parametrize("name", ["a\0b.jpg", "folder", "x" * 300])
+def test_what_cannot_be_read_is_said(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ReadError):
+        open_storage(str(tmp_path)).read(name)
+
+
+def test_what_is_too_large_is_not_read(tmp_path):
+    with (tmp_path / "sparse.jpg").open("wb") as file:
+        file.truncate(100 * 2**30)
+    with pytest.raises(ReadError, match="has 107,374,182,400 bytes; at most 2,147,483,648 are read at once"):
+        open_storage(str(tmp_path)).read("sparse.jpg")
+
+
+def test_a_source_that_is_gone_as_a_whole(tmp_path):
+    (tmp_path / "in").mkdir()
+    source, output = open_source(str(tmp_path / "in")), open_storage(str(tmp_path / "in"))
+    with pytest.raises(FileNotFoundError):
+        source.read("a.jpg")
+    (tmp_path / "in").rmdir()
+    with pytest.raises(UnreachableError, match="is not there any more"):
+        source.read("a.jpg")
+    with pytest.raises(FileNotFoundError):
+        output.read("run.json")
+
+
+@pytest.mark.parametrize("where", ["read", "write", "find"])
+def test_a_key_that_leads_upwards_is_refused(s3, where):
+    storage = open_storage("s3://bucket/root", s3)
+    with pytest.raises(StorageError, match="not safe"):
+        storage.write("a/../b.jpg", b"") if where == "write" else getattr(storage, where)("a/../b.jpg")
+
+
+@pytest.mark.parametrize("secret", ["s3://CANARY:hunter2@bucket/x", "https://CANARY:hunter2@minio:9000"])
+def test_credentials_in_addresses_are_refused_and_not_repeated(secret):
+    with pytest.raises(UsageError, match="must not hold credentials") as error:
+        open_storage(secret) if secret.startswith("s3") else S3Options(endpoint_url=secret)
+    assert "hunter2" not in str(error.value)
+    assert "CANARY" not in str(error.value)

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import pyarrow as pa
 from fsspec.utils import glob_translate
 
 from sgllie.errors import StorageError, UsageError
@@ -25,6 +26,9 @@ EXAMPLES = 20
 class Listing:
     """The images below `root`, found anew by each iteration, in a fixed order and never all in memory.
 
+    A folder, prefix or glob yields the files that are images by their names; what a list or the input itself names is
+    tried whatever its suffix.
+
     Args:
         source: what the user named as input.
         s3: how to reach S3.
@@ -35,6 +39,7 @@ class Listing:
         root: the folder or prefix to which all paths are relative.
         ignored: how many files of the last iteration were no images by their name.
         ignored_examples: the first few of them.
+        unreadable: the folders of the last iteration that may not be listed.
     """
 
     def __init__(
@@ -50,20 +55,22 @@ class Listing:
         self.exclude = exclude
         self.ignored = 0
         self.ignored_examples: list[str] = []
+        self.unreadable: list[str] = []
         self.root, self._kind = self._resolve()
 
     def _resolve(self) -> tuple[str, str]:
-        """The root, and how entries below it are found: tree, file, glob or list."""
+        """Return the root, and how entries below it are found: tree, file, glob or list."""
         is_local = "://" not in self.source
         if is_local and Path(self.source).is_dir():
             return str(Path(self.source).absolute()), "tree"
         suffix = PurePosixPath(self.source).suffix.lower()
         if suffix in LIST_SUFFIXES:
             return self._root_of_list(), "list"
-        if suffix in self.extensions and not is_pattern(self.source, is_local):
+        is_glob = has_wildcards(self.source) and not self._exists_literally()
+        if suffix in self.extensions and not is_glob:
             return split_uri(self.source)[0], "file"
-        if is_pattern(self.source, is_local):
-            fixed = itertools.takewhile(lambda part: not re.search(r"[*?\[]", part), self.source.split("/")[:-1])
+        if is_glob:
+            fixed = itertools.takewhile(lambda part: not has_wildcards(part), self.source.split("/")[:-1])
             return "/".join(fixed) or ("/" if self.source.startswith("/") else "."), "glob"
         if is_local and Path(self.source).exists():
             known = ", ".join(sorted(self.extensions))
@@ -72,15 +79,32 @@ class Listing:
             raise UsageError(f"input {self.source} does not exist")
         return self.source.rstrip("/"), "tree"
 
+    def _exists_literally(self) -> bool:
+        """Tell whether there is a file, an object or a prefix whose name holds the wildcards themselves."""
+        if "://" not in self.source:
+            return Path(self.source).exists()
+        folder, name = split_uri(self.source.rstrip("/"))
+        try:
+            below = open_storage(self.source.rstrip("/"), self.s3).list()
+            return next(below, None) is not None or open_storage(folder, self.s3).exists(name)
+        except StorageError:
+            return False  # whoever lists it says what is wrong
+
     def __iter__(self) -> Iterator[Entry]:
-        self.ignored, self.ignored_examples = 0, []
+        self.ignored, self.ignored_examples, self.unreadable = 0, [], []
         for entry in self._entries():
             if not is_utf8(entry.path):
                 self._ignore(f"{os.fsencode(entry.path)!r} (its name is not UTF-8)")
-            elif PurePosixPath(entry.path).suffix.lower() in self.extensions:
+            elif self._kind in ("list", "file") or self._is_one(entry.path):
                 yield entry
             else:
                 self._ignore(entry.path)
+
+    def _is_one(self, path: str) -> bool:
+        """Tell whether a file is an image by its name, and none of the shadow files that macOS puts beside images."""
+        name = PurePosixPath(path)
+        is_shadow = name.name.startswith("._") or "__MACOSX" in name.parts
+        return name.suffix.lower() in self.extensions and not is_shadow
 
     def _ignore(self, name: str) -> None:
         self.ignored += 1
@@ -95,7 +119,7 @@ class Listing:
             folder, name = split_uri(self.source)
             yield open_storage(folder, self.s3).find(name) or Entry(name, None, None)
         else:
-            yield from filter(self._wanted(), open_storage(self.root, self.s3).list())
+            yield from filter(self._wanted(), open_storage(self.root, self.s3).list(unreadable=self.unreadable))
 
     def _wanted(self) -> "Wanted":
         pattern = None
@@ -110,7 +134,7 @@ class Listing:
         return uri.startswith(root.rstrip("/") + "/")
 
     def _root_of_list(self) -> str:
-        """The folder of the list where its paths are relative, else the deepest folder that they share."""
+        """Return the folder of the list where its paths are relative, else the deepest folder that they share."""
         folder = self._folder_of_list()
         shared: list[str] | None = None
         local = remote = ""
@@ -134,7 +158,7 @@ class Listing:
         return normalised(split_uri(self.source)[0])
 
     def _listed_paths(self) -> Iterator[str]:
-        """The paths of a list file, made absolute against the folder that the list lies in."""
+        """Yield the paths of a list file, made absolute against the folder that the list lies in."""
         folder = self._folder_of_list()
         for path in read_list(self.source, self.s3):
             yield normalised(path if path.startswith("/") or "://" in path else f"{folder.rstrip('/')}/{path}")
@@ -156,13 +180,18 @@ class Wanted:
         return self.pattern is None or bool(self.pattern.match(entry.path))
 
 
-def is_pattern(source: str, is_local: bool) -> bool:
-    """Whether a path holds wildcards; a file whose name holds a bracket is no pattern."""
-    return bool(re.search(r"[*?\[]", source)) and not (is_local and Path(source).exists())
+def has_wildcards(path: str) -> bool:
+    """Tell whether a path holds the characters of a glob."""
+    return bool(re.search(r"[*?\[]", path))
+
+
+def is_pattern(source: str) -> bool:
+    """Tell whether a local path or a url is a glob; a file whose name holds a bracket is none."""
+    return has_wildcards(source) and ("://" in source or not Path(source).exists())
 
 
 def is_utf8(text: str) -> bool:
-    """Whether a file name can be stored as text (Linux allows any bytes)."""
+    """Tell whether a file name can be stored as text (Linux allows any bytes)."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -171,23 +200,23 @@ def is_utf8(text: str) -> bool:
 
 
 def normalised(path: str) -> str:
-    """A local path without `..` and `.`, which are common in lists; keys of S3 may hold them, and stay."""
+    """Return a local path without `..` and `.`, which are common in lists; keys of S3 may hold them, and stay."""
     return path if "://" in path else os.path.normpath(path)
 
 
 def same(pair: tuple[str, str]) -> bool:
-    """Whether two path components are equal."""
+    """Tell whether two path components are equal."""
     return pair[0] == pair[1]
 
 
 def relative_to(path: str, root: str) -> str:
-    """`root/a/b` -> `a/b`."""
+    """Return a path below a root: `root/a/b` -> `a/b`."""
     absolute = root if "://" in root else str(Path(root).absolute())
     return path.removeprefix(absolute.rstrip("/") + "/")
 
 
 def read_list(source: str, s3: S3Options | None) -> list[str]:
-    """The paths in a list file: a line each (.txt), or the column `path` (.csv, .jsonl, .parquet)."""
+    """Return the paths in a list file: a line each (.txt), or the column `path` (.csv, .jsonl, .parquet)."""
     folder, name = split_uri(source)
     try:
         data = open_storage(folder, s3).read(name)
@@ -197,7 +226,7 @@ def read_list(source: str, s3: S3Options | None) -> list[str]:
         paths = paths_in(data, PurePosixPath(name).suffix.lower())
     except UnicodeDecodeError as error:
         raise UsageError(f"the list {source} is not text in UTF-8 ({error})") from error
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
+    except (KeyError, TypeError, ValueError, RecursionError, csv.Error, pa.ArrowException) as error:
         raise UsageError(f"the list {source} has no readable column `path` ({error})") from error
     for number, path in enumerate(paths, start=1):
         if not isinstance(path, str) or not path:
@@ -206,7 +235,7 @@ def read_list(source: str, s3: S3Options | None) -> list[str]:
 
 
 def paths_in(data: bytes, suffix: str) -> list[Any]:
-    """The entries of a list; what is no path among them is left to the caller."""
+    """Return the entries of a list; what is no path among them is left to the caller."""
     if suffix == ".parquet":
         return from_parquet(data, columns=["path"])["path"].to_pylist()
     text = data.decode("utf-8-sig")

@@ -20,9 +20,11 @@ EXTENSIONS: dict[str, str] = {
     ".jpg": "jpeg",
     ".jpeg": "jpeg",
     ".jpe": "jpeg",
+    ".jfif": "jpeg",
     ".png": "png",
     ".webp": "webp",
     ".bmp": "bmp",
+    ".dib": "bmp",
     ".tif": "tiff",
     ".tiff": "tiff",
 }

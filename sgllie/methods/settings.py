@@ -17,7 +17,8 @@ class MethodSettings:
 
     method: MethodName = "sgz"
     """sgz is ours; zero-dce and onnx need --weights; the others need none. docs/methods.md says what each one does."""
-    weights: str | None = None
+    # What they hold changes the output, not where they lie: run.json has their fingerprint.
+    weights: str | None = setting(None, changes_output=False)
     """Bundled name, .safetensors or published .pth file, or folder of a training run; local or s3://. onnx: .onnx."""
     scale_factor: int = setting(SCALE_FACTOR, least=1)
     """The network looks at one sample for each block of this many pixels squared. Zero-DCE was published with 1."""

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sgllie.corpus.listing import Listing
+from sgllie.corpus.listing import Listing, is_pattern
 from sgllie.errors import StorageError, UsageError
 from sgllie.images import EXTENSIONS
 from sgllie.runs.plan import OutputNames, Plan, write_manifest
 from sgllie.runs.settings import CorpusSettings
-from sgllie.runs.words import ignored_note
+from sgllie.runs.words import examples, ignored_note, plural
 from sgllie.storage import Entry, absolute_uri
 
 
@@ -30,7 +30,12 @@ class Inputs:
     @property
     def notes(self) -> list[str]:
         """What the user is to know of the listing."""
-        return ignored_note(self.listing.ignored, self.listing.ignored_examples)
+        listing = self.listing
+        notes = ignored_note(listing.ignored, listing.ignored_examples)
+        if listing.unreadable:
+            folders = f"{plural(len(listing.unreadable), 'folders')} cannot be read, and left out"
+            notes.append(f"{folders}: {examples(listing.unreadable)}")
+        return notes
 
     def describe(self) -> dict[str, Any]:
         """Return what run.json says of it."""
@@ -40,6 +45,7 @@ class Inputs:
             "roots": self.roots,
             "ignored": listing.ignored,
             "ignored_examples": listing.ignored_examples,
+            "unreadable": listing.unreadable,
         }
 
 
@@ -85,5 +91,6 @@ def plan_inputs(
         raise UsageError(f"input {settings.input} cannot be listed: {error}") from error
     if not plan.items:
         others = f" ({listing.ignored} other files)" if listing.ignored else ""
-        raise UsageError(f"input {settings.input} holds no {noun}{others}")
+        advice = "; *, ? and [ are wildcards in it: write [[] for a bracket" if is_pattern(settings.input) else ""
+        raise UsageError(f"input {settings.input} holds no {noun}{others}{advice}")
     return Inputs(listing, plan)

@@ -96,18 +96,14 @@ class OutputNames:
         self._hashes = array("Q")
 
     def watch(self, entries: Iterable[Entry]) -> Iterator[Entry]:
-        """Yield the same entries; UsageError where an output would lie outside the output folder."""
+        """Yield the same entries."""
         for entry in entries:
-            self._hashes.append(name_hash(self._inside(entry)))
+            self._hashes.append(name_hash(self._name(entry)))
             yield entry
 
-    def _inside(self, entry: Entry) -> str:
+    def _name(self, entry: Entry) -> str:
         """Return the name as a folder would hold it: keys of S3 such as `/a` and `b//c` are `a` and `b/c` there."""
-        name = self.output_name(entry.path)
-        path = PurePosixPath(name)
-        if ".." in path.parts:
-            raise UsageError(f"the output of {name!r} would lie outside OUT; rename the input or choose another IN")
-        return str(path).lstrip("/")
+        return str(PurePosixPath(self.output_name(entry.path))).lstrip("/")
 
     def refuse_clashes(self, entries: Iterable[Entry]) -> None:
         """Raise UsageError where two inputs have one output name; only where hashes repeat are names compared."""
@@ -117,7 +113,7 @@ class OutputNames:
             return
         first: dict[str, str] = {}
         for entry in entries:
-            name = self._inside(entry)
+            name = self._name(entry)
             if name_hash(name) not in repeated:
                 continue
             if first.get(name) == entry.path:

@@ -9,9 +9,14 @@ EXAMPLES = 5
 
 
 def say(text: str) -> None:
-    """Print a line, at once."""
-    sys.stdout.write(text + "\n")
+    """Print a text, at once."""
+    sys.stdout.write(printable(text) + "\n")
     sys.stdout.flush()
+
+
+def printable(text: str) -> str:
+    r"""Return a text in which control characters are spelled out (`\x1b`): names of files must not steer a terminal."""
+    return "".join(c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def duration(seconds: float) -> str:
@@ -28,12 +33,16 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun.removesuffix('s') if count == 1 else noun.removesuffix('s') + 's'}"
 
 
-def ignored_note(count: int, examples: Sequence[str]) -> list[str]:
+def ignored_note(count: int, named: Sequence[str]) -> list[str]:
     """Return the note on files that are no part of the input, if there are any."""
     if not count:
         return []
-    named = ", ".join(examples[:EXAMPLES]) + (", ..." if count > EXAMPLES else "")
-    return [f"{plural(count, 'other file')} ignored: {named}"]
+    return [f"{plural(count, 'other files')} ignored: {examples(named, count)}"]
+
+
+def examples(names: Sequence[str], count: int | None = None) -> str:
+    """Write the first of some names: `a.txt, b.txt, ...`; `count` is how many there are if not all are given."""
+    return ", ".join(names[:EXAMPLES]) + (", ..." if (count or len(names)) > EXAMPLES else "")
 
 
 def outcomes(totals: dict[str, Any], done: str) -> str:

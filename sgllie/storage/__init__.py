@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from sgllie.errors import UsageError
-from sgllie.storage.base import SCRATCH, Entry, S3Options, Storage
+from sgllie.storage.base import SCRATCH, Entry, S3Options, Storage, refuse_credentials
 from sgllie.storage.local import LocalStorage
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
 
 def open_storage(uri: str, s3: S3Options | None = None) -> Storage:
     """Return the storage of a folder or an `s3://bucket/prefix`. Nothing is read or created by this call."""
+    refuse_credentials("the address", uri)
     if uri.startswith("s3://"):
         from sgllie.storage.s3 import S3Storage  # half a second of imports that local work does not need
 

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
+from urllib.parse import urlsplit
+
+from sgllie.errors import ReadError, UsageError
 
 SCRATCH = ".partial"
 """The folder of a root that holds what is not finished: files until they are renamed, journals, encoded segments."""
@@ -24,6 +27,17 @@ class S3Options:
     """Region of the bucket (AWS_DEFAULT_REGION)."""
     anonymous: bool = False
     """Read a public bucket without credentials."""
+
+    def __post_init__(self) -> None:
+        refuse_credentials("--s3.endpoint-url", self.endpoint_url or "")
+
+
+LARGEST_READ = 2 * 2**30
+"""Bytes of an object that `read` returns, at most: what is larger must be opened as a file."""
+
+
+Folders = list[str]
+"""Paths of folders below a root."""
 
 
 class Entry(NamedTuple):
@@ -51,11 +65,21 @@ class Storage(Protocol):
     def retries(self) -> int:
         """How many requests of the calling thread had to be repeated, since the beginning."""
 
-    def list(self, folder: str = "") -> Iterator[Entry]:
-        """Yield all objects below a folder of the root, their paths relative to it, in a fixed order."""
+    def list(self, folder: str = "", unreadable: Folders | None = None) -> Iterator[Entry]:
+        """Yield all objects below a folder of the root, their paths relative to it, in a fixed order.
+
+        Args:
+            folder: below the root; by default the root itself.
+            unreadable: takes the paths of folders that may not be listed; without it the first raises ReadError.
+        """
 
     def read(self, path: str) -> bytes:
-        """Return all bytes of one object; FileNotFoundError where there is none, ReadError where it cannot be read."""
+        """Return all bytes of one object.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ReadError: it cannot be read, is no regular file, or has more bytes than LARGEST_READ.
+        """
 
     def open(self, path: str) -> BinaryIO:
         """Open one object as a file that can seek, for what is too large for memory; errors as of `read`."""
@@ -74,3 +98,20 @@ class Storage(Protocol):
 
     def remove(self, path: str) -> None:
         """Remove one object or all objects below a folder, if there are any; StorageError where that cannot be done."""
+
+
+def refuse_credentials(what: str, url: str) -> None:
+    """Raise UsageError for a url with a user name or password, which would be written into run.json and logs."""
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        masked = parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}").geturl()
+        raise UsageError(
+            f"{what} is {masked}; it must not hold credentials, which would be stored with the run: "
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or --s3.profile"
+        )
+
+
+def refuse_large(path: str, size: int) -> None:
+    """Raise ReadError for an object that is too large to be read at once."""
+    if size > LARGEST_READ:
+        raise ReadError(f"{path} has {size:,} bytes; at most {LARGEST_READ:,} are read at once")

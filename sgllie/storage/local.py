@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from sgllie.errors import NameRefusedError, ReadError, StorageError, UnreachableError
-from sgllie.storage.base import SCRATCH, Entry
+from sgllie.storage.base import SCRATCH, Entry, Folders, refuse_large
 
 NAME_ERRORS = {errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EINVAL, errno.EEXIST, errno.EILSEQ}
 MOUNT_ERRORS = {errno.ENOTCONN, errno.ESTALE, errno.ENODEV, errno.EHOSTDOWN, errno.ETIMEDOUT}
@@ -34,34 +34,50 @@ class LocalStorage:
         self.uri = str(self.root)
         self.retries = 0
 
-    def list(self, folder: str = "") -> Iterator[Entry]:
+    def list(self, folder: str = "", unreadable: Folders | None = None) -> Iterator[Entry]:
         start = self.root / folder
         if start.is_dir():
-            yield from self._walk(str(start), "", (os.path.realpath(start),))
+            yield from self._walk(str(start), "", (os.path.realpath(start),), unreadable)
 
-    def _walk(self, folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[Entry]:
-        with os.scandir(folder) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
+    def _walk(self, folder: str, prefix: str, above: tuple[str, ...], unreadable: Folders | None) -> Iterator[Entry]:
+        try:
+            with os.scandir(folder) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except FileNotFoundError:  # removed since the folder above it was read
+            return
+        except PermissionError as error:
+            if unreadable is None or not prefix:
+                raise ReadError(f"{folder} cannot be listed: {error.strerror}") from error
+            unreadable.append(prefix.rstrip("/"))
+            return
         for entry in entries:
             if is_folder(entry):
                 real = os.path.realpath(entry.path)
                 if real not in above:  # a link to a folder above would never end
-                    yield from self._walk(entry.path, f"{prefix}{entry.name}/", (*above, real))
+                    yield from self._walk(entry.path, f"{prefix}{entry.name}/", (*above, real), unreadable)
             elif (listed := as_entry(entry, prefix + entry.name)) is not None:
                 yield listed
 
     def read(self, path: str) -> bytes:
-        try:
-            with (self.root / path).open("rb") as file:
+        with self.open(path) as file:
+            refuse_large(path, os.fstat(file.fileno()).st_size)
+            try:
                 return file.read()
-        except OSError as error:
-            raise self._read_error(error) from error
+            except OSError as error:
+                raise self._read_error(error) from error
 
     def open(self, path: str) -> BinaryIO:
         try:
-            return (self.root / path).open("rb")
+            # Without blocking: a pipe that nobody writes to would be waited for, for ever.
+            descriptor = os.open(self.root / path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise self._read_error(error) from error
+        except ValueError as error:
+            raise ReadError(f"{path!r} can be no name of a file: {error}") from error
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise ReadError("it is no regular file")
+        return os.fdopen(descriptor, "rb")
 
     def _read_error(self, error: OSError) -> Exception:
         """Return what to raise for a file that cannot be read."""

@@ -23,7 +23,7 @@ from botocore.parsers import ResponseParserError
 from fsspec.asyn import sync
 
 from sgllie.errors import NameRefusedError, ReadError, StorageError, UnreachableError, UsageError
-from sgllie.storage.base import Entry, S3Options
+from sgllie.storage.base import Entry, Folders, S3Options, refuse_large
 
 Answer = TypeVar("Answer")
 
@@ -76,7 +76,7 @@ class S3Storage:
     def retries(self) -> int:
         return getattr(self._repeated, "requests", 0)
 
-    def list(self, folder: str = "") -> Iterator[Entry]:
+    def list(self, folder: str = "", unreadable: Folders | None = None) -> Iterator[Entry]:
         start = self._key(folder).rstrip("/")
         prefix = f"{start}/" if start else ""
         page: dict[str, Any] = {"Prefix": prefix}
@@ -95,6 +95,7 @@ class S3Storage:
     def read(self, path: str) -> bytes:
         def request(connection: s3fs.S3FileSystem) -> bytes:
             answer = connection.call_s3("get_object", Bucket=self.bucket, Key=self._key(path))
+            refuse_large(path, answer["ContentLength"])
             return sync(connection.loop, answer["Body"].read)
 
         return self._retrying(request, f"{self.uri}/{path}", ReadError)
@@ -154,6 +155,8 @@ class S3Storage:
         self._call("delete_object", f"{self.uri}/{path}", Key=self._key(path))
 
     def _key(self, path: str) -> str:
+        if ".." in path.split("/"):  # clients and servers disagree on which object that is
+            raise NameRefusedError(f"{self.uri}/{path}: a key with '..' in it is not safe to ask for")
         return f"{self.prefix}/{path}" if self.prefix else path
 
     def _call(
@@ -183,6 +186,8 @@ class S3Storage:
                 answer = request(self._connected())
                 self._met = True
                 return answer
+            except ReadError:
+                raise
             except Exception as error:
                 attempts = FIRST_ATTEMPTS if isinstance(error, NO_ANSWER) and not self._met else ATTEMPTS
                 if attempt >= attempts or not may_pass(error):

@@ -173,7 +173,7 @@ def single_target(settings: VideoSettings) -> tuple[str, str] | None:
     if suffix not in CONTAINERS:
         raise UsageError(f"output {settings.output}: the suffix must be one of {', '.join(CONTAINERS)}")
     is_local = "://" not in settings.input
-    is_several = is_pattern(settings.input, is_local) or (is_local and Path(settings.input).is_dir())
+    is_several = is_pattern(settings.input) or (is_local and Path(settings.input).is_dir())
     if is_several or PurePosixPath(settings.input).suffix.lower() not in EXTENSIONS:
         sentence = f"output {settings.output} is one file, but input {settings.input} is not one video by its name"
         raise UsageError(f"{sentence}; choose a folder for the output")
