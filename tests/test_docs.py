@@ -24,6 +24,8 @@ from sgllie.metrics import METRICS
 from sgllie.network.weights import DEFAULT
 from sgllie.report.settings import ReportSettings
 from sgllie.runs import schemas
+from sgllie.runs.plan import Plan
+from sgllie.runs.run import describe
 from sgllie.settings import changes_output, option
 from sgllie.storage import Entry
 from sgllie.train.settings import PRESETS, parse
@@ -277,6 +279,11 @@ def test_reference_has_every_kind_of_failure():
 
 def test_reference_has_the_version_of_the_schema():
     assert f"now {schemas.SCHEMA_VERSION}." in section("run.json")
+
+
+def test_reference_has_every_key_of_run_json():
+    said = describe(EnhanceSettings("IN", "OUT"), Plan(0, 0, [], ""), {"roots": {}}, {})
+    assert [names(row[0])[0] for row in table(section("run.json"))] == [*said, "data"]
 
 
 def rows_of(page: str) -> set[str]:
