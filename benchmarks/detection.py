@@ -1,4 +1,4 @@
-"""Does a detector see more after enhancement? Detections as BDD100K JSON, for `sgllie evaluate --task detection`.
+"""Tell whether a detector sees more after enhancement: write its detections as BDD100K JSON.
 
     sgllie enhance NIGHT OUT
     python benchmarks/detection.py detect yolox.onnx coco_classes.txt NIGHT before.json
@@ -45,7 +45,7 @@ class Yolox:
         self.width: int = asked.shape[3]
 
     def __call__(self, image: NDArray[np.uint8]) -> tuple[NDArray, NDArray, NDArray]:
-        """Detect; corners are left, top, right, bottom in pixels of the image."""
+        """Detect objects; corners are left, top, right, bottom in pixels of the image."""
         scale = min(self.height / image.shape[0], self.width / image.shape[1])
         small = cv2.resize(image, (int(image.shape[1] * scale), int(image.shape[0] * scale)))
         padded = np.full((self.height, self.width, 3), PADDING, np.float32)
@@ -61,7 +61,7 @@ class Yolox:
         return corners[kept], scores[kept], classes[kept]
 
     def grid(self) -> tuple[NDArray, NDArray]:
-        """Column and row of each prediction, and the size of its cell in pixels."""
+        """Return column and row of each prediction (N x 2), and the size of its cell in pixels (N x 1)."""
         places, strides = [], []
         for stride in STRIDES:
             rows, columns = np.indices((self.height // stride, self.width // stride))
@@ -71,7 +71,7 @@ class Yolox:
 
 
 def detect(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """The frames of a folder of images, with what a detector finds."""
+    """Yield the frames of a folder of images, with what a detector finds."""
     model, names = Yolox(arguments.model), Path(arguments.classes).read_text().split("\n")
     for path in image_files(arguments.images):
         image = decode(path.read_bytes()).pixels
@@ -81,7 +81,7 @@ def detect(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def regions(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """The frames of a folder of label maps (NAME_train_id.png), with one box for each region."""
+    """Yield the frames of a folder of label maps (NAME_train_id.png), with one box for each region."""
     scheme = SCHEMES["cityscapes-train-ids"]
     for path in image_files(arguments.labels):
         classes = decode_labels(path.read_bytes(), scheme)
@@ -97,14 +97,14 @@ def regions(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def label(name: str, corners: Any, score: float | None = None) -> dict[str, Any]:
-    """One box; the last pixel belongs to it in this format."""
+    """Return one box as BDD100K has it, where the last pixel belongs to the box."""
     left, top, right, bottom = map(float, corners)
     box = {"x1": left, "y1": top, "x2": right - 1, "y2": bottom - 1}
     return {"category": name, "box2d": box} | ({} if score is None else {"score": float(score)})
 
 
 def image_files(folder: str) -> list[Path]:
-    """The images below a folder."""
+    """List the images below a folder."""
     return sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in EXTENSIONS)
 
 

@@ -1,4 +1,4 @@
-"""The enhancement job against a bare codec pool, the usual Ray pattern and the published script's loop.
+"""Compare the enhancement job with a bare codec pool, the usual Ray pattern and the published script's loop.
 
     python benchmarks/enhance.py [--images 10000] [--workers 2] [--photographs FOLDER] [--published-weights FILE]
 
@@ -44,7 +44,7 @@ SLOW_SHARE = 20
 
 
 def photographs(folder: Path | None) -> list[bytes]:
-    """JPEGs of about 640x480: those of a folder, scaled, or synthetic ones."""
+    """Return JPEGs of about 640x480: those of a folder, scaled, or synthetic ones."""
     if folder is not None:
         pictures = [decode(path.read_bytes()).pixels for path in sorted(folder.glob("*.jpg"))]
     else:
@@ -54,7 +54,7 @@ def photographs(folder: Path | None) -> list[bytes]:
 
 
 def synthetic(generator: np.random.Generator) -> np.ndarray:
-    """Shapes at every scale and some noise: about as hard to encode as a dark photograph."""
+    """Draw shapes at every scale and some noise: about as hard to encode as a dark photograph."""
     picture = np.zeros((480, 640, 3))
     for octave in range(3, 9):
         coarse = generator.normal(0, 1, (2**octave * 3 // 4, 2**octave, 3))
@@ -63,19 +63,19 @@ def synthetic(generator: np.random.Generator) -> np.ndarray:
 
 
 def scaled(picture: np.ndarray) -> np.ndarray:
-    """The picture with the area of 640x480."""
+    """Scale a picture to the area of 640x480."""
     height, width = picture.shape[:2]
     factor = math.sqrt(640 * 480 / (height * width))
     return cv2.resize(picture, (round(width * factor), round(height * factor)), interpolation=cv2.INTER_AREA)
 
 
 def encode(picture: np.ndarray) -> bytes:
-    """JPEG bytes, quality 95."""
+    """Return the bytes of a JPEG of quality 95."""
     return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
 
 
 def fill(folder: Path, jpegs: list[bytes], count: int) -> Path:
-    """A folder of `count` images, a thousand in each sub-folder."""
+    """Write `count` images into a folder, a thousand in each sub-folder; return the folder."""
     for number in range(count):
         path = folder / f"{number // 1000:03d}" / f"{number:06d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +84,7 @@ def fill(folder: Path, jpegs: list[bytes], count: int) -> Path:
 
 
 def recode(job: tuple[str, str]) -> None:
-    """Read, decode, encode, write."""
+    """Read, decode, encode and write one image; the job names source and target."""
     source, target = job
     pixels = cv2.imdecode(np.fromfile(source, np.uint8), cv2.IMREAD_COLOR)
     assert pixels is not None
@@ -92,7 +92,7 @@ def recode(job: tuple[str, str]) -> None:
 
 
 def codec_pool(source: Path, target: Path, workers: int) -> float:
-    """Images per second of a; the processes are warm before the clock starts."""
+    """Measure the images per second of a; the processes are warm before the clock starts."""
     jobs = [(str(path), str(target / path.name)) for path in sorted(source.rglob("*.jpg"))]
     target.mkdir()
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads can hang
@@ -105,7 +105,7 @@ def codec_pool(source: Path, target: Path, workers: int) -> float:
 
 
 def usual_ray_pattern(source: Path, target: Path, workers: int, checkpoint: Path | None) -> float:
-    """Images per second of b, from the first read to the last write, without the start of Ray."""
+    """Measure the images per second of b, from the first read to the last write, without the start of Ray."""
     import ray
     from ray.data import ActorPoolStrategy
 
@@ -144,7 +144,7 @@ class EagerModel:
         return {"image": np.stack([self.enhance(image) for image in batch["image"]])}
 
     def enhance(self, image: np.ndarray) -> np.ndarray:
-        """H x W x 3 uint8 -> the same."""
+        """Enhance an image: H x W x 3 uint8 -> the same."""
         with self.torch.inference_mode():
             x = self.torch.from_numpy(image.astype(np.float32) / 255).permute(2, 0, 1)[None]
             enhanced = self.model(x)[0][0].permute(1, 2, 0)
@@ -152,7 +152,7 @@ class EagerModel:
 
 
 def one_after_another(source: Path, target: Path, checkpoint: Path | None) -> float:
-    """Images per second of c, with the model loaded; torch may use all cores, as the script lets it."""
+    """Measure the images per second of c, with the model loaded; torch may use all cores, as the script lets it."""
     model = EagerModel(checkpoint)
     paths = sorted(source.rglob("*.jpg"))
     target.mkdir()
@@ -166,7 +166,7 @@ def one_after_another(source: Path, target: Path, checkpoint: Path | None) -> fl
 
 
 def our_job(source: Path, target: Path, workers: int) -> dict[str, float]:
-    """Images per second of d, whole and steady, and the seconds before the first image and after the last."""
+    """Measure the images per second of d, whole and steady, and the seconds before the first and after the last."""
     begun = time.time()
     arguments = ["enhance", source, target, "--num-actors", workers]
     with clock() as seconds:
@@ -184,7 +184,7 @@ def our_job(source: Path, target: Path, workers: int) -> dict[str, float]:
 
 @contextmanager
 def clock() -> Iterator[list[float]]:
-    """The seconds of the block, in a list that is filled at its end."""
+    """Time a block: yield a list that holds its seconds when it has ended."""
     seconds: list[float] = []
     started = time.perf_counter()
     yield seconds
@@ -192,7 +192,7 @@ def clock() -> Iterator[list[float]]:
 
 
 def main() -> None:
-    """Run all four and print."""
+    """Run all four, and print rates and ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--workers", type=int, default=2)

@@ -50,7 +50,7 @@ class Outcome:
         rows: rows of statistics.
         lost: listed images without a row, or ok rows without their output.
         doubled: rows beyond the first for an image.
-        wrong: outputs whose hash does not match, failed rows, and files that nobody asked for.
+        wrong: outputs whose hash differs from that of their row, failed rows, and files that nobody asked for.
     """
 
     faults: str
@@ -74,58 +74,58 @@ class Nodes:
         self.address = str(self.cluster.address)
 
     def add(self, cpus: int = 1, **options: Any) -> Any:
-        """One more node."""
+        """Start one more node."""
         return self.cluster.add_node(num_cpus=cpus, **options)
 
     def workers(self, node: Any = None) -> list[psutil.Process]:
-        """The processes of a node, or of all, that run shards."""
+        """List the processes of a node, or of all nodes, that run shards."""
         nodes = [node] if node else [self.cluster.head_node, *self.cluster.worker_nodes]
         found = [child for each in nodes for raylet in raylets(each) for child in children(raylet)]
         return [process for process in found if "MapWorker" in name_of(process)]
 
     def kill(self, node: Any) -> None:
-        """A machine is gone: all its processes at once."""
+        """Kill all processes of a node at once, as if its machine were gone."""
         begun = [info.process.pid for kind in node.all_processes.values() for info in kind]
         alive = [psutil.Process(pid) for pid in begun if psutil.pid_exists(pid)]
         kill_all([each for process in alive for each in [*children(process), process]])
         self.cluster.remove_node(node, allow_graceful=False)
 
     def stop(self) -> None:
-        """End all nodes."""
+        """End all nodes, and remove their folder."""
         self.cluster.shutdown()
         self.environment.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def raylets(node: Any) -> list[psutil.Process]:
-    """The process that stands for a node."""
+    """Return the raylet of a node, if it is running."""
     running = [info.process.pid for info in node.all_processes.get("raylet", []) if info.process.poll() is None]
     return [psutil.Process(pid) for pid in running]
 
 
 def children(process: psutil.Process) -> list[psutil.Process]:
-    """All processes below one."""
+    """List all processes below one."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return process.children(recursive=True)
     return []
 
 
 def name_of(process: psutil.Process) -> str:
-    """What a process calls itself."""
+    """Return the first word of the command line of a process; empty if it is gone."""
     with contextlib.suppress(psutil.Error):
         return " ".join(process.cmdline()[:1])
     return ""
 
 
 def kill_all(processes: list[psutil.Process]) -> None:
-    """SIGKILL to each."""
+    """Send SIGKILL to each."""
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
 
 
 def make_corpus(folder: Path, images: int) -> Path:
-    """Dark JPEGs, all different, a hundred in each sub-folder."""
+    """Write dark JPEGs, all different, a hundred in each sub-folder; return the folder."""
     generator = np.random.default_rng(0)
     for number in range(images):
         path = folder / f"{number // 100:03d}" / f"{number:05d}.jpg"
@@ -150,11 +150,11 @@ class Job:
         return self.process
 
     def done(self) -> int:
-        """How many outputs are there."""
+        """Count the outputs that are there."""
         return sum(1 for path in (self.output / "images").rglob("*.jpg") if path.is_file())
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Until it holds; the job must not end before."""
+        """Wait until a condition holds; the job must not end before that."""
         end = time.monotonic() + SECONDS
         while not condition():
             assert self.process.poll() is None, f"the job ended too early: {self.process.communicate()[0]}"
@@ -162,24 +162,24 @@ class Job:
             time.sleep(0.05)
 
     def wait_for_images(self, count: int) -> None:
-        """Until so many more are done."""
+        """Wait until so many more images are done."""
         wanted = self.done() + count
         self.wait_for(lambda: self.done() >= wanted)
 
     def end(self, code: int = 0) -> str:
-        """Follow the job to its end, which must have this exit code; what it said."""
+        """Follow the job to its end, which must have this exit code; return what it said."""
         said, _ = self.process.communicate(timeout=SECONDS)
         assert self.process.returncode == code, f"exit code {self.process.returncode}: {said}"
         return said
 
     def kill(self) -> None:
-        """End the driver at once."""
+        """Kill the driver, and nothing else."""
         self.process.kill()
         self.process.communicate()
 
 
 def node_killed(source: Path, output: Path) -> str:
-    """A machine goes, another comes."""
+    """Kill one machine of two, and let another join."""
     with closing(Nodes()) as nodes:
         first = nodes.add()
         job = Job(source, output, "--address", nodes.address)
@@ -193,7 +193,7 @@ def node_killed(source: Path, output: Path) -> str:
 
 
 def workers_killed(source: Path, output: Path) -> str:
-    """Worker processes die at random every few seconds."""
+    """Kill a worker process at random every few seconds."""
     killed, chance = 0, random.Random(0)
     with closing(Nodes(2)) as nodes:
         job = Job(source, output, "--address", nodes.address)
@@ -209,7 +209,7 @@ def workers_killed(source: Path, output: Path) -> str:
 
 
 def store_too_small(source: Path, output: Path) -> str:
-    """Somebody else has filled the object store."""
+    """Run the job while another program has filled the object store."""
     with closing(Nodes(2, object_store_memory=80 * 2**20)) as nodes:
         hog = subprocess.Popen([sys.executable, "-c", HOG, nodes.address], stdout=subprocess.PIPE, text=True)
         try:
@@ -223,7 +223,7 @@ def store_too_small(source: Path, output: Path) -> str:
 
 
 def disk_full(source: Path, output: Path) -> str:
-    """The output's disk fills up, and is made larger."""
+    """Let the output's disk fill up, enlarge it, and go on."""
     output.mkdir()
     images = len(list(source.rglob("*.jpg")))
     size = sum(path.stat().st_size for path in source.rglob("*.jpg"))
@@ -250,7 +250,7 @@ def disk_full(source: Path, output: Path) -> str:
 
 
 def head_killed(source: Path, output: Path) -> str:
-    """The whole cluster is gone; the job is given to a new one."""
+    """Kill the head, and with it the cluster; give the job to a new one."""
     with closing(Nodes()) as nodes:
         nodes.add()
         job = Job(source, output, "--address", nodes.address)
@@ -266,7 +266,7 @@ def head_killed(source: Path, output: Path) -> str:
 
 
 def driver_killed(source: Path, output: Path) -> str:
-    """Three times only the driver dies, and the command is given again at once."""
+    """Kill only the driver, three times, and give the command again at once."""
     share = len(list(source.rglob("*.jpg"))) // 8
     with closing(Nodes(2)) as nodes:
         job = Job(source, output, "--address", nodes.address)
@@ -326,7 +326,7 @@ def play(scenario: Callable[[Path, Path], str], source: Path, output: Path) -> O
 
 
 def main() -> None:
-    """Play all scenarios and print."""
+    """Play all scenarios, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--only", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))

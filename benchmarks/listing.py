@@ -1,4 +1,4 @@
-"""Measures the memory and the time that planning a million images takes.
+"""Measure the memory and the time that planning a million images takes.
 
     python benchmarks/listing.py [--images 1000000]
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Make the tree, run, print."""
+    """Make the tree, plan it, and print what that took."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=1_000_000)
     count = parser.parse_args().images

@@ -1,4 +1,4 @@
-"""What each method of enhancement costs, against ours.
+"""Measure what each method of enhancement costs, against ours.
 
     OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/methods.py [IMAGE] [--width 640 --height 480]
 
@@ -22,7 +22,7 @@ from sgllie.network.architecture import parameter_shapes
 
 
 def all_methods(folder: Path) -> dict[str, Method]:
-    """Every method of the registry; the weights that some need are written to a folder."""
+    """Make every method of the registry; the weights that some need are written to a folder."""
     generator = np.random.default_rng(0)
     shapes = parameter_shapes("zero-dce", "tc")
     tensors = {name: generator.normal(0, 0.05, shape).astype(np.float32) for name, shape in shapes.items()}

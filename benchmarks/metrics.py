@@ -1,4 +1,4 @@
-"""What each image metric costs, against decoding the same image.
+"""Measure what each image metric costs, against decoding the same image.
 
     OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/metrics.py [IMAGE] [--width 640 --height 480]
 

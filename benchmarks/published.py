@@ -9,7 +9,7 @@ from sgllie.network.model import FactorNetwork, network_from
 
 
 def published_network(checkpoint: Path | None) -> FactorNetwork:
-    """A published checkpoint with the denormals that it holds, which slow convolutions down; None: our weights."""
+    """Load a published checkpoint with the denormals that it holds, which slow convolutions down; None: our weights."""
     if checkpoint is None:
         return network_from(weights.load(weights.DEFAULT))
     network = FactorNetwork("sgz", "dsc")

@@ -1,4 +1,4 @@
-"""Compares the cost of an image among 100,000 with that among 2,000, and the memory of all processes.
+"""Compare the cost of an image among 100,000 with that among 2,000, and the memory of all processes.
 
     python benchmarks/scale.py [--images 100000]
 
@@ -28,7 +28,7 @@ SIDE = 64
 
 
 def fill(folder: Path, count: int) -> Path:
-    """`count` small JPEGs, a thousand in each sub-folder."""
+    """Write `count` small JPEGs, a thousand in each sub-folder; return the folder."""
     generator = np.random.default_rng(0)
     pictures = [cv2.resize(generator.integers(0, 90, (8, 8, 3), dtype=np.uint8), (SIDE, SIDE)) for _ in range(100)]
     jpegs = [cv2.imencode(".jpg", picture)[1].tobytes() for picture in pictures]
@@ -41,7 +41,7 @@ def fill(folder: Path, count: int) -> Path:
 
 
 def run(source: Path, output: Path) -> tuple[float, dict[str, float]]:
-    """Seconds of the whole command, and the greatest resident memory in MB of the driver and of any one worker."""
+    """Run the command; return its seconds, and the peak resident memory in MB of the driver and of any one worker."""
     started = time.perf_counter()
     job = subprocess.Popen(
         [sys.executable, "-m", "sgllie", "enhance", str(source), str(output)], stdout=subprocess.DEVNULL
@@ -63,7 +63,7 @@ def run(source: Path, output: Path) -> tuple[float, dict[str, float]]:
 
 
 def tenths(output: Path) -> list[float]:
-    """Milliseconds between two images, in each tenth of a job."""
+    """Return the milliseconds between two images, in each tenth of a job."""
     moments = ds.dataset(output / "stats").to_table(columns=["finished"])["finished"].to_pylist()
     finished = np.sort(np.array([moment.replace(tzinfo=UTC).timestamp() for moment in moments]))
     edges = finished[np.linspace(0, len(finished) - 1, 11).astype(int)]
@@ -71,7 +71,7 @@ def tenths(output: Path) -> list[float]:
 
 
 def main() -> None:
-    """Run both and print."""
+    """Run both jobs, and print costs and memory."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=100_000)
     many = parser.parse_args().images

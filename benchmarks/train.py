@@ -1,4 +1,4 @@
-"""Epochs of the training job against a plain PyTorch loop with a DataLoader that takes the same steps.
+"""Compare epochs of the training job with a plain PyTorch loop and DataLoader that take the same steps.
 
     python benchmarks/train.py [--data FOLDER] [--epochs 4] [--photographs 256] [options of sgllie train]
 
@@ -64,12 +64,12 @@ class Images(Dataset[Any]):
 
 
 def collate(examples: Any) -> dict[str, torch.Tensor]:
-    """Examples as tensors."""
+    """Turn examples into a batch of tensors."""
     return {name: torch.from_numpy(values) for name, values in stack(examples).items()}
 
 
 def plain_loop(settings: TrainSettings) -> list[float]:
-    """Images per second of each epoch of the usual loop."""
+    """Measure the images per second of each epoch of the usual loop."""
     storage = LocalStorage(settings.data)
     paths = [entry.path for entry in storage.list()]
     rows, pixels = photographs.inspect(storage, paths, settings.images.size)
@@ -97,13 +97,13 @@ def plain_loop(settings: TrainSettings) -> list[float]:
 
 
 def in_a_session_of_its_own(settings: TrainSettings) -> list[float]:
-    """`plain_loop` in a new process and session, as Ray's are: Linux shares processors out by sessions."""
+    """Run `plain_loop` in a new process and session, as Ray's are: Linux shares processors out by sessions."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=os.setsid) as pool:
         return pool.submit(plain_loop, settings).result()
 
 
 def job(settings: TrainSettings, workers: int) -> list[float]:
-    """Images per second of each epoch of the training job."""
+    """Measure the images per second of each epoch of the training job."""
     with tempfile.TemporaryDirectory() as folder:
         if train(replace(settings, run=f"{folder}/run", num_workers=workers)) != 0:
             sys.exit("the job has stopped")
@@ -112,7 +112,7 @@ def job(settings: TrainSettings, workers: int) -> list[float]:
 
 
 def synthetic(folder: Path, count: int) -> str:
-    """Well exposed pictures with shapes at every scale, 512x512 JPEG."""
+    """Write well exposed pictures with shapes at every scale, 512x512 JPEG; return the folder."""
     generator = np.random.default_rng(0)
     for number in range(count):
         picture = np.full((512, 512, 3), 120.0)
@@ -124,7 +124,7 @@ def synthetic(folder: Path, count: int) -> str:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure both, and print rates and ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="folder of photographs; by default synthetic ones")
     parser.add_argument("--photographs", type=int, default=256, help="how many synthetic ones")

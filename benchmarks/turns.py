@@ -1,4 +1,4 @@
-"""What calls on one photograph cost, timed in turns in the same process, on one thread."""
+"""Time calls on one photograph in turns, in the same process, on one thread."""
 
 import argparse
 import time
@@ -14,7 +14,7 @@ SAMPLE = Path(__file__).parents[1] / "samples" / "coffee.jpg"
 
 
 def chosen_photograph(description: str | None) -> NDArray[np.uint8]:
-    """The photograph that the command line names, at the size that it names: H x W x 3 RGB."""
+    """Read the photograph that the command line names, at the size that it names: H x W x 3 RGB."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("image", type=Path, nargs="?", default=SAMPLE)
     parser.add_argument("--width", type=int, default=640)

@@ -1,4 +1,4 @@
-"""Enhancing a video against decoding and encoding alone, and against enhancing it through image files.
+"""Compare enhancing a video with decoding and encoding alone, and with enhancing it through image files.
 
     python benchmarks/video.py [--seconds 8] [--width 1280 --height 720] [--threads 2] [--preset veryfast]
         [--published-weights sgz_Epoch99.pth]
@@ -49,7 +49,7 @@ TURNS = 3
 
 
 def make_clip(path: Path, width: int, height: int, seconds: float) -> int:
-    """Write the clip; the number of its frames."""
+    """Write the clip; return the number of its frames."""
     generator = np.random.default_rng(0)
     count = round(seconds * RATE)
     wide = np.zeros((height, width + 2 * count, 3), np.float32)
@@ -76,7 +76,7 @@ def make_clip(path: Path, width: int, height: int, seconds: float) -> int:
 
 
 def enhanced_pictures(source: Path, enhancer: Enhancer) -> list[av.VideoFrame]:
-    """The pictures that d encodes."""
+    """Return the pictures that d encodes."""
     frames = []
     with VideoReader(str(source)) as reader:
         info = reader.info
@@ -88,7 +88,7 @@ def enhanced_pictures(source: Path, enhancer: Enhancer) -> list[av.VideoFrame]:
 
 
 def recode(source: Path, target: Path, encoding: Encoding, pictures: list[av.VideoFrame] | None = None) -> None:
-    """What a and b are: FFmpeg's libraries, decoding and encoding on a thread each, and nothing between them.
+    """Do what a and b are: decode and encode with FFmpeg's libraries, on a thread each, with nothing between them.
 
     With `pictures`, these are encoded in the place of what was decoded.
     """
@@ -122,14 +122,14 @@ class PublishedScripts:
         self.network = published_network(checkpoint)
 
     def __call__(self, source: Path, scratch: Path) -> "Cost":
-        """Run the three on a video."""
+        """Run the three on a video; return what each frame costs."""
         dark, bright = scratch / "dark", scratch / "bright"
         dark.mkdir()
         bright.mkdir()
         return measured(FRAMES_OF_C, partial(self.through_files, source, dark, bright, scratch / "c.mp4"))
 
     def through_files(self, source: Path, dark: Path, bright: Path, target: Path) -> None:
-        """From video to video."""
+        """Go from video to video, through image files."""
         capture = cv2.VideoCapture(str(source))
         for number in range(FRAMES_OF_C):
             _, frame = capture.read()
@@ -143,7 +143,7 @@ class PublishedScripts:
         writer.release()
 
     def enhance(self, source: Path, target: Path) -> None:
-        """From JPEG to JPEG."""
+        """Enhance one JPEG into another."""
         pixels = torch.from_numpy(np.asarray(Image.open(source)) / 255.0).float()
         height, width = (side // SCALE * SCALE for side in pixels.shape[:2])
         x = pixels[:height, :width].permute(2, 0, 1)[None]
@@ -152,7 +152,7 @@ class PublishedScripts:
 
 
 def read(path: Path) -> np.ndarray:
-    """An image file as BGR."""
+    """Read an image file: H x W x 3 BGR uint8."""
     picture = cv2.imread(str(path))
     assert picture is not None
     return picture
@@ -166,19 +166,19 @@ class Cost(NamedTuple):
 
 
 def measured(frames: int, work: Callable[[], object]) -> Cost:
-    """What the work costs."""
+    """Return what a frame of the work costs."""
     clock, processors = time.perf_counter(), time.process_time()
     work()
     return Cost((time.perf_counter() - clock) / frames, (time.process_time() - processors) / frames)
 
 
 def best(costs: list[Cost]) -> Cost:
-    """The least of each."""
+    """Return the least of both times."""
     return Cost(min(cost.clock for cost in costs), min(cost.processors for cost in costs))
 
 
 def main() -> None:
-    """Run all four in turns and print."""
+    """Run all four in turns, and print rates and ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--width", type=int, default=1280)

@@ -1,4 +1,4 @@
-"""Compares weights with each other, with the untouched input and with a trivial exposure rule.
+"""Compare weights with each other, with the input as it is and with a trivial exposure rule.
 
     python benchmarks/weights.py WEIGHTS [WEIGHTS ...] --well-lit FOLDER [...] --dark FOLDER [...]
 
@@ -28,25 +28,25 @@ LONGEST_SIDE = 1280
 
 
 def to_linear(encoded: np.ndarray) -> np.ndarray:
-    """The sRGB curve: encoded values to light."""
+    """Apply the sRGB curve (IEC 61966-2-1): encoded values to light, both 0 to 1."""
     return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
 
 
 def to_encoded(linear: np.ndarray) -> np.ndarray:
-    """The sRGB curve: light to encoded values."""
+    """Apply the sRGB curve (IEC 61966-2-1): light to encoded values, both 0 to 1."""
     linear = np.clip(linear, 0, 1)
     return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
 def exposed(encoded: np.ndarray, stops: float, shot: float = 0.0, read: float = 0.0) -> np.ndarray:
-    """Less light on the sensor, with the noise of light (variance `shot` per unit) and of the sensor (`read`)."""
+    """Take light away, and add photon noise (variance `shot` per unit of light) and sensor noise (deviation `read`)."""
     light = to_linear(encoded) * 2.0**-stops
     noise = np.random.default_rng(5).normal(0, 1, light.shape) * np.sqrt(shot * light + read**2)
     return to_encoded(light + noise)
 
 
 def vignetted(encoded: np.ndarray) -> np.ndarray:
-    """One stop less in the middle, 3.2 in the corners."""
+    """Take one stop away in the middle and 3.2 in the corners."""
     rows, columns = (np.linspace(-1, 1, side) for side in encoded.shape[:2])
     return to_encoded(to_linear(encoded) * 2.0 ** -(1 + 1.1 * (rows[:, None, None] ** 2 + columns[:, None] ** 2)))
 
@@ -68,7 +68,7 @@ RECIPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def curve(image: np.ndarray, factor: float) -> np.ndarray:
-    """The enhancement curve with one factor for all pixels; [0, 1]."""
+    """Apply the enhancement curve with one factor for all pixels: uint8 -> float32 in [0, 1]."""
     x = image.astype(np.float32) / 255
     for _ in range(8):
         x = x + np.float32(factor) * (x * x - x)
@@ -76,7 +76,7 @@ def curve(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def rule(image: np.ndarray) -> np.ndarray:
-    """The curve with the one factor that makes the mean 0.5, found by bisection."""
+    """Apply the curve with the one factor that makes the mean 0.5, found by bisection."""
     low, high = -1.0, 1.0
     for _ in range(30):
         factor = (low + high) / 2
@@ -85,7 +85,7 @@ def rule(image: np.ndarray) -> np.ndarray:
 
 
 def best_factor(image: np.ndarray, photograph: np.ndarray) -> np.ndarray:
-    """The curve with the one factor that comes closest to the photograph."""
+    """Apply the curve with the one factor that comes closest to the photograph."""
     wanted = photograph.astype(np.float32) / 255
 
     def error(factor: float) -> float:
@@ -95,12 +95,12 @@ def best_factor(image: np.ndarray, photograph: np.ndarray) -> np.ndarray:
 
 
 def rounded(x: np.ndarray) -> np.ndarray:
-    """[0, 1] to uint8."""
+    """Round values in [0, 1] to uint8."""
     return np.round(np.clip(x, 0, 1) * 255).astype(np.uint8)
 
 
 def read(path: Path) -> np.ndarray:
-    """RGB uint8, at most LONGEST_SIDE on its longer side."""
+    """Read an image as RGB uint8, with at most LONGEST_SIDE pixels on its longer side."""
     image = decode(path.read_bytes()).pixels
     image = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
     factor = LONGEST_SIDE / max(image.shape)
@@ -110,26 +110,26 @@ def read(path: Path) -> np.ndarray:
 
 
 def images_in(folders: list[Path]) -> list[Path]:
-    """The images of folders, or single files."""
+    """List the images of folders, and single files."""
     suffixes = {".jpg", ".jpeg", ".png", ".bmp"}
     found = [path for folder in folders for path in (sorted(folder.iterdir()) if folder.is_dir() else [folder])]
     return [path for path in found if path.suffix.lower() in suffixes]
 
 
 def well_lit(image: np.ndarray) -> bool:
-    """Whether a photograph can stand for what a dark one should become."""
+    """Tell whether a photograph can stand for what a dark one should become."""
     mean = float(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).mean() / 255)
     coloured = image.ndim == 3 and bool((image[..., 0] != image[..., 2]).any())
     return coloured and 0.35 <= mean <= 0.6 and clipped(image) < 0.1
 
 
 def clipped(image: np.ndarray) -> float:
-    """Share of pixels with a channel at 0 or 255."""
+    """Return the share of pixels with a channel at 0 or 255."""
     return float(((image == 0) | (image == 255)).any(axis=2).mean())
 
 
 def pairs_table(methods: dict[str, Method], photographs: list[np.ndarray]) -> None:
-    """PSNR and SSIM, a line for each recipe."""
+    """Print PSNR and SSIM, a line for each recipe."""
     psnr, ssim = METRICS["psnr"].function, METRICS["ssim"].function
     print(f"{len(photographs)} well-lit photographs, darkened: mean luma of the input, then PSNR (dB) / SSIM")
     print(f"{'recipe':24}{'mean':>6}" + "".join(f"{name:>20}" for name in [*methods, "best factor"]))
@@ -145,7 +145,7 @@ def pairs_table(methods: dict[str, Method], photographs: list[np.ndarray]) -> No
 
 
 def dark_table(methods: dict[str, Method], folders: list[Path]) -> None:
-    """NIQE, mean and clipped share, a line for each folder."""
+    """Print NIQE, mean luma and clipped share, a line for each folder."""
     niqe = METRICS["niqe"].function
     print("\ndark photographs: NIQE / mean luma / clipped share")
     print(f"{'folder':16}{'images':>7}" + "".join(f"{name:>22}" for name in methods))
@@ -164,7 +164,7 @@ def dark_table(methods: dict[str, Method], folders: list[Path]) -> None:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure all weights, and print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", nargs="+")
     parser.add_argument("--well-lit", nargs="+", type=Path, default=[])
