@@ -2,11 +2,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo check test test-slow lint clean
 
 demo: .venv/installed
 	$(BIN)/sgllie enhance samples out
 	@echo "Compare samples/ with out/images/."
+
+# The fast loop: what can be told in a minute.
+check: .venv/tests lint
+	$(BIN)/pytest -m "not slow and not jobs"
 
 test: .venv/tests lint
 	$(BIN)/pytest
@@ -19,6 +23,7 @@ lint: .venv/tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

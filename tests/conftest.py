@@ -23,6 +23,17 @@ CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 SHARED = Path(os.environ.get("SGLLIE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 
+STARTS = {"ray_session", "ceph", "moto", "s3", "empty_bucket", "browser"}
+"""Fixtures that start a cluster, a server or a browser."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that start something, which `make check` leaves out."""
+    for item in items:
+        if STARTS & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.jobs)
+
+
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
     """One local Ray for all jobs that run inside the test process."""

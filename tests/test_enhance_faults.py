@@ -12,6 +12,8 @@ import pytest
 
 from jobs import assert_complete, command, kill_all, make_corpus, rows_of, sgllie, start
 
+pytestmark = pytest.mark.jobs
+
 HOOKS = str(Path(__file__).parent / "hooks")
 MARKER = b"KILL THE DECODER"
 

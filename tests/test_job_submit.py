@@ -21,7 +21,7 @@ from test_train_job import EPOCHS, OPTIONS, history, photographs
 
 from jobs import assert_complete, kill_all, make_corpus, rows_of
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.jobs]
 
 ROOT = Path(__file__).resolve().parents[1]
 HOOKS = str(Path(__file__).parent / "hooks")

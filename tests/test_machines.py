@@ -17,6 +17,8 @@ from test_train_job import OPTIONS, photographs
 from jobs import assert_complete, make_corpus
 from sgllie.distributed.cluster import STARTS
 
+pytestmark = pytest.mark.jobs
+
 ROOT = Path(__file__).resolve().parents[1]
 HOOKS = Path(__file__).parent / "hooks"
 SECTION = (ROOT / "cluster/README.md").read_text().split("\n## A few machines\n")[1].split("\n## ")[0]
