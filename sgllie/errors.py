@@ -4,6 +4,7 @@
      ├─ UsageError             a mistake of the caller's: the command ends with exit code 2
      ├─ StorageError           a storage did not do what was asked, after all retries: the job stops
      │   ├─ UnreachableError   it is not there, or refuses the credentials: every object would fail
+     │   ├─ DamagedError       a table of the run itself cannot be read
      │   ├─ ReadError          one object cannot be read: its row says so
      │   └─ NameRefusedError   one object cannot be written under its name: its row says so
      ├─ ItemError              one image or video cannot be processed: its row says so
@@ -55,6 +56,10 @@ class StorageError(SgllieError):
 
 class UnreachableError(StorageError):
     """A storage is not there, or refuses the credentials: it would be the same for every object."""
+
+
+class DamagedError(StorageError):
+    """A table that a run has written cannot be read: a disk was full, or lost its power."""
 
 
 class ReadError(StorageError):

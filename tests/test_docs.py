@@ -25,7 +25,7 @@ from sgllie.network.weights import DEFAULT
 from sgllie.report.settings import ReportSettings
 from sgllie.runs import schemas
 from sgllie.runs.plan import Plan
-from sgllie.runs.run import describe
+from sgllie.runs.run_file import describe
 from sgllie.settings import changes_output, option
 from sgllie.storage import Entry
 from sgllie.train.settings import PRESETS, parse

@@ -26,7 +26,8 @@ from sgllie.evaluate.table import methods_text
 from sgllie.methods import METHODS, describe_weights
 from sgllie.methods.settings import Device
 from sgllie.runs.names import COMPARISON, COMPARISON_TABLE
-from sgllie.runs.run import Json, Pipeline, count_rows
+from sgllie.runs.run import Pipeline, count_rows
+from sgllie.runs.run_file import Json
 from sgllie.runs.shard_runner import Report
 
 

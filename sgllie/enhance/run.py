@@ -16,17 +16,8 @@ from sgllie.methods import describe_weights
 from sgllie.methods.settings import Device
 from sgllie.runs.inputs import plan_inputs
 from sgllie.runs.names import REPORT
-from sgllie.runs.run import (
-    Json,
-    Pipeline,
-    Run,
-    count_rows,
-    describe,
-    mark_finished,
-    open_run,
-    shards_to_do,
-    stats_tables,
-)
+from sgllie.runs.run import Pipeline, Run, count_rows, mark_finished, open_run, shards_to_do, stats_tables
+from sgllie.runs.run_file import Json, describe
 from sgllie.runs.shard_runner import Report
 from sgllie.runs.words import duration, outcomes, plural
 from sgllie.storage import open_storage

@@ -23,7 +23,8 @@ from sgllie.metrics.boxes import BoxesOfImages, read_bdd100k, read_coco, read_yo
 from sgllie.metrics.detection import Evidence, average_precision, match
 from sgllie.metrics.labels import SCHEMES
 from sgllie.runs.names import STATS, part_name
-from sgllie.runs.run import Json, Pipeline, count_rows
+from sgllie.runs.run import Pipeline, count_rows
+from sgllie.runs.run_file import Json
 from sgllie.runs.schemas import Row, both_sides, row_schema
 from sgllie.runs.shard_runner import Report
 from sgllie.runs.tables import row_bytes

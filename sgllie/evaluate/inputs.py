@@ -12,7 +12,8 @@ from sgllie.errors import StorageError, UsageError
 from sgllie.evaluate.matching import Item, Names, join, match
 from sgllie.evaluate.settings import EvaluateSettings, MeasuringSettings
 from sgllie.runs.names import IMAGES, RUN, SUCCESS
-from sgllie.runs.run import read_run, stats_tables
+from sgllie.runs.run import stats_tables
+from sgllie.runs.run_file import read_run
 from sgllie.runs.schemas import Row
 from sgllie.storage import Entry, Storage, absolute_uri, open_storage
 

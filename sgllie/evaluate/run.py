@@ -20,17 +20,8 @@ from sgllie.evaluate.summary import Comparison
 from sgllie.evaluate.table import classes_text, comparisons_text, worst_text
 from sgllie.runs.names import SUMMARY
 from sgllie.runs.plan import Plan, write_manifest
-from sgllie.runs.run import (
-    Json,
-    Pipeline,
-    Run,
-    count_rows,
-    describe,
-    mark_finished,
-    open_run,
-    shards_to_do,
-    stats_tables,
-)
+from sgllie.runs.run import Pipeline, Run, count_rows, mark_finished, open_run, shards_to_do, stats_tables
+from sgllie.runs.run_file import Json, describe
 from sgllie.runs.shard_runner import Report
 from sgllie.runs.words import duration, outcomes, plural
 from sgllie.storage import Storage, open_storage

@@ -13,7 +13,7 @@ from sgllie.report.distribution import Distribution
 from sgllie.report.gallery import gallery
 from sgllie.report.settings import ReportSettings
 from sgllie.runs.names import REPORT, RUN, SUCCESS
-from sgllie.runs.run import read_run
+from sgllie.runs.run_file import read_run
 from sgllie.storage import SCRATCH, Storage, open_storage
 
 MEASURES = {

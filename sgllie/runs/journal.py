@@ -9,10 +9,12 @@ the process. All of it is removed when the shard is committed.
 
 import contextlib
 import math
+import re
 import time
 
 import pyarrow as pa
 
+from sgllie.errors import DamagedError
 from sgllie.runs.schemas import Row
 from sgllie.runs.tables import read_rows, row_bytes
 from sgllie.storage import SCRATCH, Storage
@@ -45,13 +47,16 @@ class Journal:
         """Read the rows of earlier attempts; return the number of this one, and of those just before it without any."""
         last = last_with_rows = 0
         for entry in self._output.list(self._folder):
-            kind, _, number = entry.path.removesuffix(".parquet").partition("-")
-            attempt = int(number.partition("-")[0])
+            name = re.fullmatch(r"(attempt|rows)-(\d+)(-\d+\.parquet)?", entry.path)
+            if not name:
+                continue
+            attempt = int(name[2])
             last = max(last, attempt)
-            if kind == "rows":
-                with contextlib.suppress(FileNotFoundError):  # a worker that was taken for dead has just committed
+            if name[1] == "rows":
+                # It may be damaged, or gone with a worker that was taken for dead and has just committed.
+                with contextlib.suppress(FileNotFoundError, DamagedError):
                     self.rows += read_rows(self._output, f"{self._folder}/{entry.path}")
-                last_with_rows = max(last_with_rows, attempt)
+                    last_with_rows = max(last_with_rows, attempt)
         return last + 1, last - last_with_rows
 
     def add(self, row: Row) -> None:

@@ -9,6 +9,7 @@ OUT/.partial/                     what is not finished
 OUT/_SUCCESS                      written at the end
 """
 
+import re
 from collections.abc import Iterable
 
 from sgllie.storage import Entry
@@ -24,6 +25,6 @@ def part_name(shard: int) -> str:
 
 
 def parts(entries: Iterable[Entry]) -> set[int]:
-    """Return the shards that a listing of manifest/ or stats/ holds."""
-    names = (entry.path for entry in entries)
-    return {int(name[5:-8]) for name in names if name.startswith("part-") and name.endswith(".parquet")}
+    """Return the shards that a listing of manifest/ or stats/ holds; empty files and those of others do not count."""
+    found = (re.fullmatch(r"part-(\d+)\.parquet", entry.path) for entry in entries if entry.size)
+    return {int(name[1]) for name in found if name}

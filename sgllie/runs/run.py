@@ -1,23 +1,22 @@
 """A run in its output folder: begun, resumed or refused, counted and finished. What run.json and _SUCCESS say."""
 
 import dataclasses
-import importlib.metadata
 import json
-import platform
+import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sgllie.errors import StorageError, UsageError
+from sgllie.errors import DamagedError, StorageError, UsageError
 from sgllie.methods.settings import Device
 from sgllie.runs.names import (
     COMPARISON,
@@ -32,21 +31,19 @@ from sgllie.runs.names import (
     SUCCESS,
     SUMMARY,
     VIDEOS,
+    part_name,
     parts,
 )
 from sgllie.runs.plan import Plan
 from sgllie.runs.progress import Display, display
-from sgllie.runs.schemas import SCHEMA_VERSION
+from sgllie.runs.run_file import Json, now, read_run, refuse_differences
 from sgllie.runs.settings import JobSettings
 from sgllie.runs.shard_runner import Report
 from sgllie.runs.tables import stats_table
 from sgllie.runs.words import plural
-from sgllie.settings import option, output_settings
 from sgllie.storage import SCRATCH, Storage
+from sgllie.storage.parquet import from_parquet
 
-PACKAGES = ("sgllie", "av", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "pyarrow", "ray", "torch")
-
-Json = dict[str, Any]
 SettingsT = TypeVar("SettingsT", bound=JobSettings)
 
 
@@ -182,10 +179,9 @@ def begin(output: Storage, manifest: Path, description: Json) -> None:
     Raises:
         UsageError: the output cannot be written or holds other files, or what is to be read lies in the earlier run.
     """
-    inputs = description["input"]
     try:
         if output.exists(RUN):
-            refuse_to_remove(filter(None, (inputs.get("uri"), *inputs["roots"].values())), output)
+            refuse_to_remove(description["input"], manifest, output)
             remove_run(output)
         else:
             refuse_other_files(output, (MANIFEST, SCRATCH))
@@ -196,7 +192,7 @@ def begin(output: Storage, manifest: Path, description: Json) -> None:
             ]
             for write in writes:
                 write.result()
-        output.write(RUN, json.dumps(description, indent=2).encode())
+        output.commit(RUN, json.dumps(description, indent=2).encode())
     except StorageError as error:
         raise UsageError(f"output {output.uri} cannot be written: {error}") from error
 
@@ -212,18 +208,41 @@ def remove_run(output: Storage) -> None:
         output.remove(part)
 
 
-def refuse_to_remove(sources: Iterable[str], output: Storage) -> None:
-    """Raise UsageError if what a run is to read lies in the output that it is to replace."""
-    for source in sources:
+def refuse_to_remove(inputs: Json, manifest: Path, output: Storage) -> None:
+    """Raise UsageError if what a run is to read lies in the output that it is to replace, by whatever path or link.
+
+    Args:
+        inputs: what run.json is to say of the input.
+        manifest: the local folder with the manifest, of which every file is looked at.
+        output: what is to be removed.
+    """
+    for source in filter(None, (inputs.get("uri"), *inputs["roots"].values(), *planned_files(inputs, manifest))):
         if lies_within(source, output.uri):
             raise UsageError(f"--overwrite would remove the input: {source} lies in {output.uri}; choose another OUT")
+
+
+def planned_files(inputs: Json, manifest: Path) -> Iterator[str]:
+    """Yield where each planned file lies; a column of the manifest is named after its root, or is the path."""
+    for part in manifest.glob("part-*.parquet"):
+        table = from_parquet(part.read_bytes())
+        for side, root in inputs["roots"].items():
+            paths = table[side if side in table.column_names else "path"].drop_null()
+            yield from (f"{root.rstrip('/')}/{path}" for path in paths.to_pylist())
 
 
 def lies_within(uri: str, folder: str) -> bool:
     """Tell whether a path or uri is a folder or lies below it, links followed."""
     if "://" in uri or "://" in folder:
         return f"{uri.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")
-    return Path(uri).resolve().is_relative_to(Path(folder).resolve())
+    parent, name = os.path.split(os.path.abspath(uri))
+    real = os.path.realpath(uri) if os.path.islink(uri) else os.path.join(real_folder(parent), name)
+    return f"{real}/".startswith(f"{real_folder(folder)}/")
+
+
+@lru_cache(1000)
+def real_folder(folder: str) -> str:
+    """Return the path of a folder with no links in it; most files of a listing share theirs."""
+    return os.path.realpath(folder)
 
 
 def refuse_other_files(output: Storage, own: Collection[str]) -> None:
@@ -231,100 +250,6 @@ def refuse_other_files(output: Storage, own: Collection[str]) -> None:
     for entry in output.list():
         if entry.path.split("/")[0] not in own:
             raise UsageError(f"output {output.uri} holds other files ({entry.path}); choose an empty folder")
-
-
-def describe(
-    settings: Any, plan: Plan, inputs: Json, fingerprints: dict[str, str], weights: Json | None = None
-) -> Json:
-    """Return what run.json says.
-
-    Args:
-        settings: of the present command.
-        plan: what the input came to.
-        inputs: what there is to say of the input, with its `roots`.
-        fingerprints: the hash of what else must be the same where the run is resumed, by what it is called.
-        weights: what `describe_weights` says; they must be the same too.
-    """
-    if weights:
-        fingerprints = fingerprints | {"the weights": weights["fingerprint"]}
-    return {
-        **header(settings, PACKAGES),
-        "input": inputs | {"items": plan.items, "bytes": plan.size, "digest": plan.digest},
-        "fingerprints": fingerprints,
-        "weights": weights,
-        "shards": plan.shards,
-    }
-
-
-def header(settings: Any, packages: Sequence[str]) -> Json:
-    """Return what run.json says of any run, training included."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "command": command_of(settings),
-        "output_settings": output_settings(settings),
-        "settings": dataclasses.asdict(settings),
-        "versions": versions(packages),
-        "begun": now(),
-    }
-
-
-def command_of(settings: Any) -> str:
-    """Return the command that settings belong to: `enhance` for EnhanceSettings."""
-    return type(settings).__name__.removesuffix("Settings").lower()
-
-
-def versions(packages: Sequence[str]) -> dict[str, str | None]:
-    """Return the version of Python, and those of packages as installed."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = None
-    return found
-
-
-def now() -> str:
-    """Return the time in UTC, by the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def changed_options(earlier: Json, present: Json) -> list[str]:
-    """Return what differs between two sets of settings, as a user reads it: `--quality (95 then, 90 now)`."""
-    return [
-        f"{option(name)} ({earlier.get(name)} then, {value} now)"
-        for name, value in present.items()
-        if earlier.get(name) != value
-    ]
-
-
-def refuse_changes(changes: list[str], name: str, advice: str) -> None:
-    """Raise UsageError if there are changes between a command and the run that it would resume.
-
-    Args:
-        changes: what differs.
-        name: of the run, as the user calls it.
-        advice: what else the user can do, after "Use the same settings to go on, ".
-    """
-    if changes:
-        raise UsageError(
-            f"{name} belongs to a run with other settings: {'; '.join(changes)}. "
-            f"Use the same settings to go on, {advice}"
-        )
-
-
-def refuse_differences(earlier: Json, present: Json, output: str) -> None:
-    """Raise UsageError unless the present command does what the earlier one began."""
-    changes = changed_options(earlier["output_settings"], present["output_settings"])
-    changes += [
-        f"the content of {name}"
-        for name, value in present["fingerprints"].items()
-        if earlier["fingerprints"].get(name) != value
-    ]
-    if earlier["input"]["digest"] != present["input"]["digest"]:
-        then, new = earlier["input"]["items"], present["input"]["items"]
-        changes.append(f"the input ({then} files then, {new} now, or other sizes or dates)")
-    refuse_changes(changes, f"output {output}", "choose another output, or --overwrite to begin anew")
 
 
 def shards_to_do(settings: JobSettings, output: Storage, plan: Plan, resumed: bool) -> dict[int, int]:
@@ -359,61 +284,18 @@ def failed_rows(output: Storage, shard: int) -> int:
 
 
 def stats_tables(output: Storage, columns: list[str] | None = None) -> Iterator[pa.Table]:
-    """Yield the rows of each finished shard, or some of their columns, a file at a time."""
-    for shard in sorted(parts(output.list(STATS))):
-        yield stats_table(output, shard, columns)
-
-
-KINDS = {"input": dict, "fingerprints": dict, "output_settings": dict, "shards": list}
-"""What run.json of a job over shards holds, and of which type it is."""
-
-
-def read_run(output: Storage, command: str, kinds: Mapping[str, type] = KINDS, *, replace: bool = False) -> Json | None:
-    """Return what run.json says, if a run was begun in the output.
-
-    Args:
-        output: where the run lies.
-        command: which began it.
-        kinds: what its run.json must hold; by default that of a job over shards.
-        replace: accept a run of any command over shards and of any version, since it is to be removed.
+    """Yield the rows of each finished shard, or some of their columns, a file at a time.
 
     Raises:
-        UsageError: the output holds a run.json that is damaged, of another version or command, or of something else.
+        DamagedError: one of them cannot be read. It is removed, so that its shard counts as not done.
     """
-    run = read_json(output, RUN)
-    if run is None:
-        return None
-    if not (isinstance(run.get("settings"), dict) and isinstance(run.get("versions"), dict)):
-        raise UsageError(f"{output.uri}/{RUN} was written by something else; choose an empty folder")
-    version = run.get("schema_version", 1)
-    if replace and "shards" in run:
-        return run
-    if version != SCHEMA_VERSION:
-        raise UsageError(
-            f"{output.uri} was written by another version of sgllie (schema {version} there, {SCHEMA_VERSION} here); "
-            "use that version, or another output, or --overwrite to begin anew"
-        )
-    if run.get("command") != command:
-        raise UsageError(f"{output.uri} belongs to a run of sgllie {run.get('command')}; choose another folder")
-    for name, kind in kinds.items():
-        if not isinstance(run.get(name), kind):
-            raise UsageError(f"{output.uri}/{RUN} is damaged: {name!r} is missing or of the wrong type")
-    return run
-
-
-def read_json(output: Storage, name: str) -> Json | None:
-    """Return a JSON object of the output, if it is there; UsageError where it cannot be read."""
-    try:
-        found = json.loads(output.read(name))
-    except FileNotFoundError:
-        return None
-    except StorageError as error:
-        raise UsageError(f"output {output.uri} cannot be read: {error}") from error
-    except ValueError as error:
-        raise UsageError(f"{output.uri}/{name} is no JSON; is this an output of sgllie?") from error
-    if not isinstance(found, dict):
-        raise UsageError(f"{output.uri}/{name} is no JSON object; is this an output of sgllie?")
-    return found
+    for shard in sorted(parts(output.list(STATS))):
+        try:
+            yield stats_table(output, shard, columns)
+        except DamagedError as error:
+            output.remove(f"{STATS}/{part_name(shard)}")
+            output.remove(SUCCESS)
+            raise DamagedError(f"{error}; it was removed, and the same command does its shard again") from error
 
 
 def count_rows(output: Storage, plan: Plan, noun: str = "images") -> Json:
@@ -447,5 +329,5 @@ def count_rows(output: Storage, plan: Plan, noun: str = "images") -> Json:
 
 def mark_finished(output: Storage, totals: Json) -> None:
     """Write _SUCCESS, then clear away what was temporary."""
-    output.write(SUCCESS, json.dumps(totals, indent=2).encode())
+    output.commit(SUCCESS, json.dumps(totals, indent=2).encode())
     output.remove(SCRATCH)

@@ -110,7 +110,7 @@ class ShardRunner(ABC, Generic[Item]):
             journal.add(row | {"shard": shard, "attempt": journal.attempt})
             failed += row["status"] == "failed"
             self.tell(shard, len(journal.rows), failed)
-        self.output.write(f"{self.folder}/{part_name(shard)}", row_bytes(kept + journal.rows, self.schema))
+        self.output.commit(f"{self.folder}/{part_name(shard)}", row_bytes(kept + journal.rows, self.schema))
         journal.remove()
 
     def tell(self, shard: int, done: int, failed: int) -> None:

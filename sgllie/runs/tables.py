@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import pyarrow as pa
 
+from sgllie.errors import DamagedError
 from sgllie.runs.names import MANIFEST, STATS, part_name
 from sgllie.runs.schemas import Row, manifest_schema
 from sgllie.storage import Storage
@@ -22,7 +23,18 @@ def manifest_bytes(items: Sequence[tuple[Any, ...]], item_type: type[tuple[Any, 
 
 def read_manifest(storage: Storage, shard: int, item_type: type[Item]) -> list[Item]:
     """Return the items of one shard."""
-    return items_in(storage.read(f"{MANIFEST}/{part_name(shard)}"), item_type)
+    table = read_table(storage, f"{MANIFEST}/{part_name(shard)}")
+    return [item_type(**row) for row in table.to_pylist()]
+
+
+def read_table(storage: Storage, path: str, columns: list[str] | None = None) -> pa.Table:
+    """Return one table of a run; DamagedError where it is none."""
+    try:
+        return from_parquet(storage.read(path), columns)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise DamagedError(f"{storage.uri}/{path} is damaged: {str(error).partition(chr(10))[0]}") from error
 
 
 def items_in(data: bytes, item_type: type[Item]) -> list[Item]:
@@ -37,9 +49,9 @@ def row_bytes(rows: Iterable[Row], schema: pa.Schema) -> bytes:
 
 def read_rows(storage: Storage, path: str) -> list[Row]:
     """Return the rows of one file."""
-    return from_parquet(storage.read(path)).to_pylist()
+    return read_table(storage, path).to_pylist()
 
 
 def stats_table(storage: Storage, shard: int, columns: list[str] | None = None) -> pa.Table:
     """Return the rows of one finished shard, or some of their columns."""
-    return from_parquet(storage.read(f"{STATS}/{part_name(shard)}"), columns)
+    return read_table(storage, f"{STATS}/{part_name(shard)}", columns)

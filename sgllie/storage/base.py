@@ -87,6 +87,9 @@ class Storage(Protocol):
     def write(self, path: str, data: bytes) -> None:
         """Create or replace one object, atomically; NameRefusedError or StorageError where that cannot be done."""
 
+    def commit(self, path: str, data: bytes) -> None:
+        """Write one object that says of others that they are there: not even a power cut may keep it and lose them."""
+
     def upload(self, path: str, file: Path) -> None:
         """Create or replace one object with the content of a local file; otherwise as `write`."""
 

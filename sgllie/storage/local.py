@@ -1,5 +1,6 @@
 """A local or mounted folder as a `Storage`, straight through the operating system."""
 
+import ctypes
 import errno
 import os
 import shutil
@@ -90,6 +91,13 @@ class LocalStorage:
     def write(self, path: str, data: bytes) -> None:
         self._place(path, partial(write_file, data=data))
 
+    def commit(self, path: str, data: bytes) -> None:
+        try:
+            flush_file_system(self.root)
+        except OSError as error:
+            raise StorageError(f"{self.root} cannot be written: {error.strerror}") from error
+        self._place(path, partial(write_file, data=data, flush=True))
+
     def upload(self, path: str, file: Path) -> None:
         self._place(path, partial(copy_file, file))
 
@@ -166,13 +174,28 @@ def remove_tree(folder: Path) -> None:
             raise
 
 
-def write_file(partial: str, target: str, data: bytes) -> None:
-    """Write a file under one name, then rename it to another."""
+def flush_file_system(folder: Path) -> None:
+    """Have all that was written to the file system of a folder reach its disk: syncfs(2), where the C library has it."""
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if syncfs is None or not folder.exists():
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if syncfs(descriptor):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    finally:
+        os.close(descriptor)
+
+
+def write_file(partial: str, target: str, data: bytes, flush: bool = False) -> None:
+    """Write a file under one name, then rename it; `flush` has its bytes on the disk in between."""
     try:
         with open(partial, "xb", buffering=0) as file:
             remaining = memoryview(data)
             while remaining:
                 remaining = remaining[file.write(remaining) :]
+            if flush:
+                os.fsync(file.fileno())
         os.replace(partial, target)
     except BaseException:
         Path(partial).unlink(missing_ok=True)

@@ -19,7 +19,8 @@ from sgllie.methods.settings import Device
 from sgllie.runs.inputs import plan_inputs
 from sgllie.runs.names import FRAMES, RUN, SEGMENTS, STATS, SUCCESS, VIDEOS, part_name, parts
 from sgllie.runs.progress import Display
-from sgllie.runs.run import Json, Pipeline, Run, begin, describe, find_earlier, mark_finished, now, read_json
+from sgllie.runs.run import Pipeline, Run, begin, find_earlier, mark_finished
+from sgllie.runs.run_file import Json, describe, now, read_json
 from sgllie.runs.schemas import Row
 from sgllie.runs.shard_runner import Report
 from sgllie.runs.tables import read_rows

@@ -1,0 +1,165 @@
+"""What run.json says of a run: described, read, and compared with a command that would go on with it."""
+
+import dataclasses
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sgllie.errors import StorageError, UsageError
+from sgllie.runs.names import RUN
+from sgllie.runs.plan import Plan
+from sgllie.runs.schemas import SCHEMA_VERSION
+from sgllie.settings import option, output_settings
+from sgllie.storage import Storage
+
+PACKAGES = ("sgllie", "av", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "pyarrow", "ray", "torch")
+
+Json = dict[str, Any]
+
+KINDS = {"input": dict, "fingerprints": dict, "output_settings": dict, "shards": list}
+"""What run.json of a job over shards holds, and of which type it is."""
+
+
+def read_run(output: Storage, command: str, kinds: Mapping[str, type] = KINDS, *, replace: bool = False) -> Json | None:
+    """Return what run.json says, if a run was begun in the output.
+
+    Args:
+        output: where the run lies.
+        command: which began it.
+        kinds: what its run.json must hold; by default that of a job over shards.
+        replace: accept a run of any command over shards and of any version, since it is to be removed.
+
+    Raises:
+        UsageError: the output holds a run.json that is damaged, of another version or command, or of something else.
+    """
+    run = read_json(output, RUN)
+    if run is None:
+        return None
+    if not (isinstance(run.get("settings"), dict) and isinstance(run.get("versions"), dict)):
+        raise UsageError(f"{output.uri}/{RUN} was written by something else; choose an empty folder")
+    version = run.get("schema_version", 1)
+    if replace and "shards" in run:
+        return run
+    if version != SCHEMA_VERSION:
+        raise UsageError(
+            f"{output.uri} was written by another version of sgllie (schema {version} there, {SCHEMA_VERSION} here); "
+            "use that version, or another output, or --overwrite to begin anew"
+        )
+    if run.get("command") != command:
+        raise UsageError(f"{output.uri} belongs to a run of sgllie {run.get('command')}; choose another folder")
+    for name, kind in kinds.items():
+        if not isinstance(run.get(name), kind):
+            raise UsageError(f"{output.uri}/{RUN} is damaged: {name!r} is missing or of the wrong type")
+    return run
+
+
+def read_json(output: Storage, name: str) -> Json | None:
+    """Return a JSON object of the output, if it is there; UsageError where it cannot be read."""
+    try:
+        found = json.loads(output.read(name))
+    except FileNotFoundError:
+        return None
+    except StorageError as error:
+        raise UsageError(f"output {output.uri} cannot be read: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{output.uri}/{name} is no JSON; is this an output of sgllie?") from error
+    if not isinstance(found, dict):
+        raise UsageError(f"{output.uri}/{name} is no JSON object; is this an output of sgllie?")
+    return found
+
+
+def describe(
+    settings: Any, plan: Plan, inputs: Json, fingerprints: dict[str, str], weights: Json | None = None
+) -> Json:
+    """Return what run.json says.
+
+    Args:
+        settings: of the present command.
+        plan: what the input came to.
+        inputs: what there is to say of the input, with its `roots`.
+        fingerprints: the hash of what else must be the same where the run is resumed, by what it is called.
+        weights: what `describe_weights` says; they must be the same too.
+    """
+    if weights:
+        fingerprints = fingerprints | {"the weights": weights["fingerprint"]}
+    return {
+        **header(settings, PACKAGES),
+        "input": inputs | {"items": plan.items, "bytes": plan.size, "digest": plan.digest},
+        "fingerprints": fingerprints,
+        "weights": weights,
+        "shards": plan.shards,
+    }
+
+
+def header(settings: Any, packages: Sequence[str]) -> Json:
+    """Return what run.json says of any run, training included."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "command": command_of(settings),
+        "output_settings": output_settings(settings),
+        "settings": dataclasses.asdict(settings),
+        "versions": versions(packages),
+        "begun": now(),
+    }
+
+
+def command_of(settings: Any) -> str:
+    """Return the command that settings belong to: `enhance` for EnhanceSettings."""
+    return type(settings).__name__.removesuffix("Settings").lower()
+
+
+def versions(packages: Sequence[str]) -> dict[str, str | None]:
+    """Return the version of Python, and those of packages as installed."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def now() -> str:
+    """Return the time in UTC, by the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def changed_options(earlier: Json, present: Json) -> list[str]:
+    """Return what differs between two sets of settings, as a user reads it: `--quality (95 then, 90 now)`."""
+    return [
+        f"{option(name)} ({earlier.get(name)} then, {value} now)"
+        for name, value in present.items()
+        if earlier.get(name) != value
+    ]
+
+
+def refuse_changes(changes: list[str], name: str, advice: str) -> None:
+    """Raise UsageError if there are changes between a command and the run that it would resume.
+
+    Args:
+        changes: what differs.
+        name: of the run, as the user calls it.
+        advice: what else the user can do, after "Use the same settings to go on, ".
+    """
+    if changes:
+        raise UsageError(
+            f"{name} belongs to a run with other settings: {'; '.join(changes)}. "
+            f"Use the same settings to go on, {advice}"
+        )
+
+
+def refuse_differences(earlier: Json, present: Json, output: str) -> None:
+    """Raise UsageError unless the present command does what the earlier one began."""
+    changes = changed_options(earlier["output_settings"], present["output_settings"])
+    changes += [
+        f"the content of {name}"
+        for name, value in present["fingerprints"].items()
+        if earlier["fingerprints"].get(name) != value
+    ]
+    if earlier["input"]["digest"] != present["input"]["digest"]:
+        then, new = earlier["input"]["items"], present["input"]["items"]
+        changes.append(f"the input ({then} files then, {new} now, or other sizes or dates)")
+    refuse_changes(changes, f"output {output}", "choose another output, or --overwrite to begin anew")

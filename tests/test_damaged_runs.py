@@ -1,0 +1,101 @@
+"""Outputs that a full disk, a power cut or a stray program have damaged: what cannot be read is not done."""
+
+import json
+
+import pytest
+
+from jobs import assert_complete, make_corpus, rows_of
+from sgllie.enhance.run import prepare
+from sgllie.enhance.settings import EnhanceSettings
+from sgllie.errors import DamagedError, UsageError
+from sgllie.runs.job import InProcess, run_job
+from sgllie.storage import open_storage
+
+
+@pytest.fixture
+def settings(tmp_path):
+    """A job over 40 images in two shards."""
+    return EnhanceSettings(str(make_corpus(tmp_path / "in", 40)), str(tmp_path / "out"), device="cpu", shard_images=20)
+
+
+@pytest.fixture
+def output(settings, tmp_path):
+    """Its finished output."""
+    assert run_job(prepare, settings, InProcess()) == 0
+    return tmp_path / "out"
+
+
+def resume(settings, capsys):
+    """Exit code and words of the same command."""
+    capsys.readouterr()
+    return run_job(prepare, settings, InProcess()), capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [b"PAR1", b"PAR1" + b"x" * 5000, b"no table at all"])
+def test_a_table_of_statistics_that_is_damaged_is_not_done(settings, output, tmp_path, capsys, content):
+    (output / "stats/part-00001.parquet").write_bytes(content)
+    code, words = resume(settings, capsys)
+    assert code == 1
+    assert "part-00001.parquet is damaged" in words
+    assert "the same command does its shard again" in words
+    assert resume(settings, capsys)[0] == 0
+    assert_complete(tmp_path / "in", output)
+
+
+def test_an_empty_table_is_not_done(settings, output, tmp_path, capsys):
+    (output / "stats/part-00000.parquet").write_bytes(b"")
+    (output / "stats/part-notes.parquet").write_bytes(b"of somebody else")
+    assert resume(settings, capsys)[0] == 0
+    (output / "stats/part-notes.parquet").unlink()
+    assert_complete(tmp_path / "in", output)
+
+
+def test_rows_of_a_journal_that_are_damaged_are_done_again(settings, output, tmp_path, capsys):
+    (output / "stats/part-00001.parquet").unlink()
+    (output / "_SUCCESS").unlink()
+    journal = output / ".partial/shard-00001"
+    journal.mkdir(parents=True)
+    for name in ("attempt-1", "rows-1-0.parquet", "attempt-x", ".nfs000001", "rows-1.parquet~"):
+        (journal / name).write_bytes(b"half a table")
+    assert resume(settings, capsys)[0] == 0
+    assert_complete(tmp_path / "in", output)
+
+
+def test_a_manifest_that_is_damaged_is_one_sentence(settings, output, capsys):
+    (output / "stats/part-00001.parquet").unlink()
+    (output / "manifest/part-00001.parquet").write_bytes(b"half a table")
+    code, words = resume(settings, capsys)
+    assert code == 1
+    assert "manifest/part-00001.parquet is damaged" in words
+
+
+@pytest.mark.parametrize("key", ["input", "fingerprints", "output_settings", "shards"])
+@pytest.mark.parametrize("value", [None, "text", 7])
+def test_a_run_file_with_a_wrong_key_is_one_sentence(settings, output, key, value):
+    run = json.loads((output / "run.json").read_text())
+    (output / "run.json").write_text(json.dumps(run | {key: value}))
+    with pytest.raises(UsageError, match=f"run.json is damaged: '{key}' is missing or of the wrong type"):
+        prepare(settings)
+
+
+@pytest.mark.parametrize("content", ["", "[" * 100_000, '{"a": ', "\0"])
+def test_a_run_file_that_is_no_json_is_one_sentence(settings, output, content):
+    (output / "run.json").write_text(content)
+    with pytest.raises(UsageError, match=r"run\.json"):
+        prepare(settings)
+
+
+def test_an_output_of_another_version_is_refused(settings, output):
+    run = json.loads((output / "run.json").read_text())
+    (output / "run.json").write_text(json.dumps(run | {"schema_version": 1}))
+    with pytest.raises(UsageError, match=r"another version of sgllie \(schema 1 there, 2 here\)"):
+        prepare(settings)
+
+
+def test_rows_that_cannot_be_read_are_told_by_their_file(output):
+    (output / "stats/part-00001.parquet").write_bytes(b"x")
+    from sgllie.runs.run import stats_tables
+
+    with pytest.raises(DamagedError, match="part-00001"):
+        list(stats_tables(open_storage(str(output))))
+    assert len(rows_of(output)) == 20
