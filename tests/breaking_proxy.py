@@ -59,6 +59,7 @@ class BreakingProxy:
         self.requests = 0
         self._random = random.Random(seed)
         self._slow_until = 0.0
+        self._refusal: str | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -108,8 +109,19 @@ class BreakingProxy:
         """Tell everybody to slow down from now on."""
         self._slow_until = math.inf
 
+    def refuse(self, code: str) -> None:
+        """Refuse all requests from now on with this code of S3's, as a server does whose keys were changed."""
+        self._refusal = code
+
+    def admit(self) -> None:
+        """Refuse nothing any more."""
+        self._refusal = None
+
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         self.requests += 1
+        if self._refusal:
+            body = f"<Error><Code>{self._refusal}</Code><Message>No</Message></Error>".encode()
+            return web.Response(status=403, body=body, content_type="application/xml")
         fault = self._choose(request)
         if fault:
             self.faults.injected[fault, request.raw_path.partition("?")[0]] += 1
