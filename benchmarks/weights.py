@@ -2,10 +2,10 @@
 
     python benchmarks/weights.py WEIGHTS [WEIGHTS ...] --well-lit FOLDER [...] --dark FOLDER [...]
 
-Two tables are printed. The first is about well-lit photographs (mean luma 0.35 to 0.6, few clipped pixels, chosen from
+Two tables are printed. The first is about well-lit photographs (mean luma 0.35 to 0.6, few pixels at the limits, chosen from
 the folders), darkened by recipes that training does not use: PSNR in dB and SSIM of the enhanced image against the
 photograph, from left as it is (`untouched`: how far a good image is spoilt) to very dark. The second is about dark
-photographs without a reference: NIQE (lower is better), mean luma and the share of pixels with a clipped channel.
+photographs without a reference: NIQE (lower is better), mean luma and the share of pixels with a channel at 0 or 255.
 
 `rule` is one factor for all pixels of an image, chosen so that the mean of the result is 0.5; `best factor` is the one
 that comes closest to the photograph, which only who knows the photograph can choose.
@@ -120,10 +120,10 @@ def well_lit(image: np.ndarray) -> bool:
     """Tell whether a photograph can stand for what a dark one should become."""
     mean = float(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).mean() / 255)
     coloured = image.ndim == 3 and bool((image[..., 0] != image[..., 2]).any())
-    return coloured and 0.35 <= mean <= 0.6 and clipped(image) < 0.1
+    return coloured and 0.35 <= mean <= 0.6 and at_limits(image) < 0.1
 
 
-def clipped(image: np.ndarray) -> float:
+def at_limits(image: np.ndarray) -> float:
     """Return the share of pixels with a channel at 0 or 255."""
     return float(((image == 0) | (image == 255)).any(axis=2).mean())
 
@@ -147,7 +147,7 @@ def pairs_table(methods: dict[str, Method], photographs: list[np.ndarray]) -> No
 def dark_table(methods: dict[str, Method], folders: list[Path]) -> None:
     """Print NIQE, mean luma and clipped share, a line for each folder."""
     niqe = METRICS["niqe"].function
-    print("\ndark photographs: NIQE / mean luma / clipped share")
+    print("\ndark photographs: NIQE / mean luma / share at the limits")
     print(f"{'folder':16}{'images':>7}" + "".join(f"{name:>22}" for name in methods))
     for folder in folders:
         paths = images_in([folder])
@@ -157,7 +157,7 @@ def dark_table(methods: dict[str, Method], folders: list[Path]) -> None:
             for path in paths:
                 enhanced = method(read(path))
                 luma = cv2.cvtColor(enhanced, cv2.COLOR_RGB2GRAY).mean() / 255
-                scores.append((niqe(enhanced), luma, clipped(enhanced)))
+                scores.append((niqe(enhanced), luma, at_limits(enhanced)))
             mean = np.mean(scores, axis=0)
             line += f"{mean[0]:>10.2f} / {mean[1]:.2f} / {mean[2]:.2f}"
         print(line, flush=True)

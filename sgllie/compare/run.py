@@ -1,12 +1,11 @@
 """A run of `sgllie compare`: planned, resumed or refused, summed up and finished."""
 
 import csv
-import dataclasses
 import io
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +23,6 @@ from sgllie.evaluate.run import MeasuringRun, open_measuring
 from sgllie.evaluate.summary import column, number
 from sgllie.evaluate.table import methods_text
 from sgllie.methods import METHODS, describe_weights
-from sgllie.methods.settings import Device
 from sgllie.runs.names import COMPARISON, COMPARISON_TABLE
 from sgllie.runs.run import Pipeline, count_rows
 from sgllie.runs.run_file import Json
@@ -36,15 +34,6 @@ class CompareRun(MeasuringRun[CompareSettings]):
     """One run; its roots are those of the images (`before`) and of their references (`truth`)."""
 
     noun: ClassVar[str] = "trials"
-
-    @property
-    def device(self) -> Device:
-        """Where the workers compute."""
-        return self.settings.device
-
-    def on_device(self, device: Device) -> Self:
-        """Return the same run with its device decided."""
-        return dataclasses.replace(self, settings=dataclasses.replace(self.settings, device=device))
 
     def make_pipeline(self, report: Report) -> Pipeline:
         """Make the pipeline of a worker."""

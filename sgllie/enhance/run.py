@@ -1,19 +1,16 @@
 """A run of `sgllie enhance`: planned, resumed or refused, counted and finished."""
 
-import dataclasses
 import shlex
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Self
 
 import pyarrow.compute as pc
 
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.images import output_name
 from sgllie.methods import describe_weights
-from sgllie.methods.settings import Device
 from sgllie.runs.inputs import plan_inputs
 from sgllie.runs.names import REPORT
 from sgllie.runs.run import Pipeline, Run, count_rows, mark_finished, open_run, shards_to_do, stats_tables
@@ -26,15 +23,6 @@ from sgllie.storage import open_storage
 @dataclass(frozen=True)
 class EnhanceRun(Run[EnhanceSettings]):
     """One run; the root of its input is `roots["input"]`."""
-
-    @property
-    def device(self) -> Device:
-        """Where the workers compute."""
-        return self.settings.device
-
-    def on_device(self, device: Device) -> Self:
-        """Return the same run with its device decided."""
-        return dataclasses.replace(self, settings=dataclasses.replace(self.settings, device=device))
 
     def make_pipeline(self, report: Report) -> Pipeline:
         """Make the pipeline of a worker."""

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -109,12 +109,15 @@ class Run(ABC, Generic[SettingsT]):
 
     @property
     def device(self) -> Device:
-        """Where the workers compute: `auto`, `cpu` or `cuda`."""
-        return "cpu"
+        """Where the workers compute; the CPU, where the settings leave no choice."""
+        return getattr(self.settings, "device", "cpu")
 
     def on_device(self, device: Device) -> Self:
         """Return the same run with its device decided."""
-        return self
+        if not hasattr(self.settings, "device"):
+            return self
+        settings = dataclasses.replace(cast(Any, self.settings), device=device)
+        return dataclasses.replace(self, settings=settings)
 
     def display(self) -> AbstractContextManager[Display]:
         """Return what shows how far the run is."""

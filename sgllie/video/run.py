@@ -10,12 +10,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from sgllie.corpus.listing import is_pattern
 from sgllie.errors import StorageError, UsageError
 from sgllie.methods import describe_weights
-from sgllie.methods.settings import Device
 from sgllie.runs.inputs import plan_inputs
 from sgllie.runs.names import FRAMES, RUN, SEGMENTS, STATS, SUCCESS, VIDEOS, part_name, parts
 from sgllie.runs.progress import Display
@@ -50,15 +49,6 @@ class VideoRun(Run[VideoSettings]):
 
     target: tuple[str, str] | None
     segments: list[Segment]
-
-    @property
-    def device(self) -> Device:
-        """Where the workers compute."""
-        return self.settings.device
-
-    def on_device(self, device: Device) -> Self:
-        """Return the same run with its device decided."""
-        return dataclasses.replace(self, settings=dataclasses.replace(self.settings, device=device))
 
     def make_pipeline(self, report: Report) -> Pipeline:
         """Make the pipeline of a worker."""
