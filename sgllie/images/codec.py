@@ -203,12 +203,12 @@ def _decode_webp(data: bytes, max_pixels: int, upright: bool) -> DecodedImage:
 
 
 def _decode_bmp(data: bytes, max_pixels: int, upright: bool) -> DecodedImage:
-    header = bmp.read(data)
+    header, layout = bmp.read(data)
     _check_size(header, max_pixels)
-    pixels, alpha = _decode_with_cv2(data, "BMP")
-    # The header does not tell a grey palette from a coloured one, nor alpha from padding.
-    mode = "L" if pixels.ndim == 2 else "RGBA" if alpha is not None else header.mode
-    return _finished("bmp", replace(header, mode=mode), pixels, alpha, upright)
+    pixels, alpha = bmp.decode(data, header, layout)
+    if alpha is not None:
+        header = replace(header, mode="RGBA")
+    return _finished("bmp", header, pixels, alpha, upright)
 
 
 def _decode_tiff(data: bytes, max_pixels: int, upright: bool) -> DecodedImage:
