@@ -117,7 +117,7 @@ def _palette(stored: bytes, bits: int, colours: int, entry: int) -> NDArray[np.u
     return np.frombuffer(stored, np.uint8, count * entry).reshape(count, entry)[:, 2::-1]
 
 
-def decode(data: bytes, header: Header, layout: Layout) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+def decode(data: bytes, header: Header, layout: Layout) -> tuple[NDArray, NDArray | None]:
     """Decode the pixels.
 
     Returns:
@@ -125,6 +125,7 @@ def decode(data: bytes, header: Header, layout: Layout) -> tuple[NDArray[np.uint
     """
     width, height = header.width, header.height
     alpha = None
+    rows: NDArray
     if layout.compression in (_RLE8, _RLE4):
         rows = _run_lengths(memoryview(data)[layout.offset :], width, height, layout.compression == _RLE4)
     else:
@@ -145,8 +146,8 @@ def decode(data: bytes, header: Header, layout: Layout) -> tuple[NDArray[np.uint
     return pixels, alpha
 
 
-def _indices(rows: NDArray[np.uint8], width: int, layout: Layout) -> NDArray[np.uint8]:
-    """Return the entry of the palette of each pixel, H x W."""
+def _indices(rows: NDArray, width: int, layout: Layout) -> NDArray:
+    """Return the entry of the palette of each pixel, H x W, uint8."""
     if layout.bits == 8 or layout.compression == _RLE4:
         return rows[:, :width]
     each = 8 // layout.bits

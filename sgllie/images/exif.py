@@ -56,14 +56,6 @@ def refreshed(tiff: bytes, *, upright: bool) -> bytes:
     return bytes(block)
 
 
-def upright(tiff: bytes) -> bytes:
-    """A TIFF file or EXIF block with Orientation 1 and no other change."""
-    order, entries, _ = _directory(tiff)
-    block = bytearray(tiff)
-    _put_integer(block, order, entries[ORIENTATION], 1)
-    return bytes(block)
-
-
 def _directory(tiff: bytes, offset: int | None = None) -> tuple[str, dict[int, int], int]:
     """Byte order, the position of each tag's entry, and the position of the link to the next directory."""
     order = {b"II": "<", b"MM": ">"}[bytes(tiff[:2])]
