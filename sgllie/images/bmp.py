@@ -126,6 +126,7 @@ def decode(data: bytes, header: Header, layout: Layout) -> tuple[NDArray, NDArra
     width, height = header.width, header.height
     alpha = None
     rows: NDArray
+    pixels: NDArray
     if layout.compression in (_RLE8, _RLE4):
         rows = _run_lengths(memoryview(data)[layout.offset :], width, height, layout.compression == _RLE4)
     else:

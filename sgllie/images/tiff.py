@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import TiffImagePlugin
 
 from sgllie.errors import ImageError
-from sgllie.images import cmyk, exif, ifd, tiff_layout, tiff_pages
-from sgllie.images.metadata import Header, Metadata, upright_xmp
+from sgllie.images import cmyk, exif, ifd, tiff_layout, tiff_pages, xmp
+from sgllie.images.metadata import Header, Metadata
 from sgllie.images.tiff_layout import (
     ALPHA,
     BITS_PER_SAMPLE,
@@ -77,20 +77,19 @@ def read(data: bytes, *, upright: bool) -> tuple[Header, Layout]:
 def _metadata(first: ifd.Directory, *, keep_icc: bool, upright: bool) -> Metadata:
     """Return what the first directory holds besides its structure."""
     fields = ifd.fields(first, _STRUCTURE if keep_icc else _STRUCTURE | {ICC})
-    packet, profile = fields.get(XMP), fields.get(ICC)
-    xmp = packet.value if isinstance(packet, ifd.Field) else None
-    if xmp and upright:
-        xmp = upright_xmp(xmp)
-        fields[XMP] = ifd.Field(1, len(xmp), xmp)
+    packet, profile = (found.value if isinstance(found := fields.get(tag), ifd.Field) else None for tag in (XMP, ICC))
+    if packet:
+        packet = xmp.refreshed(packet, upright=upright)
+        fields[XMP] = ifd.Field(1, len(packet), packet)
     elsewhere = {tag for tag in fields if tag in _PACKETS or (tag >= 32768 and tag not in _EXIF_PRIVATE)}
     shared = {tag: field for tag, field in fields.items() if tag not in elsewhere}
     directory, block = (
         exif.refreshed(ifd.block(first.order, part), upright=upright) if part else None for part in (fields, shared)
     )
     return Metadata(
-        icc=profile.value if isinstance(profile, ifd.Field) else None,
+        icc=profile,
         exif=block,
-        xmp=xmp,
+        xmp=packet,
         dpi=exif.resolution(first.data),
         verbatim=(directory,) if directory else (),
     )
