@@ -175,7 +175,6 @@ def test_nested_tags_survive_in_both_byte_orders():
 
 def test_a_nested_directory_that_points_to_itself():
     data = tiff(RGB, **SIDE_BY_SIDE, metadata=None)
-    (start,) = struct.unpack_from("<I", data, 4)
     for tag in (34665, 34853):
         looped = rewritten(data, {tag: (4, 1, len(data))})
         np.testing.assert_array_equal(decode(looped).pixels, RGB)

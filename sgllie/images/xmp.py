@@ -9,10 +9,9 @@ the picture).
 import re
 from xml.parsers import expat
 
-_CONTAINER = "http://ns.google.com/photos/1.0/container/"
 _LOST = {
     "http://ns.google.com/photos/1.0/camera/": re.compile(r"(MotionPhoto|MicroVideo)\w*"),
-    _CONTAINER: re.compile(r"Directory"),
+    "http://ns.google.com/photos/1.0/container/": re.compile(r"Directory"),
     "http://ns.google.com/photos/dd/1.0/container/": re.compile(r"Directory"),
     "http://ns.google.com/photos/dd/1.0/device/": re.compile(r"\w+"),
     "http://ns.adobe.com/hdr-gain-map/1.0/": re.compile(r"\w+"),
@@ -67,6 +66,7 @@ class _Spans:
         self.found: list[tuple[int, int]] = []
         self._depth = 0  # within an element to be left out
         self._start = 0
+        self._is_empty = False
         self._parser = expat.ParserCreate(namespace_separator=" ")
         self._parser.namespace_prefixes = True
         self._parser.StartElementHandler = self._on_start
@@ -86,30 +86,31 @@ class _Spans:
         raise ValueError("a document type may define anything")
 
     def _on_start(self, name: str, attributes: dict[str, str]) -> None:
-        if self._depth or _is_lost(name):
-            if not self._depth:
-                self._start = self._parser.CurrentByteIndex
+        start = self._parser.CurrentByteIndex
+        if self._depth:
             self._depth += 1
-            return
-        lost = {_qualified(attribute) for attribute in attributes if _is_lost(attribute)}
-        if lost:
-            self._cut_attributes(self._parser.CurrentByteIndex, lost)
+        elif _is_lost(name):
+            self._depth, self._start = 1, start
+            self._is_empty = self._tag(start).endswith(b"/>")
+        else:
+            lost = {_qualified(attribute) for attribute in attributes if _is_lost(attribute)}
+            for attribute in re.finditer(_ATTRIBUTE, self._tag(start)) if lost else ():
+                if attribute[1] in lost:
+                    self.found.append((start + attribute.start(), start + attribute.end()))
 
-    def _cut_attributes(self, start: int, lost: set[bytes]) -> None:
+    def _on_end(self, _: str) -> None:
+        if self._depth == 1:
+            end = self._parser.CurrentByteIndex
+            # Behind an empty element expat has passed its only tag.
+            self.found.append((self._start, end if self._is_empty else self.packet.index(b">", end) + 1))
+        self._depth = max(self._depth - 1, 0)
+
+    def _tag(self, start: int) -> bytes:
+        """Return the start tag at a place."""
         tag = _START_TAG.match(self.packet, start)
         if not tag:
             raise ValueError("the packet is in another encoding")
-        for attribute in re.finditer(_ATTRIBUTE, tag[0]):
-            if attribute[1] in lost:
-                self.found.append((start + attribute.start(), start + attribute.end()))
-
-    def _on_end(self, _: str) -> None:
-        if not self._depth:
-            return
-        self._depth -= 1
-        if not self._depth:
-            start = self._parser.CurrentByteIndex
-            self.found.append((self._start, self.packet.index(b">", start) + 1))
+        return tag[0]
 
 
 def _qualified(name: str) -> bytes:
