@@ -189,6 +189,18 @@ def test_byte_counts_that_lie_do_no_harm(compression, kind):
     np.testing.assert_array_equal(decode(rewritten(data, change)).pixels, RGB)
 
 
+def test_byte_counts_of_a_jpeg_may_be_too_large():
+    data = pillow(RGB, "TIFF", compression="jpeg", quality=100)
+    expected = decode(data).pixels
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        start, size = file.pages.first.dataoffsets[0], file.pages.first.databytecounts[0]
+    strip = data[start : start + size]
+    large = rewritten(data + strip, {273: (4, 1, len(data)), 279: (4, 1, 1 << 24)})
+    np.testing.assert_array_equal(decode(large).pixels, expected)
+    cut = rewritten(data + strip[: size // 2], {273: (4, 1, len(data)), 279: (4, 1, size)})
+    assert error_of(cut) == "truncated"
+
+
 def test_byte_counts_too_large_hide_no_missing_end():
     plain = rewritten(tiff(RGB, **SIDE_BY_SIDE, metadata=None), {278: (4, 1, 200), 257: (4, 1, 200)})
     assert error_of(plain) == "truncated"

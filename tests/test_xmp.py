@@ -6,7 +6,7 @@ from image_files import JPEG, RGB, pillow, png, png_chunk
 from PIL import Image
 
 from sgllie.images import decode, encode, xmp
-from sgllie.images.jpeg import XMP_PREFIX, segment
+from sgllie.images.jpeg import XMP_EXTENSION_PREFIX, XMP_PREFIX, segment
 
 CAMERA = "http://ns.google.com/photos/1.0/camera/"
 CONTAINER = "http://ns.google.com/photos/1.0/container/"
@@ -122,3 +122,13 @@ def test_no_format_keeps_pointers_to_a_video(format, target):
     assert b"MotionPhoto" not in encoded
     assert b"video/mp4" not in encoded
     np.testing.assert_array_equal(decode(encoded).pixels.shape, RGB.shape)
+
+
+def test_the_pointer_to_an_extension_stays_only_with_it():
+    pointer = b'<n:HasExtendedXMP xmlns:n="http://ns.adobe.com/xmp/note/">0123</n:HasExtendedXMP>'
+    extension = segment(0xE1, XMP_EXTENSION_PREFIX + b"0123" + bytes(40))
+    image = decode(JPEG[:2] + segment(0xE1, XMP_PREFIX + packet(KEPT, pointer.decode())) + extension + JPEG[2:])
+    same, other = (encode(image, image.pixels, format=target) for target in ("same", "png"))
+    assert pointer in same
+    assert extension in same
+    assert packet(KEPT) in other

@@ -120,20 +120,20 @@ def _subsampling(frame: bytes, components: int) -> str:
 
 def _metadata(carried: list[bytes], tiff: bytes | None, subsampling: str) -> Metadata:
     """Take values out of the carried segments, for output in another format."""
-    profile, xmp, dpi = [], None, None
+    profile, packet, dpi = [], None, None
     for piece in carried:
         body = piece[4:]
         if body.startswith(ICC_PREFIX):
             profile.append(body[len(ICC_PREFIX) :])
         elif body.startswith(XMP_PREFIX):
-            xmp = body[len(XMP_PREFIX) :]
+            packet = xmp.standalone(body[len(XMP_PREFIX) :])
         elif body.startswith(b"JFIF\0"):
             unit, x, y = struct.unpack_from(">BHH", body, 7)
             if unit in (1, 2) and x and y:
                 dpi = (x, y) if unit == 1 else (x * 2.54, y * 2.54)
     # Each part begins with its number and the count of parts; writers do not always keep them in order.
     icc = b"".join(part[2:] for part in sorted(profile, key=lambda part: part[:1])) or None
-    return Metadata(icc, tiff, xmp, dpi, tuple(carried), subsampling)
+    return Metadata(icc, tiff, packet, dpi, tuple(carried), subsampling)
 
 
 def segment(marker: int, body: bytes) -> bytes:

@@ -75,6 +75,8 @@ def _blocks(frame: bytes, scan: bytes) -> tuple[NDArray[np.int64], NDArray[np.in
     """Return the rows of the tables for each block of a unit (MCU), and the number of units in the picture."""
     height, width, components = struct.unpack_from(">HHB", frame, 1)
     factors = {frame[6 + 3 * i]: (frame[7 + 3 * i] >> 4, frame[7 + 3 * i] & 15) for i in range(components)}
+    if components == 1:
+        factors = {frame[6]: (1, 1)}  # what stands alone is stored row by row
     dc: list[int] = []
     ac: list[int] = []
     for i in range(components):

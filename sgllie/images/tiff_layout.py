@@ -19,7 +19,8 @@ PREMULTIPLIED, ALPHA = 1, 2
 CODING = frozenset((COMPRESSION, 266, 292, 293, 320, 332, 336, 347, *range(512, 522), *range(529, 533)))
 """Tags that decoders need besides those of the layout: fill order, options, palette, tables of JPEG, chroma."""
 _COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3}
-_FORGIVING = frozenset((2, 3, 4, 6, 7))
+_JPEG = 7
+_FORGIVING = frozenset((2, 3, 4, 6, _JPEG))
 """Compressions (fax, JPEG) whose decoders fill up what is missing at the end, and say nothing."""
 _TILE_SIDE = 4096
 """Tiles may be larger than the picture, but not larger than this as well."""
@@ -92,7 +93,7 @@ def read(first: ifd.Directory) -> tuple[int, int, Layout]:
         if (counts > room).any():
             raise ImageError("truncated", "the TIFF ends before its pixels do")
     cut = bool((counts > room).any())
-    if cut and (compression in _FORGIVING or photometric == YCBCR):
+    if cut and (compression in _FORGIVING or photometric == YCBCR) and not _ends(first.data, offsets, compression):
         raise ImageError("truncated", "the TIFF ends before its pixels do")
     layout = Layout(
         bits=bits,
@@ -146,6 +147,11 @@ def _segment_size(first: ifd.Directory, width: int, height: int, tiled: bool) ->
     if across < 1 or down < 1 or across > max(width + 15, _TILE_SIDE) or down > max(height + 15, _TILE_SIDE):
         raise ImageError("corrupt", f"the TIFF declares tiles of {across} x {down} for {width} x {height} pixels")
     return across, down
+
+
+def _ends(data: bytes, offsets: NDArray[np.int64], compression: int) -> bool:
+    """Tell whether the last strip or tile, if it is a JPEG, has its end marker."""
+    return compression == _JPEG and data.find(b"\xff\xd9", int(offsets.max())) >= 0
 
 
 def _plain_counts(

@@ -9,7 +9,10 @@ the picture).
 import re
 from xml.parsers import expat
 
-_LOST = {
+Properties = dict[str, re.Pattern[str]]
+"""Names of properties, by their namespace."""
+
+_LOST: Properties = {
     "http://ns.google.com/photos/1.0/camera/": re.compile(r"(MotionPhoto|MicroVideo)\w*"),
     "http://ns.google.com/photos/1.0/container/": re.compile(r"Directory"),
     "http://ns.google.com/photos/dd/1.0/container/": re.compile(r"Directory"),
@@ -17,7 +20,8 @@ _LOST = {
     "http://ns.adobe.com/hdr-gain-map/1.0/": re.compile(r"\w+"),
     "http://ns.apple.com/HDRGainMap/1.0/": re.compile(r"\w+"),
 }
-"""Namespaces, and which of their properties describe videos, gain maps and depth maps; those are not carried."""
+"""What describes videos, gain maps and depth maps, which are not carried."""
+_EXTENSION: Properties = {"http://ns.adobe.com/xmp/note/": re.compile(r"HasExtendedXMP")}
 _ATTRIBUTE = rb"""\s+([^\s=<>]+)\s*=\s*(?:"[^"]*"|'[^']*')"""
 _START_TAG = re.compile(rb"<[^\s/>]+(?:" + _ATTRIBUTE + rb")*\s*/?>")
 
@@ -28,9 +32,13 @@ def refreshed(packet: bytes, *, upright: bool) -> bytes:
     What points to a video, gain map or depth map behind the picture goes, since that is not carried. With `upright`
     (the pixels have been turned) the copy of the Orientation tag becomes 1.
     """
-    if any(namespace.encode() in packet for namespace in _LOST):
-        packet = _without_lost(packet)
+    packet = _without(packet, _LOST)
     return turned_upright(packet) if upright else packet
+
+
+def standalone(packet: bytes) -> bytes:
+    """Return the packet of a JPEG without its pointer to the extension, which no other format has a place for."""
+    return _without(packet, _EXTENSION)
 
 
 def turned_upright(packet: bytes) -> bytes:
@@ -38,9 +46,11 @@ def turned_upright(packet: bytes) -> bytes:
     return re.sub(rb"""(tiff:Orientation(?:\s*=\s*["']|>\s*))[2-8]""", rb"\g<1>1", packet)
 
 
-def _without_lost(packet: bytes) -> bytes:
-    """Return the packet without the properties that describe what is not carried."""
-    spans = _Spans(packet)
+def _without(packet: bytes, lost: Properties) -> bytes:
+    """Return the packet without these properties."""
+    if not any(namespace.encode() in packet for namespace in lost):
+        return packet
+    spans = _Spans(packet, lost)
     try:
         spans.find()
     except (expat.ExpatError, ValueError):
@@ -52,17 +62,12 @@ def _without_lost(packet: bytes) -> bytes:
     return b"".join((*pieces, packet[position:]))
 
 
-def _is_lost(name: str) -> bool:
-    """Tell whether a name, as expat gives it (namespace, local name, prefix), is of a property to be left out."""
-    namespace, _, local = name.partition(" ")
-    return namespace in _LOST and bool(_LOST[namespace].fullmatch(local.split(" ")[0]))
-
-
 class _Spans:
-    """Where the lost properties stand in a packet: start and end of each attribute or element."""
+    """Where properties to be left out stand in a packet: start and end of each attribute or element."""
 
-    def __init__(self, packet: bytes) -> None:
+    def __init__(self, packet: bytes, lost: Properties) -> None:
         self.packet = packet
+        self._lost = lost
         self.found: list[tuple[int, int]] = []
         self._depth = 0  # within an element to be left out
         self._start = 0
@@ -89,11 +94,11 @@ class _Spans:
         start = self._parser.CurrentByteIndex
         if self._depth:
             self._depth += 1
-        elif _is_lost(name):
+        elif self._is_lost(name):
             self._depth, self._start = 1, start
             self._is_empty = self._tag(start).endswith(b"/>")
         else:
-            lost = {_qualified(attribute) for attribute in attributes if _is_lost(attribute)}
+            lost = {_qualified(attribute) for attribute in attributes if self._is_lost(attribute)}
             for attribute in re.finditer(_ATTRIBUTE, self._tag(start)) if lost else ():
                 if attribute[1] in lost:
                     self.found.append((start + attribute.start(), start + attribute.end()))
@@ -104,6 +109,11 @@ class _Spans:
             # Behind an empty element expat has passed its only tag.
             self.found.append((self._start, end if self._is_empty else self.packet.index(b">", end) + 1))
         self._depth = max(self._depth - 1, 0)
+
+    def _is_lost(self, name: str) -> bool:
+        """Tell whether a name, as expat gives it (namespace, local name, prefix), is of such a property."""
+        namespace, _, local = name.partition(" ")
+        return namespace in self._lost and bool(self._lost[namespace].fullmatch(local.split(" ")[0]))
 
     def _tag(self, start: int) -> bytes:
         """Return the start tag at a place."""
