@@ -275,3 +275,9 @@ def test_alpha_of_white_is_zero_is_not_inverted():
 )
 def test_layouts_that_are_not_handled(data, error_type):
     assert error_of(data) == error_type
+
+
+def test_no_limit_but_that_of_the_caller():
+    data = pillow(Image.new("1", (1 << 20, 172), 1), "TIFF", compression="group4")
+    assert error_of(data) == "too_large"
+    assert decode(data, max_pixels=1 << 28).pixels.min() == 255

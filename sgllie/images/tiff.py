@@ -14,7 +14,7 @@ from io import BytesIO
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import TiffImagePlugin
+from PIL import Image, TiffImagePlugin
 
 from sgllie.errors import ImageError
 from sgllie.images import cmyk, exif, ifd, tiff_layout, tiff_pages, xmp
@@ -62,6 +62,8 @@ _STRIP_BYTES = 1 << 20
 # Pillow warns of damaged tags on stderr, once for each place in its code; failures arrive as exceptions all the same.
 # What libtiff itself prints about damaged strips cannot be stopped from here.
 warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
+# The caller says how many pixels are allowed, and they are counted before; Pillow would go by a limit of its own.
+Image.MAX_IMAGE_PIXELS = None
 
 
 def read(data: bytes, *, upright: bool) -> tuple[Header, Layout]:
