@@ -5,9 +5,9 @@
 
 What is kept: size, bit depth, grey or colour, alpha, ICC profile, EXIF, XMP, resolution; in a file of the same format
 also IPTC, comments and text. What is not: palettes and images of fewer than 8 bits become 8-bit grey or RGB; CMYK
-becomes sRGB; thumbnails inside EXIF are unlinked, since they show the old picture; a JPEG loses gain maps, further
-pictures behind the first (MPO) and signatures of origin. A colour profile that does not fit the output (grey to WebP)
-is left out.
+becomes sRGB; thumbnails inside EXIF are unlinked, since they show the old picture; a JPEG loses gain maps, videos and
+further pictures behind the first (MPO), with what points to them in XMP, and signatures of origin; a PNG loses
+ancillary chunks whose checksum is wrong. A colour profile that does not fit the output (grey to WebP) is left out.
 
 All codecs release the GIL.
 """
