@@ -40,7 +40,7 @@ def read(data: bytes, *, upright: bool) -> Header:
     """Walk the segments of a JPEG up to its first scan.
 
     Carried are density (JFIF), EXIF, ICC, XMP, IPTC and comments. Left out: what describes the old encoding (Adobe),
-    its pixels (thumbnails, gain maps, signatures of origin), or where pictures and videos lie behind the first (MPF, XMP).
+    its pixels (thumbnails, gain maps, signatures of origin), or where others lie behind the first (MPF, part of XMP).
     """
     frame = b""
     carried: list[bytes] = []
