@@ -2,8 +2,8 @@
 
     python benchmarks/weights.py WEIGHTS [WEIGHTS ...] --well-lit FOLDER [...] --dark FOLDER [...]
 
-Two tables are printed. The first is about well-lit photographs (mean luma 0.35 to 0.6, few pixels at the limits, chosen from
-the folders), darkened by recipes that training does not use: PSNR in dB and SSIM of the enhanced image against the
+Two tables are printed. The first is about well-lit photographs (mean luma 0.35 to 0.6, few pixels at the limits, chosen
+from the folders), darkened by recipes that training does not use: PSNR in dB and SSIM of the enhanced image against the
 photograph, from left as it is (`untouched`: how far a good image is spoilt) to very dark. The second is about dark
 photographs without a reference: NIQE (lower is better), mean luma and the share of pixels with a channel at 0 or 255.
 

@@ -5,9 +5,9 @@
 
 What is kept: size, bit depth, grey or colour, alpha, ICC profile, EXIF, XMP, resolution; in a file of the same format
 also IPTC, comments and text. What is not: palettes and images of fewer than 8 bits become 8-bit grey or RGB; CMYK
-becomes sRGB; thumbnails inside EXIF are unlinked, since they show the old picture; a JPEG loses gain maps, further
-pictures behind the first (MPO) and signatures of origin. A colour profile that does not fit the output (grey to WebP)
-is left out.
+becomes sRGB; thumbnails inside EXIF are unlinked, since they show the old picture; a JPEG loses gain maps, videos and
+further pictures behind the first (MPO), with what points to them in XMP, and signatures of origin; a PNG loses
+ancillary chunks whose checksum is wrong. A colour profile that does not fit the output (grey to WebP) is left out.
 
 All codecs release the GIL.
 """
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sgllie.errors import ImageError
-from sgllie.images import bmp, jpeg, png, webp
+from sgllie.images import bmp, hdr, jpeg, png, webp
 from sgllie.images.formats import MAX_PIXELS, QUALITY, ExifOrientation, OutputFormat
 from sgllie.images.metadata import Header, Metadata, resolution_exif
 
@@ -96,7 +96,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, exif_orientation: ExifO
 
 
 def _recognised(data: bytes) -> str:
-    """The format that the first bytes tell."""
+    """Return the format that the first bytes tell."""
     if data[:2] == b"\xff\xd8":
         return "jpeg"
     if data[:8] == png.MAGIC:
@@ -115,7 +115,8 @@ def _recognised(data: bytes) -> str:
     raise ImageError("not_an_image", "the bytes are not those of an image")
 
 
-def _check_size(header: Header, max_pixels: int) -> None:
+def _check(header: Header, max_pixels: int) -> None:
+    """Refuse what must not be decoded: no pixels, too many, or pixels in high dynamic range."""
     width, height = header.width, header.height
     if width < 1 or height < 1:
         raise ImageError("corrupt", f"the image declares a size of {width} x {height}")
@@ -123,6 +124,7 @@ def _check_size(header: Header, max_pixels: int) -> None:
         raise ImageError("too_large", f"the image has {width} x {height} pixels; at most {max_pixels} are allowed")
     if max(width, height) > _DECODABLE_SIDE:
         raise ImageError("too_large", f"the image has {width} x {height} pixels; a side may have {_DECODABLE_SIDE}")
+    hdr.check_profile(header.metadata.icc)
 
 
 def _finished(format: str, header: Header, pixels: NDArray, alpha: NDArray | None, upright: bool) -> DecodedImage:
@@ -147,13 +149,13 @@ def _turned(pixels: NDArray, orientation: int) -> NDArray:
 
 def _decode_jpeg(data: bytes, max_pixels: int, upright: bool) -> DecodedImage:
     header = jpeg.read(data, upright=upright)
-    _check_size(header, max_pixels)
+    _check(header, max_pixels)
     return _finished("jpeg", header, jpeg.decode(data, header), None, upright)
 
 
 def _decode_png(data: bytes, max_pixels: int, upright: bool) -> DecodedImage:
     header, essential = png.read(data, upright=upright)
-    _check_size(header, max_pixels)
+    _check(header, max_pixels)
     pixels, alpha = _decode_with_cv2(essential, "PNG")
     if header.mode in ("L", "LA") and pixels.ndim == 3:
         pixels = cv2.extractChannel(pixels, 0)
@@ -165,24 +167,24 @@ def _decode_png(data: bytes, max_pixels: int, upright: bool) -> DecodedImage:
 
 def _decode_webp(data: bytes, max_pixels: int, upright: bool) -> DecodedImage:
     header = webp.read(data, upright=upright)
-    _check_size(header, max_pixels)
+    _check(header, max_pixels)
     return _finished("webp", header, *_decode_with_cv2(data, "WebP"), upright)
 
 
 def _decode_bmp(data: bytes, max_pixels: int, upright: bool) -> DecodedImage:
-    header = bmp.read(data)
-    _check_size(header, max_pixels)
-    pixels, alpha = _decode_with_cv2(data, "BMP")
-    # The header does not tell a grey palette from a coloured one, nor alpha from padding.
-    mode = "L" if pixels.ndim == 2 else "RGBA" if alpha is not None else header.mode
-    return _finished("bmp", replace(header, mode=mode), pixels, alpha, upright)
+    header, layout = bmp.read(data)
+    _check(header, max_pixels)
+    pixels, alpha = bmp.decode(data, header, layout)
+    if alpha is not None:
+        header = replace(header, mode="RGBA")
+    return _finished("bmp", header, pixels, alpha, upright)
 
 
 def _decode_tiff(data: bytes, max_pixels: int, upright: bool) -> DecodedImage:
     from sgllie.images import tiff  # its libraries take a while to load, and most corpora have no TIFF
 
     header, layout = tiff.read(data, upright=upright)
-    _check_size(header, max_pixels)
+    _check(header, max_pixels)
     return _finished("tiff", header, *tiff.decode(data, header, layout), upright)
 
 
@@ -196,7 +198,7 @@ _DECODERS: dict[str, Callable[[bytes, int, bool], DecodedImage]] = {
 
 
 def _decode_with_cv2(data: bytes, name: str) -> tuple[NDArray, NDArray | None]:
-    """Pixels (RGB or grey) and alpha as they are stored, without turning them."""
+    """Return pixels (RGB or grey) and alpha as they are stored, without turning them."""
     stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if stored is None:
         raise ImageError("corrupt", f"the pixels of the {name} cannot be decoded")
@@ -246,12 +248,12 @@ def encode(image: DecodedImage, pixels: NDArray, *, format: OutputFormat = "same
 
 
 def _eight_bits(samples: NDArray) -> NDArray:
-    """Samples of 16 bits rounded to 8."""
+    """Round samples of 16 bits to 8."""
     return cv2.convertScaleAbs(samples, alpha=1 / 257) if samples.dtype == np.uint16 else samples
 
 
 def _fitting(image: DecodedImage, *, grey: bool) -> Metadata:
-    """Metadata for another format, without a profile that is for other channels than the output has."""
+    """Return metadata for another format, without a profile that is for other channels than the output has."""
     metadata = image.metadata
     if metadata.icc and (image.mode == "CMYK" or metadata.icc[16:20] != (b"GRAY" if grey else b"RGB ")):
         return replace(metadata, icc=None)

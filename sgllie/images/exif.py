@@ -15,7 +15,7 @@ _INTEGERS = {1: "B", 3: "H", 4: "I"}
 
 
 def orientation(tiff: bytes) -> int:
-    """The Orientation tag, 1 to 8; 1 where it is absent or makes no sense."""
+    """Return the Orientation tag, 1 to 8; 1 where it is absent or makes no sense."""
     try:
         order, entries, _ = _directory(tiff)
         value = _integer(tiff, order, entries[ORIENTATION])
@@ -25,7 +25,7 @@ def orientation(tiff: bytes) -> int:
 
 
 def resolution(tiff: bytes) -> tuple[float, float] | None:
-    """Horizontal and vertical resolution in dots per inch, where the block tells both."""
+    """Return horizontal and vertical resolution in dots per inch, where the block tells both."""
     try:
         order, entries, _ = _directory(tiff)
         unit = _integer(tiff, order, entries[RESOLUTION_UNIT]) if RESOLUTION_UNIT in entries else 2
@@ -37,7 +37,7 @@ def resolution(tiff: bytes) -> tuple[float, float] | None:
 
 
 def refreshed(tiff: bytes, *, upright: bool) -> bytes:
-    """The block as it must accompany changed pixels.
+    """Return the block as it must accompany changed pixels.
 
     The link to the thumbnail is cut, since it would still show the old picture. With `upright` (the pixels have been
     turned) Orientation becomes 1, and the dimensions are exchanged where the turn exchanged them.
@@ -56,16 +56,8 @@ def refreshed(tiff: bytes, *, upright: bool) -> bytes:
     return bytes(block)
 
 
-def upright(tiff: bytes) -> bytes:
-    """A TIFF file or EXIF block with Orientation 1 and no other change."""
-    order, entries, _ = _directory(tiff)
-    block = bytearray(tiff)
-    _put_integer(block, order, entries[ORIENTATION], 1)
-    return bytes(block)
-
-
 def _directory(tiff: bytes, offset: int | None = None) -> tuple[str, dict[int, int], int]:
-    """Byte order, the position of each tag's entry, and the position of the link to the next directory."""
+    """Return byte order, the position of each tag's entry, and the position of the link to the next directory."""
     order = {b"II": "<", b"MM": ">"}[bytes(tiff[:2])]
     if offset is None:
         (offset,) = struct.unpack_from(f"{order}I", tiff, 4)

@@ -16,8 +16,8 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from sgllie.errors import ImageError
-from sgllie.images import exif
-from sgllie.images.metadata import EXIF_PREFIX, Header, Metadata, upright_xmp
+from sgllie.images import exif, xmp
+from sgllie.images.metadata import EXIF_PREFIX, Header, Metadata
 
 ICC_PREFIX = b"ICC_PROFILE\0"
 XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
@@ -27,22 +27,29 @@ IPTC_PREFIX = b"Photoshop 3.0\0"
 _SEGMENT_BYTES = 65533
 _ICC_PART_BYTES = _SEGMENT_BYTES - len(ICC_PREFIX) - 2
 _COLOUR_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
-# Warnings of libjpeg about an odd header; the pixels are as they should be.
-_HARMLESS = re.compile(r"Unknown Adobe|unknown JFIF|Invalid SOS|bad ICC")
+_START_OF_SCAN, _END = 0xDA, 0xD9
+# Not padding, and not a marker without a length.
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
+_MOST_SCANS = 100
+"""Encoders make about ten; thousands, each over all pixels, only keep a decoder busy."""
+# Warnings of libjpeg about an odd header, and of a chroma subsampling such as 3x1 that only simplejpeg does not know.
+_HARMLESS = re.compile(r"Unknown Adobe|unknown JFIF|Invalid SOS|bad ICC|determine subsampling")
 
 
 def read(data: bytes, *, upright: bool) -> Header:
     """Walk the segments of a JPEG up to its first scan.
 
     Carried are density (JFIF), EXIF, ICC, XMP, IPTC and comments. Left out: what describes the old encoding (Adobe),
-    its pixels (thumbnails, gain maps, signatures of origin), or where further pictures lie behind the first (MPF).
+    its pixels (thumbnails, gain maps, signatures of origin), or where others lie behind the first (MPF, part of XMP).
     """
     frame = b""
     carried: list[bytes] = []
     tiff, orientation = None, 1
     for marker, start, end in _segments(data):
-        if marker == 0xDA:
+        if marker == _START_OF_SCAN:
             break
+        if marker == _END:
+            raise ImageError("corrupt", "the JPEG holds no picture")
         body = data[start + 4 : end]
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             frame = body
@@ -51,8 +58,11 @@ def read(data: bytes, *, upright: bool) -> Header:
             orientation = exif.orientation(tiff)
             tiff = exif.refreshed(tiff, upright=upright)
             carried.append(segment(0xE1, EXIF_PREFIX + tiff))
-        elif marker == 0xE1 and body.startswith((XMP_PREFIX, XMP_EXTENSION_PREFIX)):
-            carried.append(segment(0xE1, upright_xmp(body) if upright else body))
+        elif marker == 0xE1 and body.startswith(XMP_PREFIX):
+            packet = xmp.refreshed(body[len(XMP_PREFIX) :], upright=upright)
+            carried.append(segment(0xE1, XMP_PREFIX + packet))
+        elif marker == 0xE1 and body.startswith(XMP_EXTENSION_PREFIX):
+            carried.append(segment(0xE1, xmp.turned_upright(body) if upright else body))
         elif marker == 0xE0 and body.startswith(b"JFIF\0") and len(body) >= 14:
             # The last two bytes are the size of a thumbnail of the old pixels.
             carried.append(segment(0xE0, body[:12] + b"\0\0"))
@@ -65,6 +75,7 @@ def read(data: bytes, *, upright: bool) -> Header:
         raise ImageError("unsupported", f"JPEG images of {components} components are not handled")
     if depth != 8:
         raise ImageError("unsupported", f"JPEG images of {depth} bits are not handled, only those of 8")
+    _check_factors(frame, components)
     subsampling = _subsampling(frame, components)
     if upright and orientation >= 5:
         subsampling = {"422": "440", "440": "422"}.get(subsampling, subsampling)
@@ -74,29 +85,30 @@ def read(data: bytes, *, upright: bool) -> Header:
     return Header(width, height, {1: "L", 3: "RGB", 4: "CMYK"}[components], 8, metadata, orientation, scan=end)
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and end of each segment, the start of the first scan being the last of them."""
-    position = 2
-    while True:
-        start = data.find(b"\xff", position)
-        if start < 0:
-            raise ImageError("truncated", "the JPEG ends before its first scan")
-        marker = data[start + 1]
-        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8:  # padding, or a marker without a length
-            position = start + 1
-            continue
-        if marker == 0xD9:
-            raise ImageError("corrupt", "the JPEG holds no picture")
+def _segments(data: bytes, position: int = 2) -> Iterator[tuple[int, int, int]]:
+    """Yield marker, start and end of each segment from a position on, the end of the image being the last of them."""
+    while found := _MARKER.search(data, position):
+        marker, start = found[0][1], found.start()
+        if marker == _END:
+            yield marker, start, start + 2
+            return
         position = start + 2 + int.from_bytes(data[start + 2 : start + 4])
         if position > len(data):
             raise ImageError("truncated", "the JPEG ends inside its header")
         yield marker, start, position
-        if marker == 0xDA:
-            return
+    raise ImageError("truncated", "the JPEG ends before its end marker")
+
+
+def _check_factors(frame: bytes, components: int) -> None:
+    """Refuse sampling factors that do not divide the largest; no decoder has learnt them."""
+    factors = frame[7 : 6 + 3 * components : 3]
+    for sides in ([factor >> 4 for factor in factors], [factor & 15 for factor in factors]):
+        if all(sides) and any(max(sides) % side for side in sides):
+            raise ImageError("unsupported", "JPEG images with a fraction in their chroma subsampling are not handled")
 
 
 def _subsampling(frame: bytes, components: int) -> str:
-    """The ratio of luma to chroma samples in the notation of video, 444 for the uncommon ones."""
+    """Return the ratio of luma to chroma samples in the notation of video, 444 for the uncommon ones."""
     if components == 1:
         return "444"
     luma, *chroma = frame[7 : 6 + 3 * components : 3]
@@ -108,29 +120,29 @@ def _subsampling(frame: bytes, components: int) -> str:
 
 def _metadata(carried: list[bytes], tiff: bytes | None, subsampling: str) -> Metadata:
     """Take values out of the carried segments, for output in another format."""
-    profile, xmp, dpi = [], None, None
+    profile, packet, dpi = [], None, None
     for piece in carried:
         body = piece[4:]
         if body.startswith(ICC_PREFIX):
             profile.append(body[len(ICC_PREFIX) :])
         elif body.startswith(XMP_PREFIX):
-            xmp = body[len(XMP_PREFIX) :]
+            packet = xmp.standalone(body[len(XMP_PREFIX) :])
         elif body.startswith(b"JFIF\0"):
             unit, x, y = struct.unpack_from(">BHH", body, 7)
             if unit in (1, 2) and x and y:
                 dpi = (x, y) if unit == 1 else (x * 2.54, y * 2.54)
     # Each part begins with its number and the count of parts; writers do not always keep them in order.
     icc = b"".join(part[2:] for part in sorted(profile, key=lambda part: part[:1])) or None
-    return Metadata(icc, tiff, xmp, dpi, tuple(carried), subsampling)
+    return Metadata(icc, tiff, packet, dpi, tuple(carried), subsampling)
 
 
 def segment(marker: int, body: bytes) -> bytes:
-    """A JPEG segment with its marker and length."""
+    """Return a JPEG segment with its marker and length."""
     return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
 
 
 def segments_of(metadata: Metadata) -> Iterator[bytes]:
-    """Metadata of another format as JPEG segments; what is too long for a segment is left out."""
+    """Yield metadata of another format as JPEG segments; what is too long for a segment is left out."""
     if metadata.dpi:
         x, y = (min(round(value), 65535) for value in metadata.dpi)
         yield segment(0xE0, b"JFIF\0\1\1" + struct.pack(">BHHBB", 1, x, y, 0, 0))
@@ -153,6 +165,7 @@ def decode(data: bytes, header: Header) -> NDArray[np.uint8]:
     # Compressed data escape 0xFF, so the end marker cannot occur in them; anything may follow it.
     if data.rfind(b"\xff\xd9", header.scan) < 0:
         raise ImageError("truncated", "the JPEG ends before its end marker")
+    _check_scans(data, header.scan)
     try:
         pixels = simplejpeg.decode_jpeg(data, _COLOUR_SPACES[header.mode])
     except ValueError as error:
@@ -161,6 +174,15 @@ def decode(data: bytes, header: Header) -> NDArray[np.uint8]:
     if header.mode == "CMYK":
         return _to_rgb(pixels, header.metadata.icc)
     return pixels.reshape(pixels.shape[:2]) if header.mode == "L" else pixels
+
+
+def _check_scans(data: bytes, scan: int) -> None:
+    """Refuse more scans than any picture needs; what looks like the start of one is counted before the real ones."""
+    if data.count(bytes((0xFF, _START_OF_SCAN)), scan) < _MOST_SCANS:
+        return
+    scans = 1 + sum(marker == _START_OF_SCAN for marker, _, _ in _segments(data, scan))
+    if scans > _MOST_SCANS:
+        raise ImageError("unsupported", f"the JPEG has {scans} scans; at most {_MOST_SCANS} are handled")
 
 
 def _check_harmless(warning: str, data: bytes, scan: int) -> None:
@@ -181,6 +203,10 @@ def _decode_leniently(data: bytes, mode: str) -> NDArray[np.uint8]:
     """Decode in spite of warnings, which simplejpeg cannot overlook in a header."""
     from PIL.JpegImagePlugin import JpegImageFile
 
+    from sgllie.images import jpeg_check  # few files need it, and it takes a while to load
+
+    if not jpeg_check.is_whole(data, _segments(data)):
+        raise ImageError("corrupt", "the JPEG is damaged: its compressed data do not fit its pixels")
     pixels = np.array(JpegImageFile(BytesIO(data)))
     return 255 - pixels if mode == "CMYK" else pixels
 

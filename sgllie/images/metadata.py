@@ -1,6 +1,5 @@
 """What is known of an image besides its pixels: its header, and the metadata that is carried to the output."""
 
-import re
 import struct
 from dataclasses import dataclass, field
 
@@ -58,13 +57,8 @@ class Header:
     scan: int = 0
 
 
-def upright_xmp(xmp: bytes) -> bytes:
-    """The packet with its copy of the Orientation tag, if any, set to 1."""
-    return re.sub(rb"""(tiff:Orientation(?:\s*=\s*["']|>\s*))[2-8]""", rb"\g<1>1", xmp)
-
-
 def resolution_exif(dpi: tuple[float, float] | None) -> bytes:
-    """An EXIF block that tells the resolution, for containers that have no other place for it; empty without one."""
+    """Return an EXIF block that tells the resolution, for containers without a place for it; empty without one."""
     if dpi is None:
         return b""
     x, y = (min(round(value * 1000), 2**32 - 1) for value in dpi)

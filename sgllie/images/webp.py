@@ -3,8 +3,8 @@
 import struct
 
 from sgllie.errors import ImageError
-from sgllie.images import exif
-from sgllie.images.metadata import EXIF_PREFIX, Header, Metadata, upright_xmp
+from sgllie.images import exif, xmp
+from sgllie.images.metadata import EXIF_PREFIX, Header, Metadata
 
 
 def read(data: bytes, *, upright: bool) -> Header:
@@ -28,13 +28,13 @@ def read(data: bytes, *, upright: bool) -> Header:
         alpha = b"ALPH" in chunks
     else:
         raise ImageError("corrupt", "the WebP holds no picture")
-    tiff, xmp = chunks.get(b"EXIF"), chunks.get(b"XMP ")
+    tiff, packet = chunks.get(b"EXIF"), chunks.get(b"XMP ")
     orientation = 1
     if tiff:
         tiff = tiff.removeprefix(EXIF_PREFIX)
         orientation = exif.orientation(tiff)
         tiff = exif.refreshed(tiff, upright=upright)
-    if xmp and upright:
-        xmp = upright_xmp(xmp)
-    metadata = Metadata(chunks.get(b"ICCP"), tiff, xmp, lossless=lossless)
+    if packet:
+        packet = xmp.refreshed(packet, upright=upright)
+    metadata = Metadata(chunks.get(b"ICCP"), tiff, packet, lossless=lossless)
     return Header(width, height, "RGBA" if alpha else "RGB", 8, metadata, orientation)

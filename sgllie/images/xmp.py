@@ -1,0 +1,129 @@
+"""The few properties inside an XMP packet that must change when the file around it does.
+
+Properties are cut out or patched where they stand; everything else in the packet keeps its bytes. A damaged packet is
+carried as it is; it never fails an image. Sources: XMP specification part 1 (serialisation: a property is an attribute
+or an element); Motion Photo format 1.0, Ultra HDR image format 1.1 and Dynamic Depth 1.0 (what points to data behind
+the picture).
+"""
+
+import re
+from xml.parsers import expat
+
+Properties = dict[str, re.Pattern[str]]
+"""Names of properties, by their namespace."""
+
+_LOST: Properties = {
+    "http://ns.google.com/photos/1.0/camera/": re.compile(r"(MotionPhoto|MicroVideo)\w*"),
+    "http://ns.google.com/photos/1.0/container/": re.compile(r"Directory"),
+    "http://ns.google.com/photos/dd/1.0/container/": re.compile(r"Directory"),
+    "http://ns.google.com/photos/dd/1.0/device/": re.compile(r"\w+"),
+    "http://ns.adobe.com/hdr-gain-map/1.0/": re.compile(r"\w+"),
+    "http://ns.apple.com/HDRGainMap/1.0/": re.compile(r"\w+"),
+}
+"""What describes videos, gain maps and depth maps, which are not carried."""
+_EXTENSION: Properties = {"http://ns.adobe.com/xmp/note/": re.compile(r"HasExtendedXMP")}
+_ATTRIBUTE = rb"""\s+([^\s=<>]+)\s*=\s*(?:"[^"]*"|'[^']*')"""
+_START_TAG = re.compile(rb"<[^\s/>]+(?:" + _ATTRIBUTE + rb")*\s*/?>")
+
+
+def refreshed(packet: bytes, *, upright: bool) -> bytes:
+    """Return the packet as it must accompany changed pixels.
+
+    What points to a video, gain map or depth map behind the picture goes, since that is not carried. With `upright`
+    (the pixels have been turned) the copy of the Orientation tag becomes 1.
+    """
+    packet = _without(packet, _LOST)
+    return turned_upright(packet) if upright else packet
+
+
+def standalone(packet: bytes) -> bytes:
+    """Return the packet of a JPEG without its pointer to the extension, which no other format has a place for."""
+    return _without(packet, _EXTENSION)
+
+
+def turned_upright(packet: bytes) -> bytes:
+    """Return the packet, or a part of one, with its copy of the Orientation tag, if any, set to 1."""
+    return re.sub(rb"""(tiff:Orientation(?:\s*=\s*["']|>\s*))[2-8]""", rb"\g<1>1", packet)
+
+
+def _without(packet: bytes, lost: Properties) -> bytes:
+    """Return the packet without these properties."""
+    if not any(namespace.encode() in packet for namespace in lost):
+        return packet
+    spans = _Spans(packet, lost)
+    try:
+        spans.find()
+    except (expat.ExpatError, ValueError):
+        return packet
+    pieces, position = [], 0
+    for start, end in sorted(spans.found):
+        pieces.append(packet[position:start])
+        position = end
+    return b"".join((*pieces, packet[position:]))
+
+
+class _Spans:
+    """Where properties to be left out stand in a packet: start and end of each attribute or element."""
+
+    def __init__(self, packet: bytes, lost: Properties) -> None:
+        self.packet = packet
+        self._lost = lost
+        self.found: list[tuple[int, int]] = []
+        self._depth = 0  # within an element to be left out
+        self._start = 0
+        self._is_empty = False
+        self._parser = expat.ParserCreate(namespace_separator=" ")
+        self._parser.namespace_prefixes = True
+        self._parser.StartElementHandler = self._on_start
+        self._parser.EndElementHandler = self._on_end
+        self._parser.StartDoctypeDeclHandler = self._on_doctype
+
+    def find(self) -> None:
+        """Walk the packet.
+
+        Raises:
+            ExpatError: it is not well-formed.
+            ValueError: it has a document type, which no packet has.
+        """
+        self._parser.Parse(self.packet.rstrip(b"\0"), True)
+
+    def _on_doctype(self, *_: object) -> None:
+        raise ValueError("a document type may define anything")
+
+    def _on_start(self, name: str, attributes: dict[str, str]) -> None:
+        start = self._parser.CurrentByteIndex
+        if self._depth:
+            self._depth += 1
+        elif self._is_lost(name):
+            self._depth, self._start = 1, start
+            self._is_empty = self._tag(start).endswith(b"/>")
+        else:
+            lost = {_qualified(attribute) for attribute in attributes if self._is_lost(attribute)}
+            for attribute in re.finditer(_ATTRIBUTE, self._tag(start)) if lost else ():
+                if attribute[1] in lost:
+                    self.found.append((start + attribute.start(), start + attribute.end()))
+
+    def _on_end(self, _: str) -> None:
+        if self._depth == 1:
+            end = self._parser.CurrentByteIndex
+            # Behind an empty element expat has passed its only tag.
+            self.found.append((self._start, end if self._is_empty else self.packet.index(b">", end) + 1))
+        self._depth = max(self._depth - 1, 0)
+
+    def _is_lost(self, name: str) -> bool:
+        """Tell whether a name, as expat gives it (namespace, local name, prefix), is of such a property."""
+        namespace, _, local = name.partition(" ")
+        return namespace in self._lost and bool(self._lost[namespace].fullmatch(local.split(" ")[0]))
+
+    def _tag(self, start: int) -> bytes:
+        """Return the start tag at a place."""
+        tag = _START_TAG.match(self.packet, start)
+        if not tag:
+            raise ValueError("the packet is in another encoding")
+        return tag[0]
+
+
+def _qualified(name: str) -> bytes:
+    """Return a name as it stands in the packet, from what expat makes of it."""
+    _, local, prefix = name.split(" ")
+    return f"{prefix}:{local}".encode()
