@@ -16,7 +16,7 @@ from sgllie.errors import StorageError, UsageError
 if TYPE_CHECKING:
     from sgllie.runs.run import Run
 
-STOPPED, USAGE = 1, 2
+STOPPED, USAGE, WRONG = 1, 2, 3
 
 SettingsT = TypeVar("SettingsT", bound=Any)
 
@@ -88,6 +88,28 @@ def report(arguments: Sequence[str]) -> int:
     return 0
 
 
+def verify(arguments: Sequence[str]) -> int:
+    """Compare the images of a run with the hashes in its rows, and repair what is wrong."""
+    from sgllie.runs.words import say
+    from sgllie.verify import run
+    from sgllie.verify.settings import VerifySettings
+
+    settings = tyro.cli(VerifySettings, args=arguments, prog="sgllie verify")
+    output, described = run.open_verified(settings)
+    findings = run.verify(settings, output)
+    say(findings.describe())
+    if not findings.wrong:
+        return 0
+    if not settings.repair:
+        say(f"To enhance them once more: sgllie verify {settings.output} --repair")
+        return WRONG
+    chosen = run.settings_of(described, settings)
+    run.mark_failed(output, findings)
+    from sgllie.enhance.run import prepare
+
+    return run_on_ray(prepare, chosen)
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "enhance": enhance,
     "video": video,
@@ -95,6 +117,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "evaluate": evaluate,
     "compare": compare,
     "report": report,
+    "verify": verify,
     "weights": weights,
 }
 

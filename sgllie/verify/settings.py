@@ -1,0 +1,29 @@
+"""The settings of `sgllie verify`."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from sgllie.settings import check_limits, setting
+from sgllie.storage import S3Options
+
+
+@dataclass(frozen=True)
+class VerifySettings:
+    """Compare every image of a finished run with the hash in its row.
+
+    Exit code 0: all are there as they were written; 3: some are missing or were changed, and are named.
+    """
+
+    output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
+    """The output of `sgllie enhance`: a folder or s3://bucket/prefix."""
+    repair: bool = False
+    """Enhance the missing and changed images once more, with the settings of the run."""
+    threads: int = setting(16, least=1)
+    """Images that are read at the same time."""
+    s3: S3Options = setting(factory=S3Options)
+    """How to reach S3."""
+
+    def __post_init__(self) -> None:
+        check_limits(self)
