@@ -16,6 +16,7 @@ noise, too, that was invisible in the dark, and is most of what is encoded in th
 """
 
 import argparse
+import math
 import time
 from collections.abc import Callable
 from fractions import Fraction
@@ -193,7 +194,7 @@ def main() -> None:
     costs: dict[str, list[Cost]] = {"a": [], "b": [], "c": [], "d": []}
     with (
         TemporaryDirectory(prefix="sgllie-benchmark-") as scratch,
-        Isolated(1, PublishedScripts, options.published_weights) as published,
+        Isolated(1, math.inf, PublishedScripts, options.published_weights) as published,
     ):
         source = Path(scratch) / "dark.mp4"
         count = make_clip(source, options.width, options.height, options.seconds)

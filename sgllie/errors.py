@@ -11,6 +11,7 @@
      │   ├─ ImageError
      │   ├─ VideoError
      │   └─ CrashError         it killed the process that worked on it
+     ├─ StuckError             an item takes too long: the worker ends, and the next attempt isolates the item
      └─ CollapseError          a training has failed for good
 
 `failure_of` is the one place that decides between a row and the end of the job.
@@ -34,6 +35,7 @@ ERROR_TYPES: dict[str, str] = {
     "write": "The output cannot be written under its name.",
     "memory": "It does not fit in the memory of the worker.",
     "crash": "Working on it killed the process.",
+    "timeout": "Working on it took longer than --deadline.",
     "internal": "A bug of sgllie: please report it.",
 }
 """The kinds of failure, as they stand in the column `error_type`, and what each means."""
@@ -99,6 +101,10 @@ class CrashError(ItemError):
 
     def __init__(self, error_type: str = "crash", sentence: str = "working on it killed the process") -> None:
         super().__init__(error_type, sentence)
+
+
+class StuckError(SgllieError):
+    """A thread has worked on one item for longer than it may, and cannot be stopped; the text names the item."""
 
 
 class CollapseError(SgllieError):

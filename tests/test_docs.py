@@ -29,6 +29,7 @@ from sgllie.runs.run_file import describe
 from sgllie.settings import changes_output, option
 from sgllie.storage import Entry
 from sgllie.train.settings import PRESETS, parse
+from sgllie.verify.settings import VerifySettings
 from sgllie.video.plan import Segment
 from sgllie.video.settings import VideoSettings
 from sgllie.weights.run import Import, Show
@@ -49,6 +50,7 @@ PARSERS: dict[str, Callable[[Sequence[str]], Any]] = {
     "evaluate": lambda words: tyro.cli(EvaluateSettings, args=words),
     "compare": lambda words: tyro.cli(CompareSettings, args=words),
     "report": lambda words: tyro.cli(ReportSettings, args=words),
+    "verify": lambda words: tyro.cli(VerifySettings, args=words),
     "weights": lambda words: tyro.extras.subcommand_cli_from_dict({"import": Import, "show": Show}, args=words),
 }
 """What each command makes of its arguments, before any work."""
@@ -223,6 +225,7 @@ def documented(command: str, published: bool = False) -> list[Option]:
         ("evaluate", EvaluateSettings, None),
         ("compare", CompareSettings, None),
         ("report", ReportSettings, None),
+        ("verify", VerifySettings, None),
         ("weights", Import, None),
         ("train", type(PRESETS["default"]), PRESETS["default"]),
         ("train", type(PRESETS["published"]), PRESETS["published"]),

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.jobs
 
 HOOKS = str(Path(__file__).parent / "hooks")
 MARKER = b"KILL THE DECODER"
+ENDLESS = b"NEVER COME BACK"
 
 
 def wait_for(condition, seconds=180.0):
@@ -114,6 +115,18 @@ def test_an_image_that_kills_its_process(tmp_path):
     assert [row for row in again if row["path"] != "002/00250.jpg"] == [
         row for row in rows if row["path"] != "002/00250.jpg"
     ]
+
+
+def test_an_image_that_never_ends(tmp_path):
+    source, output = make_corpus(tmp_path / "in", 60), tmp_path / "out"
+    endless = source / "000" / "00025.jpg"
+    endless.write_bytes(endless.read_bytes() + ENDLESS)
+    result = sgllie("enhance", source, output, "--deadline", 2, PYTHONPATH=HOOKS)
+    assert result.returncode == 3, result.stderr
+    assert "59 enhanced, 1 failed (1 timeout)" in result.stdout
+    rows = assert_complete(source, output, failed=1)
+    found = next(row for row in rows if row["status"] == "failed")
+    assert (found["path"], found["error"]) == ("000/00025.jpg", "working on it took longer than 2 s")
 
 
 def test_too_many_failures_stop_the_job(here, tmp_path):

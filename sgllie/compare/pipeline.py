@@ -49,7 +49,7 @@ class ComparePipeline(ShardRunner[Trial]):
     def processor(self, isolated: bool) -> AbstractContextManager[Callable[..., Row]]:
         """Return the trial runner of this process, or of processes of their own."""
         if isolated:
-            return Isolated(self.settings.threads, TrialRunner, self.settings)
+            return Isolated(self.settings.threads, self.deadline, TrialRunner, self.settings)
         return nullcontext(self.trial_runner)
 
     def process(self, item: Trial, processor: Callable[..., Row]) -> Row:

@@ -1,6 +1,7 @@
 """Shards over a pool of Ray Data actors, each of which holds what its run makes for it."""
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import ray
 from ray.exceptions import RayError
 
 from sgllie.distributed.cluster import Connection, beside_driver, last_line, leave_threads_behind, total_resource
-from sgllie.errors import StorageError, UsageError
+from sgllie.errors import StorageError, StuckError, UsageError
 from sgllie.methods.settings import Device
 from sgllie.runs import progress
 from sgllie.runs.allocator import keep_freed_memory
@@ -71,6 +72,8 @@ class ShardWorker:
                 errors.append("")
             except StorageError as error:
                 errors.append(str(error))
+            except StuckError:
+                os._exit(1)  # nothing else stops its thread; Ray begins the shard again, which knows what was done
             finally:
                 self.send()
         return {"shard": batch["shard"], "error": errors}

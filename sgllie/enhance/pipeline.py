@@ -39,6 +39,7 @@ class ImagePipeline(ShardRunner[Entry]):
             report,
             threads=settings.threads,
             retry_failed=settings.retry_failed,
+            deadline=settings.deadline,
         )
 
     def items(self, shard: int) -> list[Entry]:
@@ -48,7 +49,7 @@ class ImagePipeline(ShardRunner[Entry]):
     def processor(self, isolated: bool) -> AbstractContextManager[Processor]:
         """Return the image processor of this process, or of processes of their own."""
         if isolated:
-            return Isolated(self.settings.threads, ImageProcessor, self.settings)
+            return Isolated(self.settings.threads, self.deadline, ImageProcessor, self.settings)
         return nullcontext(self.image_processor)
 
     def failed_row(self, item: Entry, failure: Failure) -> Row:

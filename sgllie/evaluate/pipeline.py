@@ -44,7 +44,7 @@ class EvaluatePipeline(ShardRunner[Item]):
     def processor(self, isolated: bool) -> AbstractContextManager[Callable[..., Row]]:
         """Return the measurer of this process, or of processes of their own."""
         if isolated:
-            return Isolated(self.settings.threads, Measurer, self.settings, set(self.sources))
+            return Isolated(self.settings.threads, self.deadline, Measurer, self.settings, set(self.sources))
         return nullcontext(self.measurer)
 
     def process(self, item: Item, processor: Callable[..., Row]) -> Row:

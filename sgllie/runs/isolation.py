@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -9,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from queue import SimpleQueue
 from typing import Any, Self
 
-from sgllie.errors import CrashError
+from sgllie.errors import CrashError, ItemError
 
 _function: Callable[..., Any]
 
@@ -18,16 +19,20 @@ class Isolated:
     """Calls what `make(*arguments)` returns, in processes that are made anew when a call has killed one.
 
     Each process does one call at a time, so that it is certain which one killed it; that one raises CrashError. What a
-    call raises is raised here too.
+    call raises is raised here too; one that takes too long is killed, and raises ItemError.
 
     Args:
         processes: how many calls are made at the same time.
+        deadline: seconds that a call may take.
         make: called once in each process.
         arguments: of `make`.
     """
 
-    def __init__(self, processes: int, make: Callable[..., Callable[..., Any]], *arguments: Any) -> None:
+    def __init__(
+        self, processes: int, deadline: float, make: Callable[..., Callable[..., Any]], *arguments: Any
+    ) -> None:
         self._made = make, arguments
+        self._deadline = deadline
         self._idle: SimpleQueue[ProcessPoolExecutor | None] = SimpleQueue()
         self._processes = processes
         for _ in range(processes):
@@ -40,7 +45,14 @@ class Isolated:
             # Begun afresh: a fork of a process with threads can hang.
             context = multiprocessing.get_context("spawn")
             process = process or ProcessPoolExecutor(1, context, initializer=prepare, initargs=self._made)
-            return process.submit(call, *arguments).result()
+            number = process.submit(os.getpid).result()  # what it takes to begin is no time of the call
+            try:
+                return process.submit(call, *arguments).result(self._deadline)
+            except TimeoutError as error:
+                os.kill(number, signal.SIGKILL)
+                process.shutdown()
+                process = None
+                raise ItemError("timeout", f"working on it took longer than {self._deadline:g} s") from error
         except BrokenProcessPool as error:
             assert process is not None
             process.shutdown()

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol, Self, TypeVar
 
-from sgllie.errors import StorageError
+from sgllie.errors import StorageError, StuckError
 from sgllie.runs.names import SUCCESS
 from sgllie.runs.run import Run
 from sgllie.runs.settings import JobSettings
@@ -78,7 +78,7 @@ def run_job(prepare: Callable[[SettingsT], Run[SettingsT]], settings: SettingsT,
                 say(f"Stopped: {stopped}. What is done is kept; the same command goes on.")
                 return STOPPED
             totals = run.finalize()
-        except StorageError as error:
+        except (StorageError, StuckError) as error:
             say(f"Stopped: {error}.")
             return STOPPED
         say(run.summarize(totals, time.monotonic() - started))

@@ -4,17 +4,19 @@ A thread takes one item all the way, and a semaphore lets only `threads` of them
 storage. So memory holds at most `threads` items' pixels, and there are no queues to size.
 """
 
+import math
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import pyarrow as pa
 
-from sgllie.errors import Failure, failure_of
+from sgllie.errors import Failure, StuckError, failure_of
 from sgllie.runs.journal import Journal
 from sgllie.runs.names import STATS, part_name
 from sgllie.runs.schemas import Row
@@ -27,6 +29,10 @@ WAITING_THREADS = {"local": 1, "remote": 24}
 MOST_ATTEMPTS_WITHOUT_PROGRESS = 5
 """A shard whose worker died so often in a row before one more item was finished is given up."""
 
+LOOK_SECONDS, GRACE_SECONDS = 1.0, 5.0
+"""Between two looks at what takes long; and for how much longer than the deadline, within which an isolated process
+that is stuck is killed by whoever waits for it."""
+
 Item = TypeVar("Item")
 
 
@@ -35,6 +41,27 @@ class Report(Protocol):
 
     def __call__(self, shard: int, done: int, failed: int, group: str = "") -> None:
         """Note the state of one shard; it replaces what was told of it before."""
+
+
+class ComputingSlots:
+    """Lets so many threads compute at a time, and knows for how long each has; used with `with`."""
+
+    def __init__(self, slots: int) -> None:
+        self._slots = threading.BoundedSemaphore(slots)
+        self._since: dict[int, float] = {}
+
+    def __enter__(self) -> None:
+        self._slots.acquire()
+        self._since[threading.get_ident()] = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        del self._since[threading.get_ident()]
+        self._slots.release()
+
+    def longer_than(self, seconds: float) -> list[int]:
+        """Return the threads that have computed for longer than that."""
+        now = time.monotonic()
+        return [thread for thread, since in list(self._since.items()) if now - since > seconds]
 
 
 class ShardRunner(ABC, Generic[Item]):
@@ -49,6 +76,7 @@ class ShardRunner(ABC, Generic[Item]):
         schema: of the rows.
         threads: items that are computed at the same time.
         retry_failed: whether the failed rows of finished shards are replaced, and the others kept.
+        deadline: seconds that the computing of one item may take.
         report: told after each finished row.
     """
 
@@ -68,6 +96,7 @@ class ShardRunner(ABC, Generic[Item]):
         *,
         threads: int,
         retry_failed: bool,
+        deadline: float = math.inf,
     ) -> None:
         self.output = output
         self.schema = schema
@@ -76,7 +105,9 @@ class ShardRunner(ABC, Generic[Item]):
         is_remote = any(storage.is_remote for storage in (output, *sources))
         self.width = threads + WAITING_THREADS["remote" if is_remote else "local"]
         self.pool = ThreadPoolExecutor(self.width)
-        self.computing = threading.BoundedSemaphore(threads)
+        self.computing = ComputingSlots(threads)
+        self.deadline = deadline
+        self.in_hand: dict[int, Item] = {}
 
     @abstractmethod
     def items(self, shard: int) -> list[Item]:
@@ -99,6 +130,7 @@ class ShardRunner(ABC, Generic[Item]):
 
         Raises:
             StorageError: a storage is gone, or the output cannot be written; no item is to blame, the job must stop.
+            StuckError: an item takes longer than it may. This process must end; the next attempt isolates the item.
         """
         kept = self.rows_to_keep(shard)
         journal = Journal(self.output, shard, self.schema)
@@ -136,15 +168,28 @@ class ShardRunner(ABC, Generic[Item]):
         with self.processor(isolated=journal.attempt > 1) as processor:
             for item in items:
                 if under_way == 2 * self.width:
-                    yield finished.get().result()
+                    yield self._next(finished, journal)
                     under_way -= 1
                 self.pool.submit(self._row, item, processor).add_done_callback(finished.put)
                 under_way += 1
             for _ in range(under_way):
-                yield finished.get().result()
+                yield self._next(finished, journal)
+
+    def _next(self, finished: "SimpleQueue[Future[Row]]", journal: Journal) -> Row:
+        """Return the row that is finished next; StuckError where an item, not isolated, takes longer than it may."""
+        while True:
+            try:
+                return finished.get(timeout=LOOK_SECONDS).result()
+            except Empty:
+                stuck = self.computing.longer_than(self.deadline + GRACE_SECONDS)
+                if stuck:
+                    journal.flush()
+                    item = self.in_hand.get(stuck[0])
+                    raise StuckError(f"{item} has been worked on for more than {self.deadline:g} s") from None
 
     def _row(self, item: Item, processor: Callable[..., Any]) -> Row:
         """Return the row of one item, whatever happens to it; StorageError where it is not to blame."""
+        self.in_hand[threading.get_ident()] = item
         try:
             return self.process(item, processor)
         except Exception as error:

@@ -18,11 +18,11 @@ class VerifySettings:
 
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """The output of `sgllie enhance`: a folder or s3://bucket/prefix."""
-    repair: bool = False
+    repair: bool = setting(False, changes_output=False)
     """Enhance the missing and changed images once more, with the settings of the run."""
-    threads: int = setting(16, least=1)
+    threads: int = setting(16, least=1, changes_output=False)
     """Images that are read at the same time."""
-    s3: S3Options = setting(factory=S3Options)
+    s3: S3Options = setting(factory=S3Options, changes_output=False)
     """How to reach S3."""
 
     def __post_init__(self) -> None:

@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 
 MARKER = b"KILL THE DECODER"
 SLOW = b"WAIT WITH ME"
+ENDLESS = b"NEVER COME BACK"
 
 
 def change_images(module):
@@ -25,6 +26,8 @@ def change_images(module):
             os._exit(139)
         if SLOW in data:
             time.sleep(0.1)
+        if ENDLESS in data:
+            time.sleep(3600)
         return decode(data, **options)
 
     module.decode = decode_or_die
