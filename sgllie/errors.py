@@ -34,8 +34,8 @@ ERROR_TYPES: dict[str, str] = {
     "read": "The file cannot be read from its storage.",
     "write": "The output cannot be written under its name.",
     "memory": "It does not fit in the memory of the worker.",
-    "crash": "Working on it killed the process.",
     "timeout": "Working on it took longer than --deadline.",
+    "crash": "Working on it killed the process.",
     "internal": "A bug of sgllie: please report it.",
 }
 """The kinds of failure, as they stand in the column `error_type`, and what each means."""
