@@ -59,22 +59,17 @@ class ImagePipeline(ShardRunner[Entry]):
     def process(self, item: Entry, processor: Processor) -> Row:
         """Take one image all the way, and count the requests that had to be repeated for it, all by this thread."""
         retries = self.source.retries + self.output.retries
-        row = self._write(self._result(item.path, processor))
-        return completed(item, row | {"retries": self.source.retries + self.output.retries - retries})
-
-    def _result(self, path: str, processor: Processor) -> ImageResult:
-        """Read one image and process it."""
-        row: Row = {}
+        known: Row = {}
         started = time.perf_counter()
         try:
-            data = self.source.read(path)
-            row = {"bytes_in": len(data), "read_ms": (time.perf_counter() - started) * 1000}
+            data = self.source.read(item.path)
+            known = {"bytes_in": len(data), "read_ms": (time.perf_counter() - started) * 1000}
             with self.computing:
-                result = processor(path, data)
+                result = processor(item.path, data)
         except Exception as error:
-            return failed_result(path, row, failure_of(error))
-        result.row.update(row)
-        return result
+            result = failed_result(item.path, {}, failure_of(error))
+        row = self._write(result) | known
+        return completed(item, row | {"retries": self.source.retries + self.output.retries - retries})
 
     def _write(self, result: ImageResult) -> Row:
         """Write the output, if there is one; return the row that says so."""
