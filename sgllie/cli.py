@@ -7,36 +7,34 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, TypeVar
 
 import tyro
 
 from sgllie.errors import StorageError, UsageError
 
-if TYPE_CHECKING:
-    from sgllie.runs.run import Run
-
 STOPPED, USAGE, WRONG = 1, 2, 3
-
-SettingsT = TypeVar("SettingsT", bound=Any)
 
 
 def enhance(arguments: Sequence[str]) -> int:
     """Brighten every image of a folder, bucket or list."""
+    from sgllie.distributed.executor import RayExecutor
     from sgllie.enhance.run import prepare
     from sgllie.enhance.settings import EnhanceSettings
+    from sgllie.runs.job import run_job
 
     settings = tyro.cli(EnhanceSettings, args=arguments, prog="sgllie enhance")
-    return run_on_ray(prepare, settings)
+    return run_job(prepare, settings, RayExecutor(settings))
 
 
 def video(arguments: Sequence[str]) -> int:
     """Brighten videos without flicker."""
+    from sgllie.distributed.executor import RayExecutor
+    from sgllie.runs.job import run_job
     from sgllie.video.run import prepare
     from sgllie.video.settings import VideoSettings
 
     settings = tyro.cli(VideoSettings, args=arguments, prog="sgllie video")
-    return run_on_ray(prepare, settings)
+    return run_job(prepare, settings, RayExecutor(settings))
 
 
 def train(arguments: Sequence[str]) -> int:
@@ -51,6 +49,7 @@ def train(arguments: Sequence[str]) -> int:
 
 def evaluate(arguments: Sequence[str]) -> int:
     """Measure images before and after, or what a detector or segmenter made of them."""
+    from sgllie.distributed.executor import RayExecutor
     from sgllie.evaluate.run import prepare
     from sgllie.evaluate.settings import EvaluateSettings
     from sgllie.runs.job import InProcess, run_job
@@ -60,16 +59,18 @@ def evaluate(arguments: Sequence[str]) -> int:
         from sgllie.evaluate.detection import prepare as prepare_detection
 
         return run_job(prepare_detection, settings, InProcess())
-    return run_on_ray(prepare, settings)
+    return run_job(prepare, settings, RayExecutor(settings))
 
 
 def compare(arguments: Sequence[str]) -> int:
     """Run several methods on the same images, and measure each."""
     from sgllie.compare.run import prepare
     from sgllie.compare.settings import CompareSettings
+    from sgllie.distributed.executor import RayExecutor
+    from sgllie.runs.job import run_job
 
     settings = tyro.cli(CompareSettings, args=arguments, prog="sgllie compare")
-    return run_on_ray(prepare, settings)
+    return run_job(prepare, settings, RayExecutor(settings))
 
 
 def weights(arguments: Sequence[str]) -> int:
@@ -90,6 +91,9 @@ def report(arguments: Sequence[str]) -> int:
 
 def verify(arguments: Sequence[str]) -> int:
     """Compare the images of a run with the hashes in its rows, and repair what is wrong."""
+    from sgllie.distributed.executor import RayExecutor
+    from sgllie.enhance.run import prepare
+    from sgllie.runs.job import run_job
     from sgllie.runs.words import say
     from sgllie.verify import run
     from sgllie.verify.settings import VerifySettings
@@ -105,9 +109,7 @@ def verify(arguments: Sequence[str]) -> int:
         return WRONG
     chosen = run.settings_of(described, settings)
     run.mark_failed(output, findings)
-    from sgllie.enhance.run import prepare
-
-    return run_on_ray(prepare, chosen)
+    return run_job(prepare, chosen, RayExecutor(chosen))
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
@@ -120,14 +122,6 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "verify": verify,
     "weights": weights,
 }
-
-
-def run_on_ray(prepare: "Callable[[SettingsT], Run[SettingsT]]", settings: SettingsT) -> int:
-    """Run a job over a Ray cluster."""
-    from sgllie.distributed.pool import RayExecutor
-    from sgllie.runs.job import run_job
-
-    return run_job(prepare, settings, RayExecutor(settings))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -57,6 +57,11 @@ class Connection:
         """Whether the cluster is one that is started here, to which no machine can be added."""
         return self.ours and self.address == "local"
 
+    @property
+    def is_made(self) -> bool:
+        """Whether it need not be waited for."""
+        return not self.ours or self.made.is_set()
+
     def __enter__(self) -> Self:
         return self
 

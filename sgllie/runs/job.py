@@ -1,11 +1,17 @@
 """A job over shards from its settings to its exit code, whatever runs its shards."""
 
+import os
+import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, Self, TypeVar
 
 from sgllie.errors import StorageError, StuckError
+from sgllie.runs.local import LocalPool
 from sgllie.runs.names import SUCCESS
+from sgllie.runs.plan import SHARD_BYTES
 from sgllie.runs.run import Run
 from sgllie.runs.settings import JobSettings
 from sgllie.runs.words import say
@@ -14,6 +20,11 @@ from sgllie.storage import open_storage
 SettingsT = TypeVar("SettingsT", bound=JobSettings)
 
 OK, STOPPED, WITH_FAILURES = 0, 1, 3
+
+SMALL_ITEMS = 1000
+"""What is no more than this, and than SHARD_BYTES, is done before a cluster has started."""
+LISTING_SECONDS = 1.0
+"""An input whose listing takes longer is no small one: the cluster starts beside it."""
 
 
 class Executor(Protocol):
@@ -56,7 +67,7 @@ def run_job(prepare: Callable[[SettingsT], Run[SettingsT]], settings: SettingsT,
     Args:
         prepare: begins a run, or finds the one that is to be resumed.
         settings: of the job.
-        executor: runs the shards.
+        executor: runs the shards, unless the run is so small that child processes do it at once.
 
     Returns:
         The exit code: 0 all is there, 3 finished with failures, 1 stopped before the end.
@@ -66,14 +77,15 @@ def run_job(prepare: Callable[[SettingsT], Run[SettingsT]], settings: SettingsT,
     """
     started = time.monotonic()
     with executor:
-        if not settings.dry_run and not is_finished(settings):
-            executor.begin()
-        run = prepare(settings)
+        with beginning(executor, settings):
+            run = prepare(settings)
         say(run.describe_plan())
         if settings.dry_run:
             return OK
         try:
-            stopped = executor.run_shards(run) if run.shards else None
+            stopped = None
+            if run.shards:
+                stopped = LocalPool(run).run_shards() if is_small(run, executor) else executor.run_shards(run)
             if stopped:
                 say(f"Stopped: {stopped}. What is done is kept; the same command goes on.")
                 return STOPPED
@@ -83,6 +95,37 @@ def run_job(prepare: Callable[[SettingsT], Run[SettingsT]], settings: SettingsT,
             return STOPPED
         say(run.summarize(totals, time.monotonic() - started))
     return WITH_FAILURES if totals["failed"] else OK
+
+
+@contextmanager
+def beginning(executor: Executor, settings: Any) -> Iterator[None]:
+    """Let an executor begin beside the block: at once where it is sure to be needed, else if the block takes long."""
+    if settings.dry_run or is_finished(settings):
+        yield
+    elif names_cluster(settings):
+        executor.begin()
+        yield
+    else:
+        timer = threading.Timer(LISTING_SECONDS, executor.begin)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+def is_small(run: Run[Any], executor: Executor) -> bool:
+    """Tell whether a run is best done by child processes of this one."""
+    is_short = run.remaining <= SMALL_ITEMS and run.plan.size <= SHARD_BYTES
+    return is_short and not isinstance(executor, InProcess) and not names_cluster(run.settings)
+
+
+def names_cluster(settings: Any) -> bool:
+    """Tell whether a job is meant for a cluster: named, joined, that of a submitted job, or one with GPUs."""
+    is_joined = "ray" in sys.modules and sys.modules["ray"].is_initialized()
+    device = getattr(settings, "device", "cpu")
+    wants_gpu = device == "cuda" or (device == "auto" and os.path.exists("/dev/nvidiactl"))
+    return bool(settings.address or settings.num_actors or os.environ.get("RAY_ADDRESS") or is_joined or wants_gpu)
 
 
 def is_finished(settings: Any) -> bool:

@@ -1,9 +1,9 @@
 """How far a job is: a live display on a terminal, a line every ten seconds in a log."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -22,6 +22,23 @@ class Display(Protocol):
 
     def update(self, counts: Counts) -> None:
         """Show the counts; called about twice a second."""
+
+
+class State(NamedTuple):
+    """How far a shard is: items done, those of them that failed, and the group that they count for."""
+
+    done: int
+    failed: int
+    group: str
+
+
+def counts_of(states: Iterable[State]) -> Counts:
+    """Add up the states of shards for each group."""
+    counts: dict[str, tuple[int, int]] = {}
+    for done, failed, group in states:
+        before = counts.get(group, (0, 0))
+        counts[group] = (before[0] + done, before[1] + failed)
+    return counts
 
 
 def total(counts: Counts) -> tuple[int, int]:

@@ -1,0 +1,103 @@
+"""Shards in child processes of the command: for what is done before a cluster would have started."""
+
+import multiprocessing
+import os
+from collections import deque
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Any, NamedTuple
+
+from sgllie.runs.progress import Counts, State, counts_of
+from sgllie.runs.run import Run
+from sgllie.runs.watch import watch
+from sgllie.runs.worker import ShardWorker
+
+POLL_SECONDS = 0.2
+
+
+class Child(NamedTuple):
+    """A child process, and this end of the pipe to it."""
+
+    process: SpawnProcess
+    pipe: Connection
+
+
+class LocalPool:
+    """As many child processes as there are processors, each with a shard at a time.
+
+    A child that dies gives its shard back, which knows what was done; the shard's journal ends a vicious circle.
+
+    Args:
+        run: whose shards are left.
+    """
+
+    def __init__(self, run: Run[Any]) -> None:
+        self.run = run.on_device("cpu")
+        # Large shards first, small ones last: see `plan.cut`.
+        self.waiting = deque(sorted(run.shards, reverse=True))
+        self.states: dict[int, State] = {}
+        self.at_work: dict[Child, int] = {}
+        self.error: str | None = None
+
+    def run_shards(self) -> str | None:
+        """Run the shards that are left; return the reason if the run was stopped before its end."""
+        processors = len(os.sched_getaffinity(0))
+        for _ in range(min(processors, len(self.waiting))):
+            self._give(begin_child(self.run))
+        try:
+            reason = watch(self.run, self._counts, self._is_running)
+        finally:
+            for child in self.at_work:
+                child.process.kill()
+        return reason or self.error
+
+    def _counts(self) -> Counts:
+        return counts_of(self.states.values())
+
+    def _is_running(self) -> bool:
+        """Take in what the children say, for a moment; tell whether any is still at work."""
+        for pipe in wait([child.pipe for child in self.at_work], POLL_SECONDS):
+            child = next(child for child in self.at_work if child.pipe is pipe)
+            try:
+                self._hear(child, child.pipe.recv())
+            except (EOFError, ConnectionError):  # it has died
+                self.waiting.appendleft(self.at_work.pop(child))
+                child.process.join()
+                self._give(begin_child(self.run))
+        return bool(self.at_work) and self.error is None
+
+    def _hear(self, child: Child, message: tuple[Any, ...]) -> None:
+        """Note the state of a shard, or that a child has finished its own."""
+        if len(message) > 1:
+            self.states[message[0]] = State(*message[1:])
+            return
+        del self.at_work[child]
+        self.error = self.error or message[0] or None
+        self._give(child)
+
+    def _give(self, child: Child) -> None:
+        """Give a child the next shard, or let it end."""
+        shard = self.waiting.popleft() if self.waiting else None
+        child.pipe.send(shard)
+        if shard is not None:
+            self.at_work[child] = shard
+
+
+def begin_child(run: Run[Any]) -> Child:
+    """Start a child process: afresh, since a fork of a process with threads can hang."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=work, args=(run, there), daemon=True)
+    process.start()
+    there.close()
+    return Child(process, here)
+
+
+def work(run: Run[Any], pipe: Connection) -> None:
+    """Run shards in a child until there is none, or until its parent is gone."""
+    worker = ShardWorker(run, lambda *state: pipe.send(state))
+    try:
+        while (shard := pipe.recv()) is not None:
+            pipe.send((worker.run(shard),))
+    except (EOFError, ConnectionError, KeyboardInterrupt):
+        pass

@@ -1,0 +1,33 @@
+"""What a command does while its workers work: draw, count failures, and be interrupted."""
+
+from collections.abc import Callable
+from typing import Any
+
+from sgllie.runs.progress import Counts, total
+from sgllie.runs.run import Run
+from sgllie.runs.settings import failures_allowed
+
+
+def watch(run: Run[Any], counts: Callable[[], Counts], is_running: Callable[[], bool]) -> str | None:
+    """Show how far a run is until its workers are done; return the reason if it is to be stopped before its end.
+
+    Args:
+        run: whose workers are at work.
+        counts: tells what they have done.
+        is_running: waits a moment, and tells whether they are still at work.
+    """
+    limit = run.settings.max_failures
+    allowed = failures_allowed(limit, run.plan.items)
+    failed_before = run.failed_before()
+    try:
+        with run.display() as display:
+            while is_running():
+                done = counts()
+                display.update(done)
+                failed = failed_before + total(done)[1]
+                if failed > allowed:
+                    return f"{failed} {run.noun} have failed, more than --max-failures {limit} allows"
+            display.update(counts())
+    except KeyboardInterrupt:
+        return "interrupted"
+    return None
