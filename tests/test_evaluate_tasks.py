@@ -90,7 +90,7 @@ def test_segmentation_with_classes_of_ones_own(here, maps):
     assert rows["a_train_id.png"]["confusion"] == confusion(table[arrays["after"]["a.png"]], label, 3).ravel().tolist()
     (folder / "classes.json").write_text(json.dumps([*classes, {"name": "new", "ids": [9]}]))
     again = here("evaluate", "--task", "segmentation", "--predictions", folder / "after", *options, "--ignore-label", 2)
-    assert "--content-of-classes" in again.stderr
+    assert "the content of the classes" in again.stderr
     (folder / "classes.json").write_text("{}x")
     wrong = here("evaluate", "--task", "segmentation", "--predictions", folder / "after", *options)
     assert "is no JSON list of" in wrong.stderr

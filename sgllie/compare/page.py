@@ -26,7 +26,7 @@ def page(source: str, methods: list[dict[str, Any]], metrics: list[str], shown: 
         pictures.setdefault(row["path"], {})[row["method"]] = row
     return document.render(
         __package__,
-        "compare",
+        "page",
         {"digits": digits},
         source=source,
         images=images,
