@@ -11,7 +11,7 @@ import pytest
 from jobs import rows_of
 from sgllie.evaluate.table import classes_text, methods_text
 from sgllie.metrics import METRICS
-from sgllie.metrics.boxes import read_coco
+from sgllie.metrics.coco import read_coco
 from sgllie.metrics.detection import average_precision, match
 from sgllie.metrics.segmentation import confusion, dark_cityscape_score, segmentation_scores
 

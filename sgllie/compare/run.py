@@ -17,11 +17,12 @@ from sgllie.compare.settings import INPUT, CompareSettings
 from sgllie.compare.trial import Trial
 from sgllie.corpus.listing import Listing
 from sgllie.errors import StorageError, UsageError
+from sgllie.evaluate import summary
 from sgllie.evaluate.inputs import list_files, names_in
 from sgllie.evaluate.matching import Names
 from sgllie.evaluate.run import MeasuringRun, open_measuring
 from sgllie.evaluate.summary import column, number
-from sgllie.evaluate.table import methods_text
+from sgllie.evaluate.table import methods_text, undefined_text
 from sgllie.methods import METHODS, describe_weights
 from sgllie.runs.names import COMPARISON, COMPARISON_TABLE
 from sgllie.runs.run import Pipeline, count_rows
@@ -49,15 +50,18 @@ class CompareRun(MeasuringRun[CompareSettings]):
         methods = summaries(table, [INPUT, *settings.method_settings], metrics)
         self.output.write(COMPARISON_TABLE, as_csv(methods).encode())
         shown = table.filter(pc.is_valid(table["thumbnail"])).to_pylist()
-        html = page(settings.input, methods, metrics, shown, len(set(table["path"].to_pylist())))
+        undefined = summary.undefined(table, metrics)
+        left_out = undefined_text(undefined, self.noun)
+        html = page(settings.input, methods, metrics, shown, len(set(table["path"].to_pylist())), left_out)
         self.output.write(COMPARISON, html.encode())
-        return self.mark_finished(counted | {"methods": methods})
+        return self.mark_finished(counted | {"methods": methods, "undefined": undefined})
 
     def summarize(self, totals: Json, seconds: float) -> str:
         """Write the table of methods, and where the page is."""
         table = methods_text(totals["methods"], self.settings.chosen_metrics(has_input=True))
+        left_out = undefined_text(totals["undefined"], self.noun)
         page = f"To look at: {self.settings.output}/{COMPARISON}"
-        return f"{table}\n\n{self.outcome(totals, seconds)}\n{page}"
+        return "\n\n".join(filter(None, [table, left_out, f"{self.outcome(totals, seconds)}\n{page}"]))
 
 
 def prepare(settings: CompareSettings) -> CompareRun:

@@ -109,6 +109,22 @@ def means(table: pa.Table, names: Sequence[str]) -> list[Comparison]:
     return found
 
 
+def undefined(table: pa.Table, names: Sequence[str]) -> dict[str, int]:
+    """Return for how many rows that are ok a metric has no value on one of their sides, where there are any.
+
+    Args:
+        table: the rows.
+        names: the columns in which a row that is ok has a value, unless that is not defined.
+    """
+    good = table.filter(pc.equal(table["status"], "ok"))
+    missing = {name: np.isnan(column(good, name)) for name in names}
+    counts: dict[str, int] = {}
+    for name in (name for name in names if not name.endswith("_before")):
+        count = int(np.count_nonzero(missing[name] | missing.get(f"{name}_before", False)))
+        counts |= {name: count} if count else {}
+    return counts
+
+
 def segmentation(table: pa.Table, names: Sequence[str]) -> tuple[list[Comparison], dict[str, dict[str, Any]]]:
     """Scores of the sum of all confusion matrices, and IoU and accuracy of each class.
 
@@ -136,8 +152,27 @@ def segmentation(table: pa.Table, names: Sequence[str]) -> tuple[list[Comparison
     return comparisons, classes
 
 
+def unknown(table: pa.Table, columns: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return how much of the maps that were measured has a colour or an id of no class, where any has.
+
+    Args:
+        table: the rows.
+        columns: with the share of each map.
+
+    Returns:
+        For each column the mean `share` over the maps, and the number of `images` that have any.
+    """
+    good = table.filter(pc.equal(table["status"], "ok"))
+    found = {name: np.nan_to_num(column(good, name)) for name in columns}
+    return {
+        name: {"share": float(shares.mean()), "images": int(np.count_nonzero(shares))}
+        for name, shares in found.items()
+        if shares.any()
+    }
+
+
 def score(name: str) -> Statistic:
-    """One score of the weighted sum of confusion matrices."""
+    """Return the statistic of one score of the weighted sum of confusion matrices."""
 
     def values(counts: NDArray[np.float64], weights: NDArray[np.int64]) -> NDArray[np.float64]:
         totals = np.rint(np.tensordot(weights.astype(np.float64), counts, axes=1)).astype(np.int64)

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sgllie.evaluate.summary import Comparison
+from sgllie.runs.words import plural
 
 WIDTH = 1000
 """More than any table needs: a narrow terminal wraps its lines, but nothing is cut off."""
@@ -68,8 +69,28 @@ def worst_text(worst: list[dict[str, Any]]) -> str:
         + digits(row["niqe"])
         for row in worst
     ]
-    rose = "Became worst by NIQE:" if worst[0]["niqe_before"] is not None else "Worst NIQE:"
-    return "\n".join([rose, *lines])
+    heading = "Largest rise of NIQE:" if worst[0]["niqe_before"] is not None else "Highest NIQE:"
+    return "\n".join([heading, *lines])
+
+
+def unknown_text(unknown: dict[str, dict[str, Any]]) -> str:
+    """Return the sentence on pixels of maps that belong to no class; empty where there are none."""
+    if not unknown:
+        return ""
+    names = {"unknown": "predictions", "unknown_before": "predictions before", "unknown_label": "labels"}
+    counts = ", ".join(
+        f"{100 * found['share']:.2g} % of the {names[name]} ({plural(found['images'], 'images')})"
+        for name, found in unknown.items()
+    )
+    return f"Pixels with a colour or an id that --classes does not list, which count as no class: {counts}."
+
+
+def undefined_text(undefined: dict[str, int], noun: str) -> str:
+    """Return the sentence on metrics that have no value for some images; empty where all have one."""
+    if not undefined:
+        return ""
+    counts = ", ".join(f"{name} ({plural(count, noun)})" for name, count in undefined.items())
+    return f"Not defined for what is too small or has no texture, and left out there: {counts}."
 
 
 def digits(value: float | None, sign: bool = False) -> str:

@@ -10,6 +10,7 @@ from importlib import resources
 import numpy as np
 from numpy.typing import NDArray
 
+from sgllie.errors import UndefinedError
 from sgllie.metrics.colour import FloatArray, check_image, luma
 from sgllie.metrics.nss import fit_asymmetric_gaussian, fit_gaussian, halve, mscn, neighbour_products
 
@@ -63,17 +64,17 @@ def brisque(image: NDArray) -> float:
         image: H x W x 3 RGB or H x W grey, uint8 or uint16 (read as 0..65535), at least 16 x 16.
 
     Raises:
-        ValueError: the image is too small, or has no texture.
+        UndefinedError: the image is too small, or has no texture.
     """
     check_image(image, "BRISQUE")
     if min(image.shape[:2]) < SMALLEST:
-        raise ValueError(f"BRISQUE needs at least 16x16 pixels, got an image of {image.shape[1]}x{image.shape[0]}")
+        raise UndefinedError(f"BRISQUE needs at least 16x16 pixels, got an image of {image.shape[1]}x{image.shape[0]}")
     luminance = np.rint(luma(image))
     if np.ptp(luminance) == 0:
-        raise ValueError("BRISQUE is not defined for this image: it is flat")
+        raise UndefinedError("BRISQUE is not defined for this image: it is flat")
     features = np.concatenate([scale_features(luminance), scale_features(halve(luminance))])
     if not np.isfinite(features).all():
-        raise ValueError("BRISQUE is not defined for this image: it has next to no texture")
+        raise UndefinedError("BRISQUE is not defined for this image: it has next to no texture")
     low, high, vectors, coefficients, gamma, rho = (model()[name] for name in REGRESSION)
     scaled = 2 * (features - low) / (high - low) - 1
     return float(coefficients @ np.exp(-gamma * ((vectors - scaled) ** 2).sum(axis=1)) - rho)

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sgllie.errors import UndefinedError
 from sgllie.metrics.colour import FloatArray, check_image, luma
 
 SSIM_WINDOW = cv2.getGaussianKernel(11, 1.5, cv2.CV_64F)
@@ -46,7 +47,7 @@ def ssim(image: NDArray, reference: NDArray) -> float:
     """
     check_pair(image, reference, "SSIM")
     if min(image.shape[:2]) <= 2 * MARGIN:
-        raise ValueError(f"SSIM needs at least 11x11 pixels, got an image of {image.shape[1]}x{image.shape[0]}")
+        raise UndefinedError(f"SSIM needs at least 11x11 pixels, got an image of {image.shape[1]}x{image.shape[0]}")
     x, y = np.rint(luma(image)), np.rint(luma(reference))
     mean_x, mean_y = window_mean(x), window_mean(y)
     variance_x, variance_y = window_mean(x * x) - mean_x**2, window_mean(y * y) - mean_y**2

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from sgllie.errors import UndefinedError
 from sgllie.metrics.fidelity import check_pair
 
 if TYPE_CHECKING:
@@ -68,14 +69,14 @@ def lpips(image: NDArray, reference: NDArray) -> float:
         reference: of the same shape and depth.
 
     Raises:
-        ValueError: the image is too small.
+        UndefinedError: the image is too small.
         OSError: see `network`.
     """
     import torch
 
     check_pair(image, reference, "LPIPS")
     if min(image.shape[:2]) < SMALLEST:
-        raise ValueError(f"LPIPS needs at least 64x64 pixels, got an image of {image.shape[1]}x{image.shape[0]}")
+        raise UndefinedError(f"LPIPS needs at least 64x64 pixels, got an image of {image.shape[1]}x{image.shape[0]}")
     with torch.inference_mode():
         total = sum(
             (weights @ ((a - b) ** 2).flatten(1)).mean()

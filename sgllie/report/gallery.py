@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from sgllie.errors import ImageError, StorageError
+from sgllie.errors import ImageError, StorageError, UndefinedError
 from sgllie.images import Pixels, decode
 from sgllie.metrics.niqe import niqe
 from sgllie.report.aggregates import CHOICES, SHOWN, Aggregates
@@ -191,5 +191,5 @@ def naturalness(pixels: Pixels) -> float | None:
     top, left = (max(0, (side - NIQE_SIDE) // 2) for side in pixels.shape[:2])
     try:
         return niqe(pixels[top : top + NIQE_SIDE, left : left + NIQE_SIDE])
-    except ValueError:
+    except UndefinedError:
         return None
