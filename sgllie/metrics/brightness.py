@@ -45,7 +45,11 @@ def colourfulness(image: NDArray) -> float:
 
 
 def clipped_share(image: NDArray) -> float:
-    """Share of the pixels (0..1) of which at least one channel is at its highest value: highlights that are lost."""
+    """Return the share of the pixels (0..1) of which at least one channel is at its highest value: lost highlights.
+
+    This is what `clipped` means wherever it stands alone; `luma_clipped_*` of `sgllie enhance` is the share of the
+    pixels whose luma is at its lowest or highest level.
+    """
     check_image(image, "clipped share")
     return at_limit(largest_channel(image), np.iinfo(image.dtype).max)
 

@@ -40,8 +40,8 @@ CHOICES = (
     Choice("changed", "Most changed", "the largest change of mean brightness", lambda t: change(t)),
     Choice(
         "luma_clipped",
-        "Most clipped",
-        "the most wholly black or white pixels after",
+        "Most clipped luma",
+        "the most pixels after whose luma is clipped, wholly black or white",
         lambda t: column(t, "luma_clipped_out"),
     ),
 )

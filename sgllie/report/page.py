@@ -23,7 +23,7 @@ MEASURES = {
     "luma_p95": "Bright parts (95th percentile)",
     "contrast": "Contrast",
     "entropy": "Entropy, bits",
-    "luma_clipped": "Clipped pixels",
+    "luma_clipped": "Clipped luma (pixels wholly black or white)",
 }
 MOST_NODES = 20
 
