@@ -77,6 +77,11 @@ def test_two_images_of_one_name_and_two_sizes_are_refused():
     assert list(read_yolo({"a.txt": BOX}, SIZES | {"a.png": (200, 100)}, ["car"])) == ["a"]
 
 
+def test_two_files_of_one_image_are_refused():
+    with pytest.raises(ValueError, match=r"two files hold the boxes of the image a \(one is a\.TXT\)"):
+        read_yolo({"a.txt": BOX, "a.TXT": BOX}, SIZES, ["car"])
+
+
 def encoded(format, orientation, size=(30, 20)):
     """The bytes of an image with an EXIF Orientation."""
     exif = Image.Exif()

@@ -62,6 +62,7 @@ def test_formats_that_change_colours_are_refused(kind, side):
     assert (row["status"], row["error_type"]) == ("failed", "not_a_label_map")
     assert row["error"].startswith(f"the {side}: a label map ")
     assert "store it as PNG" in row["error"]
+    assert ("is stored as JPEG" in row["error"]) == kind.startswith("jpeg")
     assert "miou" not in row
 
 

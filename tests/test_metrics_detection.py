@@ -10,8 +10,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from sgllie.evaluate.detection import score
-from sgllie.metrics.bootstrap import bootstrap_interval, weighted_mean
 from sgllie.metrics.bdd100k import read_bdd100k
+from sgllie.metrics.bootstrap import bootstrap_interval, weighted_mean
 from sgllie.metrics.boxes import gather
 from sgllie.metrics.coco import read_coco
 from sgllie.metrics.detection import average_precision, match

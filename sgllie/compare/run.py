@@ -103,7 +103,7 @@ def trials(settings: CompareSettings, listing: Listing, references: Names | None
 
 
 def summaries(table: pa.Table, methods: list[str], metrics: list[str]) -> list[dict[str, Any]]:
-    """For each method the means of its metrics and its time.
+    """Return for each method the means of its metrics and its time.
 
     A mean is over the images for which every method has the metric, so that all are measured on the same ones; a method
     that has it for no image is left out of that.
@@ -126,23 +126,23 @@ def summaries(table: pa.Table, methods: list[str], metrics: list[str]) -> list[d
 
 
 def in_common(values: list[NDArray[np.float64]]) -> NDArray[np.bool_]:
-    """Where all arrays that have a finite value anywhere have one."""
+    """Tell where all arrays that have a finite value anywhere have one."""
     known = [np.isfinite(one) for one in values if np.isfinite(one).any()]
     return np.logical_and.reduce(known) if known else np.zeros(len(values[0]), bool)
 
 
 def finite(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The finite ones of some values."""
+    """Return the finite ones of some values."""
     return values[np.isfinite(values)]
 
 
 def mean(values: NDArray[np.float64]) -> float | None:
-    """Their mean; None where there are none, or one of them is not finite."""
+    """Return the mean of values; None where there are none, or one of them is not finite."""
     return number(values.mean()) if len(values) else None
 
 
 def as_csv(methods: list[dict[str, Any]]) -> str:
-    """The table of methods as CSV."""
+    """Write the table of methods as CSV."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(methods[0]))
     writer.writeheader()

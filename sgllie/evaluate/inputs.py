@@ -34,7 +34,7 @@ class Inputs:
 
 
 def find_inputs(settings: EvaluateSettings) -> Inputs:
-    """What the settings name.
+    """Find the pictures that the settings name.
 
     Raises:
         UsageError: something is not there, cannot be listed, or holds no images.
@@ -63,7 +63,7 @@ def refuse_strangers(inputs: Inputs, main: str, side: str) -> None:
 
 
 def enhanced(settings: EvaluateSettings) -> Inputs:
-    """Enhanced images: those of a finished run, or of any tree."""
+    """Find enhanced images: those of a finished run, or of any tree."""
     assert settings.images is not None
     run = finished_run(settings)
     others: dict[str, Names] = {}
@@ -88,13 +88,13 @@ def enhanced(settings: EvaluateSettings) -> Inputs:
 
 
 def note_left(names: Names, why: str) -> list[str]:
-    """A sentence on the files that no name has found, if there are any."""
+    """Return a sentence on the files that no name has found, if there are any."""
     left = sum(1 for _ in names.left())
     return [f"{left:,} files ({names.kind}) {why}, and do not count"] if left else []
 
 
 def labelled(settings: EvaluateSettings) -> Inputs:
-    """Label maps and what was predicted; a prediction without a label does not count."""
+    """Find label maps and what was predicted; a prediction without a label does not count."""
     assert settings.labels is not None
     assert settings.predictions is not None
     labels = list_files(settings.labels, settings)
@@ -108,7 +108,7 @@ def labelled(settings: EvaluateSettings) -> Inputs:
 
 
 def names_in(source: str, kind: str, settings: MeasuringSettings) -> tuple[Names, str]:
-    """The files of one side, and their root; UsageError if there are none."""
+    """Return the files of one side, and their root; UsageError if there are none."""
     listing = list_files(source, settings)
     names = Names(listing, kind, settings.endings)
     if not names:
@@ -117,12 +117,12 @@ def names_in(source: str, kind: str, settings: MeasuringSettings) -> tuple[Names
 
 
 def list_files(source: str, settings: MeasuringSettings) -> Listing:
-    """The images of a folder, prefix, glob or list, none of them of the result."""
+    """Return the images of a folder, prefix, glob or list, without those of the result."""
     return Listing(source, settings.s3, absolute_uri(settings.output))
 
 
 def finished_run(settings: EvaluateSettings) -> tuple[Storage, str] | None:
-    """The output of `sgllie enhance` and the root of its input, if that is what the settings name."""
+    """Return the output of `sgllie enhance` and the root of its input, if that is what the settings name."""
     images = settings.images or ""
     if not ("://" in images or Path(images).is_dir()):
         return None
@@ -136,14 +136,14 @@ def finished_run(settings: EvaluateSettings) -> tuple[Storage, str] | None:
 
 
 def rows_of(output: Storage) -> Iterator[Row]:
-    """The rows of a finished run, as far as they are needed here."""
+    """Yield the rows of a finished run, with the columns that are needed here."""
     columns = ["path", "output", "status", "error", "bytes_in", "bytes_out", "sha256_in", "sha256_out"]
     for table in stats_tables(output, columns):
         yield from table.to_pylist()
 
 
 def of_run(row: Row, others: dict[str, Names]) -> Item:
-    """The item of one row of a run; `before` is the input of the run where `others` has none."""
+    """Return the item of one row of a run; `before` is the input of the run where `others` has none."""
     sides: dict[str, tuple[Entry | None, str | None]] = {}
     if row["status"] == "failed":
         sides["after"] = None, f"sgllie enhance failed on it: {row['error']}"

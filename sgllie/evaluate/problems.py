@@ -6,7 +6,6 @@ from sgllie.errors import Failure, failure_of
 from sgllie.runs.schemas import Row
 from sgllie.storage import Storage
 
-
 UNDEFINED = "undefined"
 """The column that says why a metric has no value for an image, although nothing is wrong with it."""
 

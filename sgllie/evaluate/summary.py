@@ -53,7 +53,7 @@ def compare(
     higher_is_better: bool | None = True,
     resamples: int | None = None,
 ) -> Comparison:
-    """One measure over a set of images.
+    """Compare one measure over a set of images, before and after.
 
     Args:
         name: of the measure.
@@ -87,7 +87,7 @@ def compare(
 
 
 def means(table: pa.Table, names: Sequence[str]) -> list[Comparison]:
-    """Metrics of single images: the mean of each, over the images that have it on both sides.
+    """Return the mean of each metric of single images, over the images that have it on both sides.
 
     Infinite values (PSNR of an image that equals its reference) are left out.
     """
@@ -126,7 +126,7 @@ def undefined(table: pa.Table, names: Sequence[str]) -> dict[str, int]:
 
 
 def segmentation(table: pa.Table, names: Sequence[str]) -> tuple[list[Comparison], dict[str, dict[str, Any]]]:
-    """Scores of the sum of all confusion matrices, and IoU and accuracy of each class.
+    """Return the scores of the sum of all confusion matrices, and IoU and accuracy of each class.
 
     Args:
         table: the rows.
@@ -182,7 +182,7 @@ def score(name: str) -> Statistic:
 
 
 def matrices(table: pa.Table, name: str, classes: int) -> NDArray[np.float64]:
-    """The confusion matrices of all rows: images x classes x (classes + 1).
+    """Return the confusion matrices of all rows: images x classes x (classes + 1).
 
     As floats, whose products are many times faster; and never as lists, which would take tens of times the memory.
     """
@@ -190,7 +190,7 @@ def matrices(table: pa.Table, name: str, classes: int) -> NDArray[np.float64]:
 
 
 def worst(table: pa.Table, name: str = "niqe") -> list[dict[str, Any]]:
-    """The five images that became worst: by the rise of NIQE, or by NIQE where there is nothing before."""
+    """Return the five images whose NIQE rose most, or with the highest NIQE where there is nothing before."""
     if name not in table.column_names:
         return []
     after, before = column(table, name), column(table, f"{name}_before")
@@ -205,12 +205,12 @@ def worst(table: pa.Table, name: str = "niqe") -> list[dict[str, Any]]:
 
 
 def column(table: pa.Table, name: str) -> NDArray[np.float64]:
-    """The values of a column, NaN where it has none."""
+    """Return the values of a column as float64, NaN where it has none."""
     if name not in table.column_names:
         return np.full(len(table), np.nan)
     return np.asarray(table[name].to_numpy(zero_copy_only=False), np.float64)
 
 
 def number(value: float) -> float | None:
-    """A value that JSON can hold."""
+    """Return a value that JSON can hold: None in place of NaN and infinity."""
     return float(value) if np.isfinite(value) else None

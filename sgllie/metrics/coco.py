@@ -45,7 +45,7 @@ def entries(index: dict[str, Any], kind: str) -> list[Any]:
 
 
 def names_by_id(index: dict[str, Any], kind: str, key: str) -> dict[int | str, str]:
-    """Return what the `images` or `categories` of a label file are called, by their ids; ValueError where one lacks it."""
+    """Return what `images` or `categories` of a label file are called, by their ids; ValueError where one lacks it."""
     names: dict[int | str, str] = {}
     for place, entry in enumerate(entries(index, kind), start=1):
         number, name = (entry.get("id"), entry.get(key)) if isinstance(entry, dict) else (None, None)

@@ -28,7 +28,7 @@ TINY = 1e-10
 
 @cache
 def network() -> "tuple[torch.nn.Sequential, list[torch.Tensor]]":
-    """The layers of AlexNet that see, and how much each channel of the five counts.
+    """Load the layers of AlexNet that see, and how much each channel of the five counts.
 
     Raises:
         OSError: its weights are not in the cache of torchvision (TORCH_HOME/hub/checkpoints), and cannot be fetched.
@@ -43,7 +43,7 @@ def network() -> "tuple[torch.nn.Sequential, list[torch.Tensor]]":
 
 
 def features(image: NDArray) -> "list[torch.Tensor]":
-    """What the five layers see, at each place of unit length: H x W x 3 or H x W -> five of channels x h x w."""
+    """Return what the five layers see, at each place of unit length: H x W (x 3) -> five of channels x h x w."""
     import torch
 
     rgb = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
@@ -58,7 +58,7 @@ def features(image: NDArray) -> "list[torch.Tensor]":
 
 
 def lpips(image: NDArray, reference: NDArray) -> float:
-    """Learned Perceptual Image Patch Similarity; lower is better, 0 where the two are equal, about 0.7 at most.
+    """Return Learned Perceptual Image Patch Similarity; lower is better, 0 for equal images, about 0.7 at most.
 
     Version 0.1 with AlexNet: RGB in -1..1, normalised by channel; the outputs of the five rectifiers, scaled to unit
     length at each place; their squared differences, weighted by channel, summed over channels, averaged over places,

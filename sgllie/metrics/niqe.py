@@ -19,14 +19,14 @@ BLOCK = 96
 
 @cache
 def pristine_model() -> tuple[FloatArray, FloatArray]:
-    """Mean (36) and covariance (36 x 36) of the features of good photographs."""
+    """Load mean (36) and covariance (36 x 36) of the features of good photographs."""
     with resources.files(__package__).joinpath("niqe_parameters.npz").open("rb") as file:
         parameters = np.load(file)
         return parameters["mu_pris_param"].ravel(), parameters["cov_pris_param"]
 
 
 def block_features(luminance: FloatArray, block: int) -> FloatArray:
-    """18 features for each `block` x `block` square: H x W in 0..255 -> N x 18. H, W: multiples of `block`."""
+    """Return 18 features for each `block` x `block` square: H x W in 0..255, multiples of `block` -> N x 18."""
     rows, columns = (size // block for size in luminance.shape)
     blocks = mscn(luminance).reshape(rows, block, columns, block).swapaxes(1, 2).reshape(-1, block, block)
     law = fit_asymmetric_gaussian(blocks.reshape(len(blocks), -1))
@@ -38,7 +38,7 @@ def block_features(luminance: FloatArray, block: int) -> FloatArray:
 
 
 def niqe(image: NDArray, studio_range: bool = False) -> float:
-    """Natural Image Quality Evaluator; lower is better, about 2 to 5 for good photographs.
+    """Return the Natural Image Quality Evaluator; lower is better, about 2 to 5 for good photographs.
 
     Definition: BT.601 luma, 0..255, rounded to integers; no border crop; the top left part that whole 96x96 blocks
     cover; MSCN under a 7x7 Gaussian of 7/6 pixels, edges repeated; a second scale by MATLAB's antialiased bicubic

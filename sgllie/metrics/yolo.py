@@ -28,8 +28,8 @@ def read_yolo(
         class_names: in the order of their numbers.
 
     Raises:
-        ValueError: a line that is neither (named by file and number), a class without a name, or an image without a
-            size or with two.
+        ValueError: a line that is neither (named by file and number), a class without a name, an image without a
+            size or with two, or two files for one.
     """
     known: dict[str, tuple[int, int]] = {}
     for name, size in sizes.items():
@@ -39,6 +39,8 @@ def read_yolo(
     for name, text in texts.items():
         if stem(name) not in known:
             raise ValueError(f"the size of the image of {name} is needed to read its YOLO boxes, and is not known")
+        if stem(name) in found:
+            raise ValueError(f"two files hold the boxes of the image {stem(name)} (one is {name})")
         found[stem(name)] = gather(yolo_rows(name, text, known[stem(name)], class_names))
     return found
 

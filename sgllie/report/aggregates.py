@@ -124,7 +124,7 @@ def aggregate(tables: Iterable[pa.Table]) -> Aggregates:
 
 
 def tables(output: Storage, at_a_time: int = 8) -> Iterator[pa.Table]:
-    """The files of statistics in order, a few of them read at the same time and no more than those in memory."""
+    """Yield the files of statistics in order; a few are read at the same time, and no more are in memory."""
     shards = sorted(parts(output.list(STATS)))
 
     def read(shard: int) -> pa.Table:
@@ -139,21 +139,21 @@ def tables(output: Storage, at_a_time: int = 8) -> Iterator[pa.Table]:
 
 
 def column(table: pa.Table, name: str) -> Floats:
-    """The values of a column that are not null."""
+    """Return the values of a column that are not null, as float64."""
     return table[name].drop_null().to_numpy().astype(np.float64)
 
 
 def change(table: pa.Table) -> Floats:
-    """By how much the mean brightness changed."""
+    """Return by how much the mean brightness changed."""
     return np.abs(column(table, "luma_mean_out") - column(table, "luma_mean_in"))
 
 
 def columns_of(side: str) -> list[str]:
-    """The names of the columns of brightness, `in` or `out`."""
+    """Return the names of the columns of brightness, `in` or `out`."""
     return [name for name, _ in luma_fields(side)]
 
 
 def bins_of(name: str) -> Floats:
-    """200 bins over the range of a column of brightness."""
+    """Return the edges of 200 bins over the range of a column of brightness."""
     highest = {"entropy": 16.0, "contrast": 0.5}.get(name.rpartition("_")[0], 1.0)
     return np.linspace(0, highest, 201)
