@@ -99,7 +99,7 @@ def test_a_run_of_enhance_knows_its_input(here, trees):
     result = here("evaluate", trees / "run", "--metrics", "niqe,loe", "--reference", trees / "truth", *FEW)
     assert result.returncode == 3, result.stderr
     assert "is a run of sgllie enhance" in result.stdout
-    assert "1 files (reference) belong to no image of the run" in result.stdout
+    assert "1 file (reference) without an image in the run: not counted" in result.stdout
     assert before == {str(path) for path in (trees / "run").rglob("*")}
     rows = {row["path"]: row for row in rows_of(trees / "run-evaluation")}
     assert rows["broken.jpg"]["status"] == "failed"

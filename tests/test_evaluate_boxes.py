@@ -161,6 +161,11 @@ def test_stray_files_among_yolo_files_are_passed_over_and_counted(yolo, name):
     assert found.notes == [f"{yolo / folder}: 1 other file ignored: {name}" for folder in ("labels", "predictions")]
 
 
+def test_predictions_without_labels_are_told(yolo):
+    (yolo / "labels/b.txt").unlink()
+    assert read_detections(settings_of(yolo)).notes == ["1 image with predictions, but without labels: not counted"]
+
+
 def test_photographs_beside_their_labels_are_no_strays(yolo):
     (yolo / "labels/a.jpg").write_bytes((yolo / "img/a.jpg").read_bytes())
     assert prepare(settings_of(yolo, dry_run=True)).notes == []

@@ -39,6 +39,7 @@ def maps(tmp_path):
             for name, label in labels.items()
         }
     arrays["after"]["unlabelled.png"] = arrays["after"]["a.png"]
+    arrays["before"] |= {"x.png": arrays["after"]["a.png"], "y.png": arrays["after"]["a.png"]}
     for side, found in arrays.items():
         write_maps(tmp_path / side, found)
     return tmp_path, arrays
@@ -50,7 +51,8 @@ def test_segmentation_before_and_after(here, maps):
     sides = ("--predictions", folder / "after", "--predictions-before", folder / "before")
     result = here("evaluate", *sides, *options)
     assert result.returncode == 0, result.stderr
-    assert "1 files (prediction) have no label, and do not count" in result.stdout
+    assert "1 file (prediction) without a label: not counted" in result.stdout
+    assert "2 files (prediction before) without a label: not counted" in result.stdout
     summary = json.loads((folder / "after-evaluation/summary.json").read_text())
     found = {one["metric"]: one for one in summary["metrics"]}
     rows = {row["path"]: row for row in rows_of(folder / "after-evaluation")}

@@ -21,6 +21,7 @@ from sgllie.runs.run_file import Json
 from sgllie.runs.schemas import Row, both_sides, row_schema
 from sgllie.runs.shard_runner import Report
 from sgllie.runs.tables import row_bytes
+from sgllie.runs.words import plural
 from sgllie.storage import Entry
 
 RESAMPLES = 500
@@ -72,7 +73,7 @@ def read_detections(settings: EvaluateSettings) -> Detections:
         except ImportError as error:
             raise UsageError("detections need pycocotools: pip install sgllie[detection]") from error
     if unlabelled:
-        files.notes.append(f"{len(unlabelled):,} images have predictions but no labels, and do not count")
+        files.notes.append(f"{plural(len(unlabelled), 'images')} with predictions, but without labels: not counted")
     return Detections(evidence["after"], evidence.get("before"), files.digest.hexdigest(), files.notes)
 
 

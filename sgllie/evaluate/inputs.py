@@ -15,6 +15,7 @@ from sgllie.runs.names import IMAGES, RUN, SUCCESS
 from sgllie.runs.run import stats_tables
 from sgllie.runs.run_file import read_run
 from sgllie.runs.schemas import Row
+from sgllie.runs.words import plural
 from sgllie.storage import Entry, Storage, absolute_uri, open_storage
 
 
@@ -83,14 +84,14 @@ def enhanced(settings: EvaluateSettings) -> Inputs:
     inputs = Inputs([of_run(row, others) for row in rows], roots)
     inputs.notes.append(f"{settings.images} is a run of sgllie enhance; the images before are in {roots['before']}")
     for names in others.values():
-        inputs.notes += note_left(names, "belong to no image of the run") if settings.limit is None else []
+        inputs.notes += note_left(names, "an image in the run") if settings.limit is None else []
     return inputs
 
 
-def note_left(names: Names, why: str) -> list[str]:
-    """Return a sentence on the files that no name has found, if there are any."""
+def note_left(names: Names, partner: str) -> list[str]:
+    """Return a sentence on the files that no name has found, if there are any; `partner` is what they lack."""
     left = sum(1 for _ in names.left())
-    return [f"{left:,} files ({names.kind}) {why}, and do not count"] if left else []
+    return [f"{plural(left, 'files')} ({names.kind}) without {partner}: not counted"] if left else []
 
 
 def labelled(settings: EvaluateSettings) -> Inputs:
@@ -99,12 +100,16 @@ def labelled(settings: EvaluateSettings) -> Inputs:
     assert settings.predictions is not None
     labels = list_files(settings.labels, settings)
     others, roots = {}, {"truth": labels.root}
-    for side, source in (("after", settings.predictions), ("before", settings.predictions_before)):
+    for side, kind, source in (
+        ("after", "prediction", settings.predictions),
+        ("before", "prediction before", settings.predictions_before),
+    ):
         if source is not None:
-            others[side], roots[side] = names_in(source, "prediction", settings)
+            others[side], roots[side] = names_in(source, kind, settings)
     # Named by its label, a picture is looked for among the predictions without the endings of either.
     items = list(itertools.islice(match("truth", labels, others, keep_left=False), settings.limit))
-    return Inputs(items, roots, note_left(others["after"], "have no label") if settings.limit is None else [])
+    notes = [note for names in others.values() for note in note_left(names, "a label")]
+    return Inputs(items, roots, notes if settings.limit is None else [])
 
 
 def names_in(source: str, kind: str, settings: MeasuringSettings) -> tuple[Names, str]:

@@ -95,7 +95,7 @@ def gallery(aggregates: Aggregates, output: Storage, source: Storage | None) -> 
     groups = [
         Group("random", "Random", "a random sample of all images"),
         *(Group(choice.name, choice.title, choice.reason) for choice in CHOICES),
-        Group("niqe", "Worst NIQE", f"the least natural after, of {len(measured)} random images"),
+        Group("niqe", "Highest NIQE", f"the highest NIQE after, of {len(measured)} random images"),
     ]
     return [group for group in groups if any(group.name in picture.groups for picture in shown)], shown
 
