@@ -340,4 +340,4 @@ def test_wrong_use_is_one_sentence(tmp_path, capsys):
     (output / "run.json").write_text(json.dumps(run))
     (output / "stats/part-00000.parquet").write_bytes(b"PAR1")
     assert main(["report", str(output)]) == 1
-    assert "the rows of shard 0 cannot be read" in capsys.readouterr().err
+    assert "stats/part-00000.parquet is damaged" in capsys.readouterr().err

@@ -17,11 +17,10 @@ from sgllie.compare.settings import INPUT, CompareSettings
 from sgllie.compare.trial import Trial
 from sgllie.corpus.listing import Listing
 from sgllie.errors import StorageError, UsageError
-from sgllie.evaluate import summary
 from sgllie.evaluate.inputs import list_files, names_in
 from sgllie.evaluate.matching import Names
 from sgllie.evaluate.run import MeasuringRun, open_measuring
-from sgllie.evaluate.summary import column, number
+from sgllie.evaluate.summary import column, number, undefined_counts
 from sgllie.evaluate.table import methods_text, undefined_text
 from sgllie.methods import METHODS, describe_weights
 from sgllie.runs.names import COMPARISON, COMPARISON_TABLE
@@ -50,7 +49,7 @@ class CompareRun(MeasuringRun[CompareSettings]):
         methods = summaries(table, [INPUT, *settings.method_settings], metrics)
         self.output.write(COMPARISON_TABLE, as_csv(methods).encode())
         shown = table.filter(pc.is_valid(table["thumbnail"])).to_pylist()
-        undefined = summary.undefined(table, metrics)
+        undefined = undefined_counts(table, metrics, has_before=False)
         left_out = undefined_text(undefined, self.noun)
         html = page(settings.input, methods, metrics, shown, len(set(table["path"].to_pylist())), left_out)
         self.output.write(COMPARISON, html.encode())

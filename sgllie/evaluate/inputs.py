@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow as pa
-
 from sgllie.corpus.listing import Listing
 from sgllie.errors import StorageError, UsageError
 from sgllie.evaluate.matching import Item, Names, join, match
@@ -42,7 +40,7 @@ def find_inputs(settings: EvaluateSettings) -> Inputs:
     """
     try:
         inputs = labelled(settings) if settings.task else enhanced(settings)
-    except (StorageError, OSError, pa.ArrowInvalid) as error:
+    except (StorageError, OSError) as error:
         raise UsageError(f"the images cannot be listed: {error}") from error
     main = "truth" if settings.task else "after"
     if not any(getattr(item, main) for item in inputs.items):

@@ -94,14 +94,14 @@ class EvaluateRun(MeasuringRun[EvaluateSettings]):
         if settings.task == "segmentation":
             comparisons, classes = summary.segmentation(table, label_scheme(settings).names)
             found: Json = {"metrics": [asdict(one) for one in comparisons], "classes": classes}
-            found["unknown"] = summary.unknown(table, list(UNKNOWN_COLUMNS.values()))
+            found["unknown"] = summary.unknown_shares(table, list(UNKNOWN_COLUMNS.values()))
         elif settings.task == "darkcityscape":
             found = {"metrics": [asdict(one) for one in summary.means(table, DARK_CITYSCAPE)]}
         else:
-            metrics = settings.chosen_metrics("before" in self.roots)
+            has_before = "before" in self.roots
+            metrics = settings.chosen_metrics(has_before)
             found = {"metrics": [asdict(one) for one in summary.means(table, metrics)], "worst": summary.worst(table)}
-            sides = [f"{name}_before" for name in metrics] if "before" in self.roots else []
-            found["undefined"] = summary.undefined(table, [*metrics, *sides])
+            found["undefined"] = summary.undefined_counts(table, metrics, has_before=has_before)
         return self.mark_finished(counted | found)
 
     def summarize(self, totals: Json, seconds: float) -> str:

@@ -109,19 +109,22 @@ def means(table: pa.Table, names: Sequence[str]) -> list[Comparison]:
     return found
 
 
-def undefined(table: pa.Table, names: Sequence[str]) -> dict[str, int]:
-    """Return for how many rows that are ok a metric has no value on one of their sides, where there are any.
+def undefined_counts(table: pa.Table, metrics: Sequence[str], *, has_before: bool) -> dict[str, int]:
+    """Return for how many of the rows that are ok a metric is not defined, where it is for any.
 
     Args:
         table: the rows.
-        names: the columns in which a row that is ok has a value, unless that is not defined.
+        metrics: their names; a row that is ok has a value of each, unless that is not defined.
+        has_before: whether it also has the values before.
     """
     good = table.filter(pc.equal(table["status"], "ok"))
-    missing = {name: np.isnan(column(good, name)) for name in names}
     counts: dict[str, int] = {}
-    for name in (name for name in names if not name.endswith("_before")):
-        count = int(np.count_nonzero(missing[name] | missing.get(f"{name}_before", False)))
-        counts |= {name: count} if count else {}
+    for name in metrics:
+        missing = np.isnan(column(good, name))
+        if has_before:
+            missing |= np.isnan(column(good, f"{name}_before"))
+        if missing.any():
+            counts[name] = int(np.count_nonzero(missing))
     return counts
 
 
@@ -152,7 +155,7 @@ def segmentation(table: pa.Table, names: Sequence[str]) -> tuple[list[Comparison
     return comparisons, classes
 
 
-def unknown(table: pa.Table, columns: Sequence[str]) -> dict[str, dict[str, float]]:
+def unknown_shares(table: pa.Table, columns: Sequence[str]) -> dict[str, dict[str, float]]:
     """Return how much of the maps that were measured has a colour or an id of no class, where any has.
 
     Args:

@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sgllie.errors import StorageError
 from sgllie.report.distribution import Distribution, Floats
 from sgllie.report.leaders import Leaders
 from sgllie.report.timeline import Timeline
@@ -126,16 +126,9 @@ def aggregate(tables: Iterable[pa.Table]) -> Aggregates:
 def tables(output: Storage, at_a_time: int = 8) -> Iterator[pa.Table]:
     """Yield the files of statistics in order; a few are read at the same time, and no more are in memory."""
     shards = sorted(parts(output.list(STATS)))
-
-    def read(shard: int) -> pa.Table:
-        try:
-            return stats_table(output, shard)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise StorageError(f"{output.uri}/{STATS}: the rows of shard {shard} cannot be read: {error}") from error
-
     with ThreadPoolExecutor(at_a_time) as pool:
         for start in range(0, len(shards), at_a_time):
-            yield from pool.map(read, shards[start : start + at_a_time])
+            yield from pool.map(partial(stats_table, output), shards[start : start + at_a_time])
 
 
 def column(table: pa.Table, name: str) -> Floats:
