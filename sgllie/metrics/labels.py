@@ -5,6 +5,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -176,11 +177,12 @@ def colours_to_classes(stored: NDArray[np.uint8], scheme: LabelScheme) -> LabelM
     """Turn H x W x 3 colours into class numbers."""
     if not scheme.colours:
         raise ValueError("a label map holds colours, but this label scheme lists none: give the colour of each class")
-    packed = stored.astype(np.int64) @ np.array([65536, 256, 1])
+    red, green, blue = cv2.split(stored)
+    packed = cv2.merge([blue, green, red, np.zeros_like(red)]).view("<i4")[..., 0]
     classes = np.full(packed.shape, UNKNOWN)
     void = dict.fromkeys({(0, 0, 0), *scheme.void_colours}, IGNORE)
-    for (red, green, blue), number in (void | dict(scheme.colours)).items():
-        classes[packed == (red * 256 + green) * 256 + blue] = number
+    for colour, number in (void | dict(scheme.colours)).items():
+        classes[packed == int.from_bytes(colour)] = number
     unknown = classes == UNKNOWN
     sample = tuple(stored[unknown][0].tolist()) if unknown.any() else None
     if unknown.all():
