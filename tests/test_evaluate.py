@@ -1,6 +1,7 @@
 """`sgllie evaluate` on images: exact values, what belongs together, failures as rows, resume and refusals."""
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -206,7 +207,7 @@ def make_deadly():
 
 
 def test_a_call_that_kills_its_process_is_told():
-    with Isolated(1, make_deadly) as function:
+    with Isolated(1, math.inf, make_deadly) as function:
         assert function(1) == 1
         with pytest.raises(CrashError):
             function(2)
