@@ -48,7 +48,8 @@ class Isolated:
             process = process or ProcessPoolExecutor(1, context, initializer=prepare, initargs=self._made)
             number = process.submit(os.getpid).result()  # what it takes to begin is no time of the call
             try:
-                return process.submit(call, *arguments).result(self._deadline if math.isfinite(self._deadline) else None)
+                limit = self._deadline if math.isfinite(self._deadline) else None
+                return process.submit(call, *arguments).result(limit)
             except TimeoutError as error:
                 os.kill(number, signal.SIGKILL)
                 process.shutdown()
