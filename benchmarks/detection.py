@@ -84,7 +84,7 @@ def regions(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Yield the frames of a folder of label maps (NAME_train_id.png), with one box for each region."""
     scheme = SCHEMES["cityscapes-train-ids"]
     for path in image_files(arguments.labels):
-        classes = decode_labels(path.read_bytes(), scheme)
+        classes = decode_labels(path.read_bytes(), scheme).classes
         labels = []
         for name in REGION_CLASSES:
             mask = (classes == scheme.names.index(name)).astype(np.uint8)

@@ -12,6 +12,7 @@
      │   ├─ VideoError
      │   └─ CrashError         it killed the process that worked on it
      ├─ StuckError             an item takes too long: the worker ends, and the next attempt isolates the item
+     ├─ UndefinedError         a metric has no value for an image: its column is null
      └─ CollapseError          a training has failed for good
 
 `failure_of` is the one place that decides between a row and the end of the job.
@@ -30,6 +31,8 @@ ERROR_TYPES: dict[str, str] = {
     "multi_frame": "The file holds several images: an animation or several pages.",
     "hdr": "The picture is in high dynamic range (PQ or HLG), for which the network was not made.",
     "unsupported": "The file is of a kind that is not handled, or that the output format cannot hold.",
+    "not_a_label_map": "The file is no map of classes, or its colours or ids are not those of --classes.",
+    "not_measurable": "The files that are compared do not fit together: their sizes differ, say.",
     "missing": "The file was listed, but is not there any more.",
     "read": "The file cannot be read from its storage.",
     "write": "The output cannot be written under its name.",
@@ -105,6 +108,10 @@ class CrashError(ItemError):
 
 class StuckError(SgllieError):
     """A thread has worked on one item for longer than it may, and cannot be stopped; the text names the item."""
+
+
+class UndefinedError(SgllieError, ValueError):
+    """A metric is not defined for an image, which is too small or has no texture; no fault of the image."""
 
 
 class CollapseError(SgllieError):

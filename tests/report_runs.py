@@ -10,7 +10,8 @@ import numpy as np
 
 from sgllie.cli import main
 from sgllie.runs.names import part_name
-from sgllie.runs.tables import brightness_fields, stats_bytes
+from sgllie.runs.schemas import SCHEMA_VERSION, STATS_SCHEMA, luma_fields
+from sgllie.runs.tables import row_bytes
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 ODD_NAMES = [
@@ -64,7 +65,7 @@ def make_rows(count: int, seed: int, begin_ms: int = 1_700_000_000_000) -> list[
             rows.append(row | {"status": "failed", "error_type": kind, "error": f"{kind}: {number}"})
             continue
         row |= {f"{stage}_ms": float(random.lognormal(2)) for stage in ("decode", "enhance", "encode", "write")}
-        row |= {name: float(random.random()) / 2 for side in ("in", "out") for name, _ in brightness_fields(side)}
+        row |= {name: float(random.random()) / 2 for side in ("in", "out") for name, _ in luma_fields(side)}
         row |= {"output": f"images/{row['path']}", "format": "jpeg", "width": 64, "height": 48, "bytes_out": 100}
         rows.append(row | {"status": "ok" if random.random() < 0.9 else "copied"})
     return rows
@@ -75,11 +76,14 @@ def make_run_of_rows(output: Path, shards: int, rows: int) -> Path:
     for shard in range(shards):
         path = output / "stats" / part_name(shard)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(stats_bytes(make_rows(rows, shard)))
+        path.write_bytes(row_bytes(make_rows(rows, shard), STATS_SCHEMA))
     run = {
-        "input": {"uri": "in", "root": str(output / "gone"), "images": 2 * shards * rows, "digest": "0"},
+        "schema_version": SCHEMA_VERSION,
+        "command": "enhance",
+        "input": {"uri": "in", "roots": {"input": str(output / "gone")}, "items": 2 * shards * rows, "digest": "0"},
+        "fingerprints": {"the weights": "0"},
         "weights": {"name": "sgllie", "fingerprint": "0"},
-        "outcome": {"method": "sgz", "only_darker_than": None},
+        "output_settings": {"method": "sgz", "only_darker_than": None},
         "settings": {"input": "in", "strength": 1.0, "s3": {"endpoint_url": "http://localhost:9000"}},
         "shards": [rows] * 2 * shards,
         "versions": {"python": "3.11"},

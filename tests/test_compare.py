@@ -12,7 +12,7 @@ from networks import FOURS
 
 from jobs import rows_of
 from sgllie.compare.settings import CompareSettings
-from sgllie.compare.trial import Attempt, Contest
+from sgllie.compare.trial import Trial, TrialRunner
 from sgllie.images import decode
 from sgllie.methods import MethodSettings, make_method
 from sgllie.metrics import METRICS
@@ -92,7 +92,7 @@ def check_tables(out: Path, rows: dict) -> None:
 
 def test_weights_have_a_name_of_their_own():
     settings = CompareSettings(
-        input="in", out="out", methods="sgz, sgz=w/a.safetensors,onnx=s3://b/kind.onnx", device="cuda"
+        input="in", output="out", methods="sgz, sgz=w/a.safetensors,onnx=s3://b/kind.onnx", device="cuda"
     )
     found = settings.method_settings
     assert list(found) == ["sgz", "sgz:a", "onnx:kind"]
@@ -102,10 +102,12 @@ def test_weights_have_a_name_of_their_own():
 
 def test_zero_dce_with_published_weights(shared, photographs):
     weights = shared / "reference/zero_dce_Epoch99.pth"
-    settings = CompareSettings(input="in", out="out", methods=f"zero-dce={weights}", metrics="brightness", device="cpu")
+    settings = CompareSettings(
+        input="in", output="out", methods=f"zero-dce={weights}", metrics="brightness", device="cpu"
+    )
     data = (photographs / "in/coffee.jpg").read_bytes()
-    attempt = Attempt("coffee.jpg", None, "", "zero-dce:zero_dce_Epoch99", None, None, False)
-    row = Contest(settings)(attempt, {"before": data}, [])
+    trial = Trial("coffee.jpg", None, "", "zero-dce:zero_dce_Epoch99", None, None, False)
+    row = TrialRunner(settings)(trial, {"before": data}, [])
     method = make_method(MethodSettings(method="zero-dce", weights=str(weights), device="cpu"))
     assert row["brightness"] == METRICS["brightness"].function(method(decode(data).pixels))
     assert (row["status"], "thumbnail" in row) == ("ok", False)
@@ -114,10 +116,12 @@ def test_zero_dce_with_published_weights(shared, photographs):
 def test_a_network_in_an_onnx_file(photographs):
     """With sides that are no multiples of four, which this network needs."""
     (photographs / "fours.onnx").write_bytes(FOURS)
-    settings = CompareSettings(input="in", out="out", methods=f"onnx={photographs / 'fours.onnx'}", metrics="niqe,loe")
+    settings = CompareSettings(
+        input="in", output="out", methods=f"onnx={photographs / 'fours.onnx'}", metrics="niqe,loe"
+    )
     data = cv2.imencode(".png", cv2.imread(str(SAMPLES / "coffee.jpg"))[:201, :299])[1].tobytes()
-    attempt = Attempt("coffee.png", None, "", "onnx:fours", None, None, True)
-    row = Contest(settings)(attempt, {"before": data}, [])
+    trial = Trial("coffee.png", None, "", "onnx:fours", None, None, True)
+    row = TrialRunner(settings)(trial, {"before": data}, [])
     image = decode(data).pixels
     method = make_method(MethodSettings(method="onnx", weights=str(photographs / "fours.onnx")))
     assert row["status"] == "ok", row

@@ -1,6 +1,7 @@
 """`sgllie evaluate` on images: exact values, what belongs together, failures as rows, resume and refusals."""
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -11,11 +12,10 @@ import pytest
 
 from jobs import rows_of
 from sgllie.errors import CrashError, StorageError
-from sgllie.evaluate.image_measure import ImageMeasure
 from sgllie.evaluate.matching import Names, match
-from sgllie.evaluate.measures import measured
-from sgllie.evaluate.pipeline import EvaluationPipeline
-from sgllie.evaluate.run import finish, prepare
+from sgllie.evaluate.measures import Measurer
+from sgllie.evaluate.pipeline import EvaluatePipeline
+from sgllie.evaluate.run import prepare
 from sgllie.evaluate.settings import EvaluateSettings
 from sgllie.evaluate.summary import means, worst
 from sgllie.evaluate.table import comparisons_text, digits
@@ -25,6 +25,7 @@ from sgllie.metrics.bootstrap import bootstrap_interval, weighted_mean
 from sgllie.runs.isolation import Isolated
 from sgllie.runs.journal import Journal
 from sgllie.runs.names import part_name
+from sgllie.runs.schemas import SCHEMA_VERSION
 from sgllie.storage import Entry, open_storage
 
 SAMPLES = Path(__file__).parents[1] / "samples"
@@ -99,7 +100,7 @@ def test_a_run_of_enhance_knows_its_input(here, trees):
     result = here("evaluate", trees / "run", "--metrics", "niqe,loe", "--reference", trees / "truth", *FEW)
     assert result.returncode == 3, result.stderr
     assert "is a run of sgllie enhance" in result.stdout
-    assert "1 files (reference) belong to no image of the run" in result.stdout
+    assert "1 file (reference) without an image in the run: not counted" in result.stdout
     assert before == {str(path) for path in (trees / "run").rglob("*")}
     rows = {row["path"]: row for row in rows_of(trees / "run-evaluation")}
     assert rows["broken.jpg"]["status"] == "failed"
@@ -145,7 +146,9 @@ def test_grey_and_deep_files_are_compared_as_8_bit_rgb(tmp_path):
     dark = photograph("coffee.jpg")
     deep = write(tmp_path / "deep.png", dark.astype(np.uint16) * 257).read_bytes()
     grey = write(tmp_path / "grey.png", dark[..., 0]).read_bytes()
-    row = measured(ImageMeasure(["psnr", "loe"], 10**6), {"after": deep, "before": grey, "truth": grey}, [])
+    files = {"after": deep, "before": grey, "truth": grey}
+    settings = EvaluateSettings(images="a", before="b", reference="c", metrics="psnr,loe", max_pixels=10**6)
+    row = Measurer(settings, set(files))(files, [])
     rgb, grey_rgb = dark[..., ::-1], np.repeat(dark[..., :1], 3, axis=2)
     assert row["psnr"] == METRICS["psnr"].function(rgb, grey_rgb)
     assert row["loe"] == METRICS["loe"].function(rgb, grey_rgb)
@@ -165,20 +168,20 @@ def test_again_refused_overwritten(here, trees):
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert "--limit (None then, 2 now)" in refused.stderr
     write(trees / "out/new.png", photograph("rocket.jpg"))
-    assert "the files (3 then, 4 now" in here(*arguments).stderr
+    assert "the input (3 files then, 4 now" in here(*arguments).stderr
     assert here(*arguments, "--limit", 2, "--overwrite").returncode == 0
     assert len(rows_of(result)) == 2
-    run = {"input": {}, "outcome": {"format": "same"}, "settings": {}, "shards": []}
+    run = {"schema_version": SCHEMA_VERSION, "command": "enhance", "settings": {}, "versions": {}}
     (trees / "in/run.json").write_text(json.dumps(run))
-    assert "belongs to another kind of run" in here("evaluate", trees / "out", "--out", trees / "in").stderr
+    assert "belongs to a run of sgllie enhance" in here("evaluate", trees / "out", "--out", trees / "in").stderr
 
 
 def test_a_killed_evaluation_goes_on(trees):
     arguments = {"images": str(trees / "out"), "reference": str(trees / "truth"), "metrics": "brightness,psnr"}
-    settings = EvaluateSettings(out=str(trees / "result"), **arguments)
+    settings = EvaluateSettings(output=str(trees / "result"), **arguments)
     run = prepare(settings)
-    seen: list[str] = []
-    pipeline = EvaluationPipeline(settings, run.roots, lambda row: seen.append(row["path"]))
+    told: list[int] = []
+    pipeline = EvaluatePipeline(settings, run.roots, lambda shard, done, failed, group="": told.append(done))
     journal = Journal(pipeline.output, 0, pipeline.schema)
     journal.add({"path": "coffee.png", "status": "ok", "brightness": 0.25})
     journal.flush()
@@ -186,16 +189,17 @@ def test_a_killed_evaluation_goes_on(trees):
     assert (run.resumed, run.shards) == (True, {0: 3})
     pipeline.run(0)  # a second attempt, in a process of its own
     rows = {row["path"]: row for row in rows_of(trees / "result")}
-    assert sorted(seen) == sorted(rows) == ["coffee.png", "portrait/astronaut.png", "rocket.png"]
+    assert told == [1, 2, 3]
+    assert sorted(rows) == ["coffee.png", "portrait/astronaut.png", "rocket.png"]
     assert rows["coffee.png"]["brightness"] == 0.25, "what was done is kept"
     image, truth = (pixels_of(trees / side / "rocket.png") for side in ("out", "truth"))
     assert rows["rocket.png"]["psnr"] == METRICS["psnr"].function(image, truth)
     assert prepare(settings).shards == {}
-    totals = finish(run)
+    totals = run.finalize()
     assert (totals["images"], totals["failed"]) == (3, 0)
     (trees / "result/stats" / part_name(0)).unlink()
     with pytest.raises(StorageError, match="0 rows for 3 images"):
-        finish(run)
+        run.finalize()
 
 
 def make_deadly():
@@ -203,7 +207,7 @@ def make_deadly():
 
 
 def test_a_call_that_kills_its_process_is_told():
-    with Isolated(make_deadly) as function:
+    with Isolated(1, math.inf, make_deadly) as function:
         assert function(1) == 1
         with pytest.raises(CrashError):
             function(2)

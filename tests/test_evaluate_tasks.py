@@ -11,7 +11,7 @@ import pytest
 from jobs import rows_of
 from sgllie.evaluate.table import classes_text, methods_text
 from sgllie.metrics import METRICS
-from sgllie.metrics.boxes import read_coco
+from sgllie.metrics.coco import read_coco
 from sgllie.metrics.detection import average_precision, match
 from sgllie.metrics.segmentation import confusion, dark_cityscape_score, segmentation_scores
 
@@ -39,6 +39,7 @@ def maps(tmp_path):
             for name, label in labels.items()
         }
     arrays["after"]["unlabelled.png"] = arrays["after"]["a.png"]
+    arrays["before"] |= {"x.png": arrays["after"]["a.png"], "y.png": arrays["after"]["a.png"]}
     for side, found in arrays.items():
         write_maps(tmp_path / side, found)
     return tmp_path, arrays
@@ -50,7 +51,8 @@ def test_segmentation_before_and_after(here, maps):
     sides = ("--predictions", folder / "after", "--predictions-before", folder / "before")
     result = here("evaluate", *sides, *options)
     assert result.returncode == 0, result.stderr
-    assert "1 files (prediction) have no label, and do not count" in result.stdout
+    assert "1 file (prediction) without a label: not counted" in result.stdout
+    assert "2 files (prediction before) without a label: not counted" in result.stdout
     summary = json.loads((folder / "after-evaluation/summary.json").read_text())
     found = {one["metric"]: one for one in summary["metrics"]}
     rows = {row["path"]: row for row in rows_of(folder / "after-evaluation")}
@@ -90,7 +92,7 @@ def test_segmentation_with_classes_of_ones_own(here, maps):
     assert rows["a_train_id.png"]["confusion"] == confusion(table[arrays["after"]["a.png"]], label, 3).ravel().tolist()
     (folder / "classes.json").write_text(json.dumps([*classes, {"name": "new", "ids": [9]}]))
     again = here("evaluate", "--task", "segmentation", "--predictions", folder / "after", *options, "--ignore-label", 2)
-    assert "--content-of-classes" in again.stderr
+    assert "the content of the classes" in again.stderr
     (folder / "classes.json").write_text("{}x")
     wrong = here("evaluate", "--task", "segmentation", "--predictions", folder / "after", *options)
     assert "is no JSON list of" in wrong.stderr

@@ -10,9 +10,12 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from sgllie.evaluate.detection import score
+from sgllie.metrics.bdd100k import read_bdd100k
 from sgllie.metrics.bootstrap import bootstrap_interval, weighted_mean
-from sgllie.metrics.boxes import gather, read_bdd100k, read_coco, read_yolo
+from sgllie.metrics.boxes import gather
+from sgllie.metrics.coco import read_coco
 from sgllie.metrics.detection import average_precision, match
+from sgllie.metrics.yolo import read_yolo
 
 
 def label(left, top, right, bottom, kind="car", crowd=False):

@@ -64,7 +64,7 @@ def test_a_set_is_the_sum_of_its_images(pairs):
 
 def test_real_labels_are_counted_pixel_by_pixel(shared):
     paths = sorted((shared / "data/labels/BDD").iterdir())[:2]
-    first, second = (decode_labels(path.read_bytes(), SCHEMES["cityscapes-train-ids"]) for path in paths)
+    first, second = (decode_labels(path.read_bytes(), SCHEMES["cityscapes-train-ids"]).classes for path in paths)
     counts = confusion(first, second, classes=19)
     valid = second != IGNORE
     for truth in (0, 8, 13):
@@ -106,20 +106,20 @@ def test_ids_palettes_and_colours_give_the_same_classes():
     colours = np.array(
         [[(128, 64, 128), (0, 0, 142), (119, 11, 32)], [(1, 2, 3), (70, 130, 180), (128, 64, 128)]], np.uint8
     )
-    assert (decode_labels(png(train), SCHEMES["cityscapes-train-ids"]) == train).all()
-    assert (decode_labels(png(ids), SCHEMES["cityscapes-ids"]) == train).all()
-    assert (decode_labels(png(ids.astype(np.uint16)), SCHEMES["cityscapes-ids"]) == train).all()
+    assert (decode_labels(png(train), SCHEMES["cityscapes-train-ids"]).classes == train).all()
+    assert (decode_labels(png(ids), SCHEMES["cityscapes-ids"]).classes == train).all()
+    assert (decode_labels(png(ids.astype(np.uint16)), SCHEMES["cityscapes-ids"]).classes == train).all()
     for scheme in SCHEMES.values():
-        assert (decode_labels(png(colours), scheme) == train).all()
+        assert (decode_labels(png(colours), scheme).classes == train).all()
         opaque = np.dstack([colours, np.full(train.shape, 255, np.uint8)])
-        assert (decode_labels(png(opaque), scheme) == train).all()
+        assert (decode_labels(png(opaque), scheme).classes == train).all()
     palette = [value for index in range(256) for value in (index, 0, 255 - index)]
-    assert (decode_labels(png(ids, palette), SCHEMES["cityscapes-ids"]) == train).all()
+    assert (decode_labels(png(ids, palette), SCHEMES["cityscapes-ids"]).classes == train).all()
 
 
 def test_a_generic_mapping_merges_classes():
     scheme = LabelScheme(("ground", "other"), ids={3: 0, 4: 0, 9: 1}, colours={(1, 1, 1): 1})
-    assert decode_labels(png(np.array([[3, 4, 9, 200]], np.uint8)), scheme).tolist() == [[0, 0, 1, IGNORE]]
+    assert decode_labels(png(np.array([[3, 4, 9, 200]], np.uint8)), scheme).classes.tolist() == [[0, 0, 1, IGNORE]]
 
 
 def test_label_files_that_make_no_sense_are_refused():

@@ -26,7 +26,7 @@ from sgllie.report.gallery import MOST_SHOWN, thumbnail
 from sgllie.report.timeline import Timeline
 from sgllie.runs.names import part_name
 from sgllie.runs.schemas import STATS_SCHEMA
-from sgllie.runs.tables import stats_bytes
+from sgllie.runs.tables import row_bytes
 from sgllie.storage import LocalStorage, open_storage
 
 MEGABYTES = 10**6
@@ -103,7 +103,7 @@ def test_the_sample_is_uniform():
 
 def test_memory_does_not_grow():
     allocated, traced = [], []
-    file = stats_bytes(make_rows(50, seed=0))
+    file = row_bytes(make_rows(50, seed=0), STATS_SCHEMA)
 
     def endless(count):
         for _ in range(count):
@@ -236,7 +236,7 @@ def test_each_picture_is_there_once_and_opens(html):
 def test_only_what_was_enhanced_counts_as_before(finished_run, tmp_path):
     source, output = (shutil.copytree(folder, tmp_path / folder.name) for folder in finished_run)
     run = json.loads((output / "run.json").read_text())
-    run["input"]["root"] = str(source)
+    run["input"]["roots"] = {"input": str(source)}
     (output / "run.json").write_text(json.dumps(run))
     (source / "coffee.jpg").write_bytes((source / "deep.png").read_bytes())
     (source / "grey.png").unlink()
@@ -267,7 +267,8 @@ def test_statistics_without_images_have_a_report(tmp_path, capsys):
 def test_a_run_without_weights_has_a_report(tmp_path):
     output = make_run_of_rows(tmp_path / "out", shards=1, rows=3)
     run = json.loads((output / "run.json").read_text())
-    run |= {"weights": None, "outcome": run["output_settings"] | {"method": "clahe", "weights": None}}
+    run["weights"] = None
+    run["output_settings"] |= {"method": "clahe", "weights": None}
     (output / "run.json").write_text(json.dumps(run))
     assert main(["report", str(output)]) == 0
     html = (output / "report.html").read_text("utf-8")
@@ -296,7 +297,7 @@ def test_the_file_is_small_whatever_is_in_it(tmp_path):
     output = make_run_of_rows(tmp_path / "out", shards=1, rows=60)
     data = cv2.imencode(".png", noise(250, 300))[1].tobytes()
     rows = [row | {"sha256_in": hashlib.sha256(data).hexdigest()} for row in make_rows(60, seed=0)]
-    (output / "stats" / part_name(0)).write_bytes(stats_bytes(rows))
+    (output / "stats" / part_name(0)).write_bytes(row_bytes(rows, STATS_SCHEMA))
     for row in rows:
         for folder in ("images", "gone"):
             path = output / folder / row["path"]
@@ -317,7 +318,7 @@ def test_on_s3(finished_run, html, s3):
                 storage.write(entry.path, files.read(entry.path))
     target = open_storage("s3://bucket/out", s3)
     run = json.loads(target.read("run.json"))
-    run["input"]["root"] = "s3://bucket/in"
+    run["input"]["roots"] = {"input": "s3://bucket/in"}
     target.write("run.json", json.dumps(run).encode())
     options = ("--s3.endpoint-url", s3.endpoint_url, "--s3.region", s3.region)
     assert main(["report", "s3://bucket/out", *options]) == 0
@@ -330,13 +331,13 @@ def test_wrong_use_is_one_sentence(tmp_path, capsys):
     assert "there is no run in" in capsys.readouterr().err
     (tmp_path / "run.json").write_text('{"settings": {}}')
     assert main(["report", str(tmp_path)]) == 2
-    assert "no output of sgllie enhance" in capsys.readouterr().err
+    assert "was written by something else" in capsys.readouterr().err
     output = make_run_of_rows(tmp_path / "out", shards=1, rows=3)
     run = json.loads((output / "run.json").read_text())
-    (output / "run.json").write_text(json.dumps(run | {"outcome": {"method": "sgz", "codec": "h264"}}))
-    assert main(["report", str(output)]) == 2  # a run of sgllie video
-    assert "no output of sgllie enhance" in capsys.readouterr().err
+    (output / "run.json").write_text(json.dumps(run | {"command": "video"}))
+    assert main(["report", str(output)]) == 2
+    assert "belongs to a run of sgllie video" in capsys.readouterr().err
     (output / "run.json").write_text(json.dumps(run))
     (output / "stats/part-00000.parquet").write_bytes(b"PAR1")
     assert main(["report", str(output)]) == 1
-    assert "the rows of shard 0 cannot be read" in capsys.readouterr().err
+    assert "stats/part-00000.parquet is damaged" in capsys.readouterr().err

@@ -11,8 +11,10 @@ from sgllie.runs.schemas import Row
 ARROWS = {True: "higher is better", False: "lower is better", None: ""}
 
 
-def page(source: str, methods: list[dict[str, Any]], metrics: list[str], shown: list[Row], images: int) -> str:
-    """The table of methods, and a grid of pictures with a column for each method.
+def page(
+    source: str, methods: list[dict[str, Any]], metrics: list[str], shown: list[Row], images: int, left_out: str
+) -> str:
+    """Return the table of methods, and a grid of pictures with a column for each method, as HTML.
 
     Args:
         source: what was compared on.
@@ -20,16 +22,18 @@ def page(source: str, methods: list[dict[str, Any]], metrics: list[str], shown: 
         metrics: the names of the columns.
         shown: the rows that have thumbnails.
         images: how many there were.
+        left_out: the sentence on metrics that are not defined for some, or nothing.
     """
     pictures: dict[str, dict[str, Row]] = {}
     for row in shown:
         pictures.setdefault(row["path"], {})[row["method"]] = row
     return document.render(
         __package__,
-        "compare",
+        "page",
         {"digits": digits},
         source=source,
         images=images,
+        left_out=left_out,
         methods=methods,
         metrics=[METRICS[name] for name in metrics],
         arrows=ARROWS,
@@ -40,7 +44,7 @@ def page(source: str, methods: list[dict[str, Any]], metrics: list[str], shown: 
 
 
 def best(methods: list[dict[str, Any]], metric: str) -> float | None:
-    """The best mean of the methods, the images themselves left out; None where no direction is better."""
+    """Return the best mean of the methods, the images themselves left out; None where no direction is better."""
     values = [row[metric] for row in methods if row["method"] != INPUT and row[metric] is not None]
     higher = METRICS[metric].higher_is_better
     if higher is None or not values:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from sgllie.compare.settings import CompareSettings
 from sgllie.compare.trial import Trial, TrialRunner
 from sgllie.errors import Failure
-from sgllie.evaluate.problems import read_sides
+from sgllie.evaluate.problems import UNDEFINED, read_sides
 from sgllie.runs.isolation import Isolated
 from sgllie.runs.schemas import Row, row_schema
 from sgllie.runs.shard_runner import Report, ShardRunner
@@ -36,7 +36,7 @@ class ComparePipeline(ShardRunner[Trial]):
         super().__init__(
             open_storage(settings.output, settings.s3),
             self.sources.values(),
-            row_schema([("method", pa.string()), *values, ("thumbnail", pa.string())]),
+            row_schema([("method", pa.string()), *values, (UNDEFINED, pa.string()), ("thumbnail", pa.string())]),
             report,
             threads=settings.threads,
             retry_failed=settings.retry_failed,

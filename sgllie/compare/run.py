@@ -20,8 +20,8 @@ from sgllie.errors import StorageError, UsageError
 from sgllie.evaluate.inputs import list_files, names_in
 from sgllie.evaluate.matching import Names
 from sgllie.evaluate.run import MeasuringRun, open_measuring
-from sgllie.evaluate.summary import column, number
-from sgllie.evaluate.table import methods_text
+from sgllie.evaluate.summary import column, number, undefined_counts
+from sgllie.evaluate.table import methods_text, undefined_text
 from sgllie.methods import METHODS, describe_weights
 from sgllie.runs.names import COMPARISON, COMPARISON_TABLE
 from sgllie.runs.run import Pipeline, count_rows
@@ -49,15 +49,18 @@ class CompareRun(MeasuringRun[CompareSettings]):
         methods = summaries(table, [INPUT, *settings.method_settings], metrics)
         self.output.write(COMPARISON_TABLE, as_csv(methods).encode())
         shown = table.filter(pc.is_valid(table["thumbnail"])).to_pylist()
-        html = page(settings.input, methods, metrics, shown, len(set(table["path"].to_pylist())))
+        undefined = undefined_counts(table, metrics, has_before=False)
+        left_out = undefined_text(undefined, self.noun)
+        html = page(settings.input, methods, metrics, shown, len(set(table["path"].to_pylist())), left_out)
         self.output.write(COMPARISON, html.encode())
-        return self.mark_finished(counted | {"methods": methods})
+        return self.mark_finished(counted | {"methods": methods, "undefined": undefined})
 
     def summarize(self, totals: Json, seconds: float) -> str:
         """Write the table of methods, and where the page is."""
         table = methods_text(totals["methods"], self.settings.chosen_metrics(has_input=True))
+        left_out = undefined_text(totals["undefined"], self.noun)
         page = f"To look at: {self.settings.output}/{COMPARISON}"
-        return f"{table}\n\n{self.outcome(totals, seconds)}\n{page}"
+        return "\n\n".join(filter(None, [table, left_out, f"{self.outcome(totals, seconds)}\n{page}"]))
 
 
 def prepare(settings: CompareSettings) -> CompareRun:
@@ -99,7 +102,7 @@ def trials(settings: CompareSettings, listing: Listing, references: Names | None
 
 
 def summaries(table: pa.Table, methods: list[str], metrics: list[str]) -> list[dict[str, Any]]:
-    """For each method the means of its metrics and its time.
+    """Return for each method the means of its metrics and its time.
 
     A mean is over the images for which every method has the metric, so that all are measured on the same ones; a method
     that has it for no image is left out of that.
@@ -122,23 +125,23 @@ def summaries(table: pa.Table, methods: list[str], metrics: list[str]) -> list[d
 
 
 def in_common(values: list[NDArray[np.float64]]) -> NDArray[np.bool_]:
-    """Where all arrays that have a finite value anywhere have one."""
+    """Tell where all arrays that have a finite value anywhere have one."""
     known = [np.isfinite(one) for one in values if np.isfinite(one).any()]
     return np.logical_and.reduce(known) if known else np.zeros(len(values[0]), bool)
 
 
 def finite(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The finite ones of some values."""
+    """Return the finite ones of some values."""
     return values[np.isfinite(values)]
 
 
 def mean(values: NDArray[np.float64]) -> float | None:
-    """Their mean; None where there are none, or one of them is not finite."""
+    """Return the mean of values; None where there are none, or one of them is not finite."""
     return number(values.mean()) if len(values) else None
 
 
 def as_csv(methods: list[dict[str, Any]]) -> str:
-    """The table of methods as CSV."""
+    """Write the table of methods as CSV."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(methods[0]))
     writer.writeheader()

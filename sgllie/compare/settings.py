@@ -67,5 +67,5 @@ class CompareSettings(MeasuringSettings):
 
     @property
     def method_settings(self) -> dict[str, MethodSettings]:
-        """The settings of each method, by what it is called in the rows: its name, with the file of its weights."""
+        """Return the settings of each method, by what it is called in the rows: name, and file of weights."""
         return dict(self._methods())

@@ -73,10 +73,7 @@ class TrialRunner:
             row["thumbnail"] = thumbnail(eight_bit_rgb(enhanced), THUMBNAIL_BYTES).uri
         others = {"truth": reference, "input": image}
         for metric in self.metrics:
-            try:
-                row[metric.name] = value(metric, enhanced, others)
-            except ValueError as error:
-                problems.add("not_measurable", str(error))
+            row[metric.name] = value(metric, enhanced, others, problems, "the result")
         return row
 
     def _decoded(self, data: bytes) -> Pixels:

@@ -7,8 +7,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sgllie import images
-from sgllie.errors import ImageError
-from sgllie.evaluate.problems import Problems
+from sgllie.errors import ImageError, UndefinedError
+from sgllie.evaluate.problems import UNDEFINED, Problems
 from sgllie.images import Pixels
 from sgllie.metrics import METRICS, Metric
 from sgllie.runs.schemas import Row, both_sides
@@ -30,7 +30,7 @@ class ImageMeasure:
     def __init__(self, metrics: list[str], max_pixels: int) -> None:
         self.metrics = [METRICS[name] for name in metrics]
         self.max_pixels = max_pixels
-        self.fields = both_sides(metrics, pa.float64())
+        self.fields = [*both_sides(metrics, pa.float64()), (UNDEFINED, pa.string())]
 
     def __call__(self, files: Mapping[str, bytes], problems: Problems) -> Row:
         """Measure the sides that are there."""
@@ -46,35 +46,43 @@ class ImageMeasure:
         for metric in self.metrics:
             for side, column in (("after", metric.name), ("before", f"{metric.name}_before")):
                 image = pictures.get(side)
-                if image is None:
-                    continue
-                try:
-                    row[column] = value(metric, image, others)
-                except ValueError as error:
-                    problems.add("not_measurable", f"{KINDS[side]}: {error}")
+                if image is not None:
+                    row[column] = value(metric, image, others, problems, KINDS[side])
         return row
 
 
-def value(metric: Metric, image: Pixels, others: Mapping[str, Pixels | None]) -> float | None:
-    """One metric of an image; None where the image that it compares with (`truth`, `input`) is not there.
+def value(
+    metric: Metric, image: Pixels, others: Mapping[str, Pixels | None], problems: Problems, kind: str
+) -> float | None:
+    """Return one metric of an image, or None and tell `problems` why.
 
-    Raises:
-        ValueError: it is not defined for this image.
+    Args:
+        metric: to compute.
+        image: H x W x 3 or H x W, uint8 or uint16.
+        others: what it may be compared with (`truth`, `input`); where that is not there, there is no value.
+        problems: told where the metric is not defined for the image, or the two do not fit together.
+        kind: what the image is called there.
     """
-    if not metric.needs_reference:
-        return metric.function(image)
-    other = others[metric.reference]
-    return None if other is None else metric.function(*alike(image, other))
+    try:
+        if not metric.needs_reference:
+            return metric.function(image)
+        other = others[metric.reference]
+        return None if other is None else metric.function(*alike(image, other))
+    except UndefinedError as error:
+        problems.add_undefined(f"{kind}: {error}")
+    except ValueError as error:
+        problems.add("not_measurable", f"{kind}: {error}")
+    return None
 
 
 def alike(image: Pixels, other: Pixels) -> tuple[Pixels, Pixels]:
-    """Two images in one depth and number of channels: as they are, or both as uint8 H x W x 3."""
+    """Return two images in one depth and number of channels: as they are, or both as uint8 H x W x 3."""
     if image.ndim == other.ndim and image.dtype == other.dtype:
         return image, other
     return eight_bit_rgb(image), eight_bit_rgb(other)
 
 
 def eight_bit_rgb(image: Pixels) -> NDArray[np.uint8]:
-    """uint8 or uint16, grey or RGB -> uint8 H x W x 3."""
+    """Return uint8 or uint16 pixels, grey or RGB, as uint8 H x W x 3."""
     scaled = np.rint(image / 257).astype(np.uint8) if image.dtype == np.uint16 else image
     return np.repeat(scaled[..., None], 3, axis=2) if scaled.ndim == 2 else scaled

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow as pa
-
 from sgllie.corpus.listing import Listing
 from sgllie.errors import StorageError, UsageError
 from sgllie.evaluate.matching import Item, Names, join, match
@@ -15,6 +13,7 @@ from sgllie.runs.names import IMAGES, RUN, SUCCESS
 from sgllie.runs.run import stats_tables
 from sgllie.runs.run_file import read_run
 from sgllie.runs.schemas import Row
+from sgllie.runs.words import plural
 from sgllie.storage import Entry, Storage, absolute_uri, open_storage
 
 
@@ -34,14 +33,14 @@ class Inputs:
 
 
 def find_inputs(settings: EvaluateSettings) -> Inputs:
-    """What the settings name.
+    """Find the pictures that the settings name.
 
     Raises:
         UsageError: something is not there, cannot be listed, or holds no images.
     """
     try:
         inputs = labelled(settings) if settings.task else enhanced(settings)
-    except (StorageError, OSError, pa.ArrowInvalid) as error:
+    except (StorageError, OSError) as error:
         raise UsageError(f"the images cannot be listed: {error}") from error
     main = "truth" if settings.task else "after"
     if not any(getattr(item, main) for item in inputs.items):
@@ -63,7 +62,7 @@ def refuse_strangers(inputs: Inputs, main: str, side: str) -> None:
 
 
 def enhanced(settings: EvaluateSettings) -> Inputs:
-    """Enhanced images: those of a finished run, or of any tree."""
+    """Find enhanced images: those of a finished run, or of any tree."""
     assert settings.images is not None
     run = finished_run(settings)
     others: dict[str, Names] = {}
@@ -83,32 +82,36 @@ def enhanced(settings: EvaluateSettings) -> Inputs:
     inputs = Inputs([of_run(row, others) for row in rows], roots)
     inputs.notes.append(f"{settings.images} is a run of sgllie enhance; the images before are in {roots['before']}")
     for names in others.values():
-        inputs.notes += note_left(names, "belong to no image of the run") if settings.limit is None else []
+        inputs.notes += note_left(names, "an image in the run") if settings.limit is None else []
     return inputs
 
 
-def note_left(names: Names, why: str) -> list[str]:
-    """A sentence on the files that no name has found, if there are any."""
+def note_left(names: Names, partner: str) -> list[str]:
+    """Return a sentence on the files that no name has found, if there are any; `partner` is what they lack."""
     left = sum(1 for _ in names.left())
-    return [f"{left:,} files ({names.kind}) {why}, and do not count"] if left else []
+    return [f"{plural(left, 'files')} ({names.kind}) without {partner}: not counted"] if left else []
 
 
 def labelled(settings: EvaluateSettings) -> Inputs:
-    """Label maps and what was predicted; a prediction without a label does not count."""
+    """Find label maps and what was predicted; a prediction without a label does not count."""
     assert settings.labels is not None
     assert settings.predictions is not None
     labels = list_files(settings.labels, settings)
     others, roots = {}, {"truth": labels.root}
-    for side, source in (("after", settings.predictions), ("before", settings.predictions_before)):
+    for side, kind, source in (
+        ("after", "prediction", settings.predictions),
+        ("before", "prediction before", settings.predictions_before),
+    ):
         if source is not None:
-            others[side], roots[side] = names_in(source, "prediction", settings)
+            others[side], roots[side] = names_in(source, kind, settings)
     # Named by its label, a picture is looked for among the predictions without the endings of either.
     items = list(itertools.islice(match("truth", labels, others, keep_left=False), settings.limit))
-    return Inputs(items, roots, note_left(others["after"], "have no label") if settings.limit is None else [])
+    notes = [note for names in others.values() for note in note_left(names, "a label")]
+    return Inputs(items, roots, notes if settings.limit is None else [])
 
 
 def names_in(source: str, kind: str, settings: MeasuringSettings) -> tuple[Names, str]:
-    """The files of one side, and their root; UsageError if there are none."""
+    """Return the files of one side, and their root; UsageError if there are none."""
     listing = list_files(source, settings)
     names = Names(listing, kind, settings.endings)
     if not names:
@@ -117,12 +120,12 @@ def names_in(source: str, kind: str, settings: MeasuringSettings) -> tuple[Names
 
 
 def list_files(source: str, settings: MeasuringSettings) -> Listing:
-    """The images of a folder, prefix, glob or list, none of them of the result."""
+    """Return the images of a folder, prefix, glob or list, without those of the result."""
     return Listing(source, settings.s3, absolute_uri(settings.output))
 
 
 def finished_run(settings: EvaluateSettings) -> tuple[Storage, str] | None:
-    """The output of `sgllie enhance` and the root of its input, if that is what the settings name."""
+    """Return the output of `sgllie enhance` and the root of its input, if that is what the settings name."""
     images = settings.images or ""
     if not ("://" in images or Path(images).is_dir()):
         return None
@@ -136,14 +139,14 @@ def finished_run(settings: EvaluateSettings) -> tuple[Storage, str] | None:
 
 
 def rows_of(output: Storage) -> Iterator[Row]:
-    """The rows of a finished run, as far as they are needed here."""
+    """Yield the rows of a finished run, with the columns that are needed here."""
     columns = ["path", "output", "status", "error", "bytes_in", "bytes_out", "sha256_in", "sha256_out"]
     for table in stats_tables(output, columns):
         yield from table.to_pylist()
 
 
 def of_run(row: Row, others: dict[str, Names]) -> Item:
-    """The item of one row of a run; `before` is the input of the run where `others` has none."""
+    """Return the item of one row of a run; `before` is the input of the run where `others` has none."""
     sides: dict[str, tuple[Entry | None, str | None]] = {}
     if row["status"] == "failed":
         sides["after"] = None, f"sgllie enhance failed on it: {row['error']}"

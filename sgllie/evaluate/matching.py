@@ -50,7 +50,7 @@ class Names:
             self._by_key.setdefault(self._key(entry.path), []).append(entry)
 
     def __bool__(self) -> bool:
-        """Whether there are any."""
+        """Tell whether there are any files."""
         return bool(self._by_key)
 
     def _key(self, path: str) -> str:
@@ -60,7 +60,7 @@ class Names:
         return stem
 
     def find(self, path: str) -> tuple[Entry | None, str | None]:
-        """The file of this path, else the only one that differs in nothing but suffix; or why there is none."""
+        """Return the file of this path, else the only one that differs in nothing but suffix; or why there is none."""
         found = self._by_key.get(self._key(path), [])
         exact = [entry for entry in found if entry.path == path]
         if len(exact or found) == 1:
@@ -72,13 +72,13 @@ class Names:
         return None, f"there are several files that may be its {self.kind}: {', '.join(e.path for e in found[:3])}"
 
     def left(self) -> Iterator[Entry]:
-        """Those that no name has found, in their order."""
+        """Yield those that no name has found, in their order."""
         for entries in self._by_key.values():
             yield from (entry for entry in entries if entry.path not in self._taken)
 
 
 def join(path: str, sides: dict[str, tuple[Entry | None, str | None]]) -> Item:
-    """The item of one picture, from what was found for each of its sides, or why it was not."""
+    """Return the item of one picture, from what was found for each of its sides, or why it was not."""
     files = {side: entry for side, (entry, _) in sides.items() if entry}
     sizes = [entry.size for entry in files.values()]
     problems = [problem for _, problem in sides.values() if problem]
@@ -94,7 +94,7 @@ def join(path: str, sides: dict[str, tuple[Entry | None, str | None]]) -> Item:
 
 
 def match(main: str, entries: Iterable[Entry], others: dict[str, Names], keep_left: bool) -> Iterator[Item]:
-    """One item for each file of the main side, with those that belong to it.
+    """Yield one item for each file of the main side, with those that belong to it.
 
     Args:
         main: the side (`after`, `before` or `truth`) that the rows are named after.

@@ -36,7 +36,7 @@ def make_measure(settings: EvaluateSettings, sides: set[str]) -> Measure:
         UsageError: a metric lacks the images that it needs, or the classes cannot be read.
     """
     if settings.task == "segmentation":
-        return SegmentationMeasure(label_scheme(settings), settings.ignore_label)
+        return SegmentationMeasure(label_scheme(settings), settings.ignore_label, settings.max_pixels)
     if settings.task == "darkcityscape":
         return DarkCityscapeMeasure(settings.max_pixels)
     return ImageMeasure(settings.chosen_metrics("before" in sides), settings.max_pixels)

@@ -6,23 +6,32 @@ from sgllie.errors import Failure, failure_of
 from sgllie.runs.schemas import Row
 from sgllie.storage import Storage
 
+UNDEFINED = "undefined"
+"""The column that says why a metric has no value for an image, although nothing is wrong with it."""
+
 
 class Problems:
-    """All problems of one picture; its row is failed if there is any."""
+    """All problems of one picture; its row is failed if there is any. What is undefined is none."""
 
     def __init__(self, known: Iterable[Failure] = ()) -> None:
         self._found = dict.fromkeys(known)
+        self._undefined: dict[str, None] = {}
 
     def add(self, error_type: str, sentence: str) -> None:
         """Note one problem, once."""
         self._found[Failure(error_type, sentence)] = None
 
+    def add_undefined(self, sentence: str) -> None:
+        """Note why a metric has no value, once."""
+        self._undefined[sentence] = None
+
     def columns(self) -> Row:
-        """Return the columns `status`, `error_type` (of the first problem) and `error` (all of them)."""
+        """Return the columns `status`, `error_type` (of the first problem), `error` (all of them) and `undefined`."""
+        row: Row = {UNDEFINED: "; ".join(self._undefined)} if self._undefined else {}
         if not self._found:
-            return {"status": "ok"}
+            return row | {"status": "ok"}
         sentences = "; ".join(problem.error for problem in self._found)
-        return {"status": "failed", "error_type": next(iter(self._found)).error_type, "error": sentences}
+        return row | {"status": "failed", "error_type": next(iter(self._found)).error_type, "error": sentences}
 
 
 def read_sides(

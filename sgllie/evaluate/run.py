@@ -12,12 +12,12 @@ import pyarrow as pa
 
 from sgllie.evaluate import summary
 from sgllie.evaluate.inputs import find_inputs
-from sgllie.evaluate.map_measures import label_scheme
+from sgllie.evaluate.map_measures import UNKNOWN_COLUMNS, label_scheme
 from sgllie.evaluate.matching import Item
 from sgllie.evaluate.measures import make_measure
 from sgllie.evaluate.settings import EvaluateSettings, MeasuringSettings
 from sgllie.evaluate.summary import Comparison
-from sgllie.evaluate.table import classes_text, comparisons_text, worst_text
+from sgllie.evaluate.table import classes_text, comparisons_text, undefined_text, unknown_text, worst_text
 from sgllie.runs.names import SUMMARY
 from sgllie.runs.plan import Plan, write_manifest
 from sgllie.runs.run import Pipeline, Run, count_rows, mark_finished, open_run, shards_to_do, stats_tables
@@ -70,6 +70,8 @@ class MeasuringRun(Run[SettingsT]):
             comparisons_text([Comparison(**one) for one in totals["metrics"]]),
             classes_text(totals.get("classes", {})),
             worst_text(totals.get("worst", [])),
+            undefined_text(totals.get("undefined", {}), self.noun),
+            unknown_text(totals.get("unknown", {})),
             self.outcome(totals, seconds),
         ]
         return "\n\n".join(part for part in parts if part)
@@ -92,11 +94,14 @@ class EvaluateRun(MeasuringRun[EvaluateSettings]):
         if settings.task == "segmentation":
             comparisons, classes = summary.segmentation(table, label_scheme(settings).names)
             found: Json = {"metrics": [asdict(one) for one in comparisons], "classes": classes}
+            found["unknown"] = summary.unknown_shares(table, list(UNKNOWN_COLUMNS.values()))
         elif settings.task == "darkcityscape":
             found = {"metrics": [asdict(one) for one in summary.means(table, DARK_CITYSCAPE)]}
         else:
-            metrics = settings.chosen_metrics("before" in self.roots)
+            has_before = "before" in self.roots
+            metrics = settings.chosen_metrics(has_before)
             found = {"metrics": [asdict(one) for one in summary.means(table, metrics)], "worst": summary.worst(table)}
+            found["undefined"] = summary.undefined_counts(table, metrics, has_before=has_before)
         return self.mark_finished(counted | found)
 
     def summarize(self, totals: Json, seconds: float) -> str:

@@ -43,11 +43,11 @@ class MeasuringSettings(JobSettings):
 
     @property
     def endings(self) -> tuple[str, ...]:
-        """The endings of names that do not count."""
+        """Return the endings of names that do not count."""
         return split_names(self.name_endings)
 
     def chosen_metrics(self, has_input: bool) -> list[str]:
-        """The metrics to compute; UsageError where one of them lacks the images that it compares with, or its weights.
+        """Return the metrics to compute; UsageError where one lacks the images that it compares with, or its weights.
 
         Args:
             has_input: whether there are images before enhancement.
@@ -80,15 +80,16 @@ class EvaluateSettings(MeasuringSettings):
     task: Task | None = None
     """What --predictions are. darkcityscape: the binary threshold score of the DarkCityScape tables, and no other."""
     predictions: str | None = None
-    """What was predicted on the enhanced images. segmentation: folder or prefix of label maps. detection: COCO JSON,
-    BDD100K JSON, or folder of YOLO text files."""
+    """What was predicted on the enhanced images. segmentation: folder or prefix of label maps (PNG, BMP or TIFF).
+    detection: COCO JSON, BDD100K JSON, or folder of YOLO text files with boxes or outlines."""
     predictions_before: str | None = None
     """What was predicted on the images before enhancement."""
     labels: str | None = None
     """The true label maps or boxes, of the same kinds."""
     classes: str = "cityscapes-train-ids"
     """segmentation: cityscapes-train-ids, cityscapes-ids, or a JSON file: a list of {"name", "ids", "colours"}, one for
-    each class. detection with YOLO files: a text file with the name of one class in each line."""
+    each class; "name": null lists what belongs to none, as id 255 and black do. A map with more than 5 % of other
+    values fails. detection with YOLO files: a text file with the name of one class in each line."""
     ignore_label: int = 255
     """segmentation: class number in the labels that does not count."""
     rename: str = ""
@@ -132,5 +133,5 @@ def load_weights(metric: Metric) -> None:
 
 
 def split_names(text: str | None) -> tuple[str, ...]:
-    """`a, b` -> (a, b); nothing for None."""
+    """Split names at commas: `a, b` -> (a, b); nothing for None."""
     return tuple(name.strip() for name in (text or "").split(",") if name.strip())

@@ -53,7 +53,7 @@ def compare(
     higher_is_better: bool | None = True,
     resamples: int | None = None,
 ) -> Comparison:
-    """One measure over a set of images.
+    """Compare one measure over a set of images, before and after.
 
     Args:
         name: of the measure.
@@ -87,7 +87,7 @@ def compare(
 
 
 def means(table: pa.Table, names: Sequence[str]) -> list[Comparison]:
-    """Metrics of single images: the mean of each, over the images that have it on both sides.
+    """Return the mean of each metric of single images, over the images that have it on both sides.
 
     Infinite values (PSNR of an image that equals its reference) are left out.
     """
@@ -109,8 +109,27 @@ def means(table: pa.Table, names: Sequence[str]) -> list[Comparison]:
     return found
 
 
+def undefined_counts(table: pa.Table, metrics: Sequence[str], *, has_before: bool) -> dict[str, int]:
+    """Return for how many of the rows that are ok a metric is not defined, where it is for any.
+
+    Args:
+        table: the rows.
+        metrics: their names; a row that is ok has a value of each, unless that is not defined.
+        has_before: whether it also has the values before.
+    """
+    good = table.filter(pc.equal(table["status"], "ok"))
+    counts: dict[str, int] = {}
+    for name in metrics:
+        missing = np.isnan(column(good, name))
+        if has_before:
+            missing |= np.isnan(column(good, f"{name}_before"))
+        if missing.any():
+            counts[name] = int(np.count_nonzero(missing))
+    return counts
+
+
 def segmentation(table: pa.Table, names: Sequence[str]) -> tuple[list[Comparison], dict[str, dict[str, Any]]]:
-    """Scores of the sum of all confusion matrices, and IoU and accuracy of each class.
+    """Return the scores of the sum of all confusion matrices, and IoU and accuracy of each class.
 
     Args:
         table: the rows.
@@ -136,8 +155,27 @@ def segmentation(table: pa.Table, names: Sequence[str]) -> tuple[list[Comparison
     return comparisons, classes
 
 
+def unknown_shares(table: pa.Table, columns: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return how much of the maps that were measured has a colour or an id of no class, where any has.
+
+    Args:
+        table: the rows.
+        columns: with the share of each map.
+
+    Returns:
+        For each column the mean `share` over the maps, and the number of `images` that have any.
+    """
+    good = table.filter(pc.equal(table["status"], "ok"))
+    found = {name: np.nan_to_num(column(good, name)) for name in columns}
+    return {
+        name: {"share": float(shares.mean()), "images": int(np.count_nonzero(shares))}
+        for name, shares in found.items()
+        if shares.any()
+    }
+
+
 def score(name: str) -> Statistic:
-    """One score of the weighted sum of confusion matrices."""
+    """Return the statistic of one score of the weighted sum of confusion matrices."""
 
     def values(counts: NDArray[np.float64], weights: NDArray[np.int64]) -> NDArray[np.float64]:
         totals = np.rint(np.tensordot(weights.astype(np.float64), counts, axes=1)).astype(np.int64)
@@ -147,7 +185,7 @@ def score(name: str) -> Statistic:
 
 
 def matrices(table: pa.Table, name: str, classes: int) -> NDArray[np.float64]:
-    """The confusion matrices of all rows: images x classes x (classes + 1).
+    """Return the confusion matrices of all rows: images x classes x (classes + 1).
 
     As floats, whose products are many times faster; and never as lists, which would take tens of times the memory.
     """
@@ -155,7 +193,7 @@ def matrices(table: pa.Table, name: str, classes: int) -> NDArray[np.float64]:
 
 
 def worst(table: pa.Table, name: str = "niqe") -> list[dict[str, Any]]:
-    """The five images that became worst: by the rise of NIQE, or by NIQE where there is nothing before."""
+    """Return the five images whose NIQE rose most, or with the highest NIQE where there is nothing before."""
     if name not in table.column_names:
         return []
     after, before = column(table, name), column(table, f"{name}_before")
@@ -170,12 +208,12 @@ def worst(table: pa.Table, name: str = "niqe") -> list[dict[str, Any]]:
 
 
 def column(table: pa.Table, name: str) -> NDArray[np.float64]:
-    """The values of a column, NaN where it has none."""
+    """Return the values of a column as float64, NaN where it has none."""
     if name not in table.column_names:
         return np.full(len(table), np.nan)
     return np.asarray(table[name].to_numpy(zero_copy_only=False), np.float64)
 
 
 def number(value: float) -> float | None:
-    """A value that JSON can hold."""
+    """Return a value that JSON can hold: None in place of NaN and infinity."""
     return float(value) if np.isfinite(value) else None

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sgllie.evaluate.summary import Comparison
+from sgllie.runs.words import plural
 
 WIDTH = 1000
 """More than any table needs: a narrow terminal wraps its lines, but nothing is cut off."""
@@ -15,7 +16,7 @@ DIRECTION = {True: "higher", False: "lower", None: "-"}
 
 
 def text_of(columns: list[tuple[str, str]], rows: list[list[str]]) -> str:
-    """A table as plain text.
+    """Write a table as plain text.
 
     Args:
         columns: heading and justification (`left`, `right`) of each.
@@ -32,7 +33,7 @@ def text_of(columns: list[tuple[str, str]], rows: list[list[str]]) -> str:
 
 
 def comparisons_text(comparisons: list[Comparison]) -> str:
-    """The table of all measures."""
+    """Write the table of all measures."""
     has_before = any(comparison.before is not None for comparison in comparisons)
     names = ["before", "after", "difference", "95 % interval", "images better", "better is", "images"]
     columns = [("metric", "left"), *((name, "right") for name in names)]
@@ -59,7 +60,7 @@ def comparisons_text(comparisons: list[Comparison]) -> str:
 
 
 def worst_text(worst: list[dict[str, Any]]) -> str:
-    """The images that became worst, a line each."""
+    """Write the images of the highest rise of NIQE, or of the highest NIQE, a line each."""
     if not worst:
         return ""
     lines = [
@@ -68,12 +69,32 @@ def worst_text(worst: list[dict[str, Any]]) -> str:
         + digits(row["niqe"])
         for row in worst
     ]
-    rose = "Became worst by NIQE:" if worst[0]["niqe_before"] is not None else "Worst NIQE:"
-    return "\n".join([rose, *lines])
+    heading = "Largest rise of NIQE:" if worst[0]["niqe_before"] is not None else "Highest NIQE:"
+    return "\n".join([heading, *lines])
+
+
+def unknown_text(unknown: dict[str, dict[str, Any]]) -> str:
+    """Return the sentence on pixels of maps that belong to no class; empty where there are none."""
+    if not unknown:
+        return ""
+    names = {"unknown": "predictions", "unknown_before": "predictions before", "unknown_label": "labels"}
+    counts = ", ".join(
+        f"{100 * found['share']:.2g} % of the {names[name]} ({plural(found['images'], 'images')})"
+        for name, found in unknown.items()
+    )
+    return f"Pixels with a colour or an id that --classes does not list, which count as no class: {counts}."
+
+
+def undefined_text(undefined: dict[str, int], noun: str) -> str:
+    """Return the sentence on metrics that have no value for some images; empty where all have one."""
+    if not undefined:
+        return ""
+    counts = ", ".join(f"{name} ({plural(count, noun)})" for name, count in undefined.items())
+    return f"Not defined for what is too small or has no texture, and left out there: {counts}."
 
 
 def digits(value: float | None, sign: bool = False) -> str:
-    """Four significant digits at most, two to four behind the point."""
+    """Write a number with four significant digits, at most four behind the point."""
     if value is None:
         return "-"
     places = 4 if abs(value) < 1 else 3 if abs(value) < 10 else 2 if abs(value) < 1000 else 0
@@ -81,7 +102,7 @@ def digits(value: float | None, sign: bool = False) -> str:
 
 
 def classes_text(classes: dict[str, dict[str, Any]]) -> str:
-    """The table of all classes that have a value."""
+    """Write the table of all classes that have a value."""
     rows = {name: values for name, values in classes.items() if any(value is not None for value in values.values())}
     if not rows:
         return ""
@@ -98,13 +119,13 @@ def classes_text(classes: dict[str, dict[str, Any]]) -> str:
 
 
 def change(before: float | None, after: float | None) -> list[str]:
-    """The cells of one measure before and after."""
+    """Return the cells of one measure: before, after, difference."""
     difference = None if before is None or after is None else after - before
     return [digits(before), digits(after), digits(difference, sign=True)]
 
 
 def methods_text(methods: list[dict[str, Any]], metrics: list[str]) -> str:
-    """The table of a comparison: the mean of each metric, and the time."""
+    """Write the table of a comparison: the mean of each metric, and the time."""
     names = [*metrics, "milliseconds", "relative_time"]
     headings = [*metrics, "ms", "x fastest"]
     columns = [("method", "left"), *((heading, "right") for heading in headings), ("failed", "right")]

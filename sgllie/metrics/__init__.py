@@ -35,7 +35,7 @@ class Metric:
 
     @property
     def needs_reference(self) -> bool:
-        """Whether `function` takes a second image."""
+        """Tell whether `function` takes a second image."""
         return self.reference != "none"
 
 

@@ -23,7 +23,7 @@ class Interval(NamedTuple):
 
 
 def weighted_mean(values: NDArray, weights: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Mean of one value for each image: the statistic of PSNR, NIQE and the like."""
+    """Return the mean of one value for each image: the statistic of PSNR, NIQE and the like."""
     return np.asarray(weights @ values / weights.sum(axis=1), np.float64)
 
 
@@ -37,7 +37,7 @@ def bootstrap_interval(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Percentile bootstrap over images of `statistic(after) - statistic(before)`.
+    """Return the percentile bootstrap interval, over images, of `statistic(after) - statistic(before)`.
 
     Each resample draws `images` images with replacement, the same for before and after, since both were measured on the
     same pictures. Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993.

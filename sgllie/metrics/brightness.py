@@ -8,7 +8,7 @@ from sgllie.metrics.colour import LUMA, check_image, largest_channel, luma, to_2
 
 
 def brightness(image: NDArray) -> float:
-    """Mean BT.601 luma of the gamma-encoded pixels, 0 (black) to 1 (white)."""
+    """Return the mean BT.601 luma of the gamma-encoded pixels, 0 (black) to 1 (white)."""
     check_image(image, "brightness")
     # Luma is linear: weighing the means of the channels is many times faster than the mean of the weighted pixels.
     means = np.array(cv2.mean(image)[: 3 if image.ndim == 3 else 1])
@@ -16,13 +16,13 @@ def brightness(image: NDArray) -> float:
 
 
 def contrast(image: NDArray) -> float:
-    """RMS contrast: standard deviation of BT.601 luma on the scale 0..1; 0 for a flat image, at most 0.5."""
+    """Return RMS contrast: the standard deviation of BT.601 luma on the scale 0..1; 0 if flat, at most 0.5."""
     check_image(image, "contrast")
     return float(luma(image).std() / 255)
 
 
 def entropy(image: NDArray) -> float:
-    """Shannon entropy of the histogram of BT.601 luma in 256 levels, in bits: 0 (flat) to 8."""
+    """Return the Shannon entropy of the histogram of BT.601 luma in 256 levels, in bits: 0 (flat) to 8."""
     check_image(image, "entropy")
     counts = np.bincount(np.rint(luma(image)).astype(np.intp).ravel())
     shares = counts[counts > 0] / counts.sum()
@@ -30,7 +30,7 @@ def entropy(image: NDArray) -> float:
 
 
 def colourfulness(image: NDArray) -> float:
-    """Hasler and Süsstrunk's measure, 0 (grey) to about 110 (extremely colourful).
+    """Return Hasler and Süsstrunk's measure, 0 (grey) to about 110 (extremely colourful).
 
     With rg = R - G and yb = (R + G) / 2 - B on the scale 0..255:
     sqrt(var(rg) + var(yb)) + 0.3 sqrt(mean(rg)^2 + mean(yb)^2). Source: "Measuring colourfulness in natural images",
@@ -45,17 +45,21 @@ def colourfulness(image: NDArray) -> float:
 
 
 def clipped_share(image: NDArray) -> float:
-    """Share of the pixels (0..1) of which at least one channel is at its highest value: highlights that are lost."""
+    """Return the share of the pixels (0..1) of which at least one channel is at its highest value: lost highlights.
+
+    This is what `clipped` means wherever it stands alone; `luma_clipped_*` of `sgllie enhance` is the share of the
+    pixels whose luma is at its lowest or highest level.
+    """
     check_image(image, "clipped share")
     return at_limit(largest_channel(image), np.iinfo(image.dtype).max)
 
 
 def black_share(image: NDArray) -> float:
-    """Share of the pixels (0..1) of which every channel is zero: shadows that no method can bring back."""
+    """Return the share of the pixels (0..1) of which every channel is zero: shadows that nothing can bring back."""
     check_image(image, "black share")
     return at_limit(largest_channel(image), 0)
 
 
 def at_limit(values: NDArray, limit: int) -> float:
-    """Share of H x W values that equal `limit`."""
+    """Return the share of H x W values that equal `limit`."""
     return float(np.count_nonzero(values == limit) / values.size)

@@ -10,6 +10,7 @@ from importlib import resources
 import numpy as np
 from numpy.typing import NDArray
 
+from sgllie.errors import UndefinedError
 from sgllie.metrics.colour import FloatArray, check_image, luma
 from sgllie.metrics.nss import fit_asymmetric_gaussian, fit_gaussian, halve, mscn, neighbour_products
 
@@ -19,13 +20,13 @@ REGRESSION = ("feature_minimum", "feature_maximum", "support_vectors", "coeffici
 
 @cache
 def model() -> dict[str, FloatArray]:
-    """Window (7 and 7), feature ranges (36), support vectors (774 x 36), coefficients (774), gamma and rho."""
+    """Load window (7 and 7), feature ranges (36), support vectors (774 x 36), coefficients (774), gamma and rho."""
     with resources.files(__package__).joinpath("brisque_parameters.npz").open("rb") as file:
         return {name: values.astype(np.float64) for name, values in np.load(file).items()}
 
 
 def correlate(image: FloatArray, window: FloatArray) -> FloatArray:
-    """Seven weighted rows, zeros beyond the edges, summed from the last to the first.
+    """Sum seven weighted rows, from the last to the first, with zeros beyond the edges.
 
     Where an image is flat its MSCN coefficients are mere rounding, about 1e-14, yet their signs are counted by the fit,
     in the authors' program too. So the order of this sum moves an image with flat areas by up to 10 %. This order
@@ -36,12 +37,12 @@ def correlate(image: FloatArray, window: FloatArray) -> FloatArray:
 
 
 def window_mean(image: FloatArray) -> FloatArray:
-    """Mean under the 7x7 Gaussian of 7/6 pixels, separated by its singular value decomposition: columns, then rows."""
+    """Return the mean under the 7x7 Gaussian of 7/6 pixels, split by singular values: columns, then rows."""
     return correlate(correlate(image, model()["window_column"]).T, model()["window_row"]).T
 
 
 def scale_features(luminance: FloatArray) -> FloatArray:
-    """18 features of one scale: H x W in 0..255 -> 18."""
+    """Return the 18 features of one scale: H x W in 0..255 -> 18."""
     coefficients = mscn(luminance, window_mean)
     features = list(fit_gaussian(coefficients.ravel()))
     for products in neighbour_products(coefficients[np.newaxis]):
@@ -52,7 +53,7 @@ def scale_features(luminance: FloatArray) -> FloatArray:
 
 
 def brisque(image: NDArray) -> float:
-    """Blind/Referenceless Image Spatial Quality Evaluator; lower is better, about 0 (best) to 100, not bounded.
+    """Return the Blind/Referenceless Image Spatial Quality Evaluator; lower is better, about 0 to 100, not bounded.
 
     Definition, that of the authors' release: BT.601 luma, 0..255, rounded to integers; the whole image; MSCN under a
     7x7 Gaussian of 7/6 pixels, zeros beyond the edges; 18 features at the full and at half the size (MATLAB's
@@ -63,17 +64,17 @@ def brisque(image: NDArray) -> float:
         image: H x W x 3 RGB or H x W grey, uint8 or uint16 (read as 0..65535), at least 16 x 16.
 
     Raises:
-        ValueError: the image is too small, or has no texture.
+        UndefinedError: the image is too small, or has no texture.
     """
     check_image(image, "BRISQUE")
     if min(image.shape[:2]) < SMALLEST:
-        raise ValueError(f"BRISQUE needs at least 16x16 pixels, got an image of {image.shape[1]}x{image.shape[0]}")
+        raise UndefinedError(f"BRISQUE needs at least 16x16 pixels, got an image of {image.shape[1]}x{image.shape[0]}")
     luminance = np.rint(luma(image))
     if np.ptp(luminance) == 0:
-        raise ValueError("BRISQUE is not defined for this image: it is flat")
+        raise UndefinedError("BRISQUE is not defined for this image: it is flat")
     features = np.concatenate([scale_features(luminance), scale_features(halve(luminance))])
     if not np.isfinite(features).all():
-        raise ValueError("BRISQUE is not defined for this image: it has next to no texture")
+        raise UndefinedError("BRISQUE is not defined for this image: it has next to no texture")
     low, high, vectors, coefficients, gamma, rho = (model()[name] for name in REGRESSION)
     scaled = 2 * (features - low) / (high - low) - 1
     return float(coefficients @ np.exp(-gamma * ((vectors - scaled) ** 2).sum(axis=1)) - rho)

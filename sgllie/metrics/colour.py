@@ -14,7 +14,7 @@ STUDIO_BLACK = 16.0
 
 
 def check_image(image: NDArray, metric: str) -> None:
-    """Refuse what is not H x W or H x W x 3, uint8 or uint16, with one sentence."""
+    """Raise ValueError for what is not H x W or H x W x 3, uint8 or uint16."""
     if image.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"{metric} needs uint8 or uint16 pixels, got {image.dtype}; convert the image first")
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3) or 0 in image.shape:
@@ -22,12 +22,12 @@ def check_image(image: NDArray, metric: str) -> None:
 
 
 def to_255(image: NDArray) -> FloatArray:
-    """uint8 or uint16 -> float64 of the same shape in 0..255."""
+    """Scale uint8 or uint16 to float64 of the same shape in 0..255."""
     return image.astype(np.float64) / (np.iinfo(image.dtype).max // 255)
 
 
 def luma(image: NDArray, studio_range: bool = False) -> FloatArray:
-    """H x W x 3 or H x W, uint8 or uint16 -> H x W float64: BT.601 luma, 0..255, or 16..235 where `studio_range`.
+    """Return BT.601 luma, 0..255, or 16..235 where `studio_range`: H x W (x 3), uint8 or uint16 -> H x W float64.
 
     A grey image counts as RGB with three equal channels.
     """
@@ -38,7 +38,7 @@ def luma(image: NDArray, studio_range: bool = False) -> FloatArray:
 
 
 def largest_channel(image: NDArray) -> NDArray:
-    """H x W x 3 or H x W -> H x W of the same dtype: max(R, G, B)."""
+    """Return max(R, G, B): H x W x 3 or H x W -> H x W of the same dtype."""
     if image.ndim == 2:
         return image
     return np.maximum(np.maximum(image[..., 0], image[..., 1]), image[..., 2])

@@ -84,7 +84,7 @@ def match(labels: BoxesOfImages, predictions: BoxesOfImages, rename: Mapping[str
 
 
 def _coco(found: BoxesOfImages, images: list[str], classes: list[str], rename: Mapping[str, str]) -> Any:
-    """Boxes as a pycocotools data set; classes that are not in `classes` are left out."""
+    """Return boxes as a pycocotools data set; classes that are not in `classes` are left out."""
     from pycocotools.coco import COCO
 
     numbers = {name: number for number, name in enumerate(classes)}
@@ -107,7 +107,7 @@ def _coco(found: BoxesOfImages, images: list[str], classes: list[str], rename: M
 
 
 def _collect(results: list[dict | None]) -> ClassEvidence:
-    """One pycocotools result for each image -> the evidence of one class."""
+    """Turn one pycocotools result for each image into the evidence of one class."""
     found = [(number, result) for number, result in enumerate(results) if result is not None]
     objects = np.zeros(len(results), np.int64)
     for number, result in found:
@@ -122,7 +122,7 @@ def _collect(results: list[dict | None]) -> ClassEvidence:
 
 
 def average_precision(evidence: Evidence, weights: NDArray[np.int64] | None = None) -> DetectionScores:
-    """Average precision at 101 recalls (COCO), of images that count `weights` times (once where it is not given).
+    """Return average precision at 101 recalls (COCO), of images that count `weights` times (once where not given).
 
     Source: Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014, and its evaluation.
     """
@@ -140,7 +140,7 @@ def average_precision(evidence: Evidence, weights: NDArray[np.int64] | None = No
 
 
 def _class_precision(found: ClassEvidence, weights: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Average precision of one class at each overlap (T); NaN where there was nothing to find."""
+    """Return the average precision of one class at each overlap (T); NaN where there was nothing to find."""
     objects = (found.objects * weights).sum()
     if objects == 0:
         return np.full(len(THRESHOLDS), np.nan)
@@ -154,6 +154,6 @@ def _class_precision(found: ClassEvidence, weights: NDArray[np.int64]) -> NDArra
 
 
 def _at_recalls(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
-    """Mean over 101 recalls of the precision where each is first reached, 0 where it never is."""
+    """Return the mean over 101 recalls of the precision where each is first reached, 0 where it never is."""
     position = np.searchsorted(recall, RECALLS, side="left")
     return float(np.append(precision, 0.0)[position].mean())

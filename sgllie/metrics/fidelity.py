@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sgllie.errors import UndefinedError
 from sgllie.metrics.colour import FloatArray, check_image, luma
 
 SSIM_WINDOW = cv2.getGaussianKernel(11, 1.5, cv2.CV_64F)
@@ -11,7 +12,7 @@ MARGIN = 5
 
 
 def check_pair(image: NDArray, reference: NDArray, metric: str) -> None:
-    """Refuse two images of different shape or depth, with one sentence."""
+    """Raise ValueError for two images of different shape or depth."""
     check_image(image, metric)
     check_image(reference, metric)
     if image.shape != reference.shape or image.dtype != reference.dtype:
@@ -20,7 +21,7 @@ def check_pair(image: NDArray, reference: NDArray, metric: str) -> None:
 
 
 def psnr(image: NDArray, reference: NDArray) -> float:
-    """Peak signal-to-noise ratio in dB; higher is better, infinite where the two are equal.
+    """Return the peak signal-to-noise ratio in dB; higher is better, infinite where the two are equal.
 
     10 log10(peak^2 / mean squared difference) over all pixels and channels of RGB as stored; peak 255 (uint8) or 65535
     (uint16); no crop.
@@ -32,13 +33,13 @@ def psnr(image: NDArray, reference: NDArray) -> float:
 
 
 def window_mean(values: FloatArray) -> FloatArray:
-    """Mean under the 11x11 Gaussian where it fits: H x W -> H-10 x W-10."""
+    """Return the mean under the 11x11 Gaussian where it fits: H x W -> H-10 x W-10."""
     mean = cv2.sepFilter2D(values, cv2.CV_64F, SSIM_WINDOW, SSIM_WINDOW)
     return np.asarray(mean[MARGIN:-MARGIN, MARGIN:-MARGIN])
 
 
 def ssim(image: NDArray, reference: NDArray) -> float:
-    """Structural similarity; higher is better, 1 where the two are equal.
+    """Return structural similarity; higher is better, 1 where the two are equal.
 
     On BT.601 luma, 0..255, rounded to integers; 11x11 Gaussian of 1.5 pixels; K1 = 0.01, K2 = 0.03, range 255;
     population covariance; mean over the positions where the window fits; no downsampling. Source: Wang, Bovik, Sheikh
@@ -46,7 +47,7 @@ def ssim(image: NDArray, reference: NDArray) -> float:
     """
     check_pair(image, reference, "SSIM")
     if min(image.shape[:2]) <= 2 * MARGIN:
-        raise ValueError(f"SSIM needs at least 11x11 pixels, got an image of {image.shape[1]}x{image.shape[0]}")
+        raise UndefinedError(f"SSIM needs at least 11x11 pixels, got an image of {image.shape[1]}x{image.shape[0]}")
     x, y = np.rint(luma(image)), np.rint(luma(reference))
     mean_x, mean_y = window_mean(x), window_mean(y)
     variance_x, variance_y = window_mean(x * x) - mean_x**2, window_mean(y * y) - mean_y**2

@@ -2,7 +2,8 @@
 
     meter = FlickerMeter()
     for frame, original in ...: meter.add(frame, original)
-    meter.result().change_ratio
+    flicker = meter.result()
+    flicker.change / flicker.original_change
 
 Frames come one at a time, and only the last pair is kept.
 """
@@ -43,28 +44,6 @@ class Flicker:
     original_change: float
     warping_error: float
     original_warping_error: float
-
-    @property
-    def variance_ratio(self) -> float:
-        """Variance of brightness, enhanced over original."""
-        return ratio(self.variance, self.original_variance)
-
-    @property
-    def change_ratio(self) -> float:
-        """Mean absolute change of brightness, enhanced over original."""
-        return ratio(self.change, self.original_change)
-
-    @property
-    def warping_ratio(self) -> float:
-        """Warping error, enhanced over original."""
-        return ratio(self.warping_error, self.original_warping_error)
-
-
-def ratio(enhanced: float, original: float) -> float:
-    """Enhanced over original; 1 where neither changes at all, infinite where only the original does not."""
-    if original == 0:
-        return 1.0 if enhanced == 0 else float("inf")
-    return enhanced / original
 
 
 class FlickerMeter:
@@ -119,7 +98,7 @@ class FlickerMeter:
         self._values += int(np.count_nonzero(visible)) * (last[0].shape[2] if last[0].ndim == 3 else 1)
 
     def result(self) -> Flicker:
-        """What was measured; needs two frames."""
+        """Return what was measured; ValueError where there are fewer than two frames."""
         if len(self._brightness) < 2:
             raise ValueError(f"flicker needs at least two frames, got {len(self._brightness)}")
         levels: FloatArray = np.array(self._brightness)
@@ -130,7 +109,12 @@ class FlickerMeter:
 
 
 def visible_pixels(forward: Flow, backward: Flow) -> tuple[NDArray[np.bool_], Flow]:
-    """Where motion can be followed (H x W), and where each pixel goes (H x W x 2, x and y); flows are H x W x 2."""
+    """Return where motion can be followed (H x W), and where each pixel goes (H x W x 2, x and y).
+
+    Args:
+        forward: H x W x 2, x and y of the motion from the first frame to the second.
+        backward: the same from the second to the first.
+    """
     height, width = forward.shape[:2]
     grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=2).astype(np.float32)
     target = grid + forward
@@ -141,7 +125,7 @@ def visible_pixels(forward: Flow, backward: Flow) -> tuple[NDArray[np.bool_], Fl
 
 
 def measure_flicker(frames: Iterable[NDArray], originals: Iterable[NDArray], flow: bool = True) -> Flicker:
-    """Flicker of a whole video: two iterables of frames, read one pair at a time (see `FlickerMeter`).
+    """Measure the flicker of a whole video: two iterables of frames, read one pair at a time (see `FlickerMeter`).
 
     Raises:
         ValueError: fewer than two frames, more of one video than of the other, or frames of different sizes.

@@ -11,14 +11,14 @@ LEVELS = 256
 
 
 def lightness(image: NDArray) -> NDArray[np.intp]:
-    """Largest channel, in 256 levels, of the pixels that are sampled: H x W (x 3) -> h x w."""
+    """Return the largest channel, in 256 levels, of the pixels that are sampled: H x W (x 3) -> h x w."""
     step = max(1, min(image.shape[:2]) // SHORT_SIDE)
     sampled = largest_channel(image[step // 2 :: step, step // 2 :: step])
     return np.rint(to_255(sampled)).astype(np.intp)
 
 
 def loe(image: NDArray, reference: NDArray) -> float:
-    """Lightness order error against the image before enhancement; lower is better, 0 where no order is changed.
+    """Return the lightness order error against the image before; lower is better, 0 where no order is changed.
 
     For each sampled pixel, the number of sampled pixels to which its order (lighter or equal, against darker) is not
     the same in the two images; the mean of that. Lightness is max(R, G, B), in 256 levels. Sampled is every k-th pixel

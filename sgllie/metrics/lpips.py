@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from sgllie.errors import UndefinedError
 from sgllie.metrics.fidelity import check_pair
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ TINY = 1e-10
 
 @cache
 def network() -> "tuple[torch.nn.Sequential, list[torch.Tensor]]":
-    """The layers of AlexNet that see, and how much each channel of the five counts.
+    """Load the layers of AlexNet that see, and how much each channel of the five counts.
 
     Raises:
         OSError: its weights are not in the cache of torchvision (TORCH_HOME/hub/checkpoints), and cannot be fetched.
@@ -42,7 +43,7 @@ def network() -> "tuple[torch.nn.Sequential, list[torch.Tensor]]":
 
 
 def features(image: NDArray) -> "list[torch.Tensor]":
-    """What the five layers see, at each place of unit length: H x W x 3 or H x W -> five of channels x h x w."""
+    """Return what the five layers see, at each place of unit length: H x W (x 3) -> five of channels x h x w."""
     import torch
 
     rgb = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
@@ -57,7 +58,7 @@ def features(image: NDArray) -> "list[torch.Tensor]":
 
 
 def lpips(image: NDArray, reference: NDArray) -> float:
-    """Learned Perceptual Image Patch Similarity; lower is better, 0 where the two are equal, about 0.7 at most.
+    """Return Learned Perceptual Image Patch Similarity; lower is better, 0 for equal images, about 0.7 at most.
 
     Version 0.1 with AlexNet: RGB in -1..1, normalised by channel; the outputs of the five rectifiers, scaled to unit
     length at each place; their squared differences, weighted by channel, summed over channels, averaged over places,
@@ -68,14 +69,14 @@ def lpips(image: NDArray, reference: NDArray) -> float:
         reference: of the same shape and depth.
 
     Raises:
-        ValueError: the image is too small.
+        UndefinedError: the image is too small.
         OSError: see `network`.
     """
     import torch
 
     check_pair(image, reference, "LPIPS")
     if min(image.shape[:2]) < SMALLEST:
-        raise ValueError(f"LPIPS needs at least 64x64 pixels, got an image of {image.shape[1]}x{image.shape[0]}")
+        raise UndefinedError(f"LPIPS needs at least 64x64 pixels, got an image of {image.shape[1]}x{image.shape[0]}")
     with torch.inference_mode():
         total = sum(
             (weights @ ((a - b) ** 2).flatten(1)).mean()

@@ -10,6 +10,7 @@ from importlib import resources
 import numpy as np
 from numpy.typing import NDArray
 
+from sgllie.errors import UndefinedError
 from sgllie.metrics.colour import FloatArray, check_image, luma
 from sgllie.metrics.nss import fit_asymmetric_gaussian, halve, mscn, neighbour_products
 
@@ -18,14 +19,14 @@ BLOCK = 96
 
 @cache
 def pristine_model() -> tuple[FloatArray, FloatArray]:
-    """Mean (36) and covariance (36 x 36) of the features of good photographs."""
+    """Load mean (36) and covariance (36 x 36) of the features of good photographs."""
     with resources.files(__package__).joinpath("niqe_parameters.npz").open("rb") as file:
         parameters = np.load(file)
         return parameters["mu_pris_param"].ravel(), parameters["cov_pris_param"]
 
 
 def block_features(luminance: FloatArray, block: int) -> FloatArray:
-    """18 features for each `block` x `block` square: H x W in 0..255 -> N x 18. H, W: multiples of `block`."""
+    """Return 18 features for each `block` x `block` square: H x W in 0..255, multiples of `block` -> N x 18."""
     rows, columns = (size // block for size in luminance.shape)
     blocks = mscn(luminance).reshape(rows, block, columns, block).swapaxes(1, 2).reshape(-1, block, block)
     law = fit_asymmetric_gaussian(blocks.reshape(len(blocks), -1))
@@ -37,7 +38,7 @@ def block_features(luminance: FloatArray, block: int) -> FloatArray:
 
 
 def niqe(image: NDArray, studio_range: bool = False) -> float:
-    """Natural Image Quality Evaluator; lower is better, about 2 to 5 for good photographs.
+    """Return the Natural Image Quality Evaluator; lower is better, about 2 to 5 for good photographs.
 
     Definition: BT.601 luma, 0..255, rounded to integers; no border crop; the top left part that whole 96x96 blocks
     cover; MSCN under a 7x7 Gaussian of 7/6 pixels, edges repeated; a second scale by MATLAB's antialiased bicubic
@@ -50,18 +51,18 @@ def niqe(image: NDArray, studio_range: bool = False) -> float:
             0..255 as the authors do. The two differ by up to 4 % either way.
 
     Raises:
-        ValueError: the image is too small, or fewer than two of its blocks have any texture.
+        UndefinedError: the image is too small, or fewer than two of its blocks have any texture.
     """
     check_image(image, "NIQE")
     height, width = (size // BLOCK * BLOCK for size in image.shape[:2])
     if height * width < 2 * BLOCK * BLOCK:
         size = f"{image.shape[1]}x{image.shape[0]}"
-        raise ValueError(f"NIQE needs at least two blocks of 96x96 pixels (192x96), got an image of {size}")
+        raise UndefinedError(f"NIQE needs at least two blocks of 96x96 pixels (192x96), got an image of {size}")
     luminance = np.rint(luma(image[:height, :width], studio_range))
     features = np.hstack([block_features(luminance, BLOCK), block_features(halve(luminance), BLOCK // 2)])
     complete = features[~np.isnan(features).any(axis=1)]
     if len(complete) < 2:
-        raise ValueError("NIQE is not defined for this image: fewer than two of its 96x96 blocks have any texture")
+        raise UndefinedError("NIQE is not defined for this image: fewer than two of its 96x96 blocks have any texture")
     pristine_mean, pristine_covariance = pristine_model()
     difference = pristine_mean - np.nanmean(features, axis=0)
     covariance = (pristine_covariance + np.cov(complete, rowvar=False)) / 2

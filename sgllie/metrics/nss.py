@@ -29,13 +29,13 @@ NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 
 
 def gaussian_mean(image: FloatArray) -> FloatArray:
-    """Mean under `WINDOW`, edges repeated; exactly the pixel's own value where the image is flat."""
+    """Return the mean under `WINDOW`, edges repeated; exactly the pixel's own value where the image is flat."""
     mean = cv2.sepFilter2D(image, cv2.CV_64F, WINDOW, WINDOW, borderType=cv2.BORDER_REPLICATE)
     return np.where(np.abs(image - mean) < ROUNDING, image, mean)
 
 
 def mscn(luminance: FloatArray, local_mean: Callable[[FloatArray], FloatArray] = gaussian_mean) -> FloatArray:
-    """Mean-subtracted, contrast-normalised coefficients: (I - mean) / (deviation + 1), both under `local_mean`.
+    """Return mean-subtracted, contrast-normalised coefficients: (I - mean) / (deviation + 1) under `local_mean`.
 
     H x W float64 on the scale 0..255 -> the same shape.
     """
@@ -53,19 +53,19 @@ class AsymmetricGaussian(NamedTuple):
 
     @property
     def scale_ratio(self) -> FloatArray:
-        """Scale parameter (beta) over standard deviation."""
+        """Return the scale parameter (beta) over the standard deviation."""
         return np.sqrt(gamma(1 / self.shape) / gamma(3 / self.shape))
 
     @property
     def mean(self) -> FloatArray:
-        """(beta_right - beta_left) gamma(2 / shape) / gamma(1 / shape)."""
+        """Return the mean of the law: (beta_right - beta_left) gamma(2 / shape) / gamma(1 / shape)."""
         spread = (self.right_deviation - self.left_deviation) * self.scale_ratio
         return spread * gamma(2 / self.shape) / gamma(1 / self.shape)
 
 
 @njit(cache=True, nogil=True, fastmath=True)
 def signed_sums(samples: FloatArray, sums: FloatArray) -> None:
-    """N x K -> N x 5: sum of squares and count of the negative samples, of the positive ones, sum of magnitudes."""
+    """Sum squares and counts of the negative samples, of the positive ones, and all magnitudes: N x K -> N x 5."""
     for row in range(len(samples)):
         left_total = left_count = right_total = right_count = magnitude = 0.0
         for value in samples[row]:
@@ -99,7 +99,7 @@ def fit_asymmetric_gaussian(samples: FloatArray) -> AsymmetricGaussian:
 
 
 def fit_gaussian(samples: FloatArray) -> tuple[float, float]:
-    """Shape and variance of a symmetric generalised Gaussian law, by moment matching: K float64, not all zero."""
+    """Return shape and variance of a symmetric generalised Gaussian law, by moment matching: K float64, not all 0."""
     variance = np.mean(samples * samples)
     ratio = variance / np.abs(samples).mean() ** 2
     # The published code looks for the nearest inverse ratio, which is not always the nearest ratio.
@@ -107,7 +107,7 @@ def fit_gaussian(samples: FloatArray) -> tuple[float, float]:
 
 
 def neighbour_products(blocks: FloatArray) -> list[FloatArray]:
-    """Each coefficient times its neighbour in each of the four directions, wrapped around within a block.
+    """Multiply each coefficient by its neighbour in each of the four directions, wrapped around within a block.
 
     N x H x W -> four arrays of N x H*W. The wrap is that of the published code.
     """
@@ -115,7 +115,7 @@ def neighbour_products(blocks: FloatArray) -> list[FloatArray]:
 
 
 def halve(image: FloatArray) -> FloatArray:
-    """Half the height and width by antialiased bicubic interpolation, as MATLAB's imresize(image, 0.5).
+    """Halve height and width by antialiased bicubic interpolation, as MATLAB's imresize(image, 0.5).
 
     H x W float64 -> ceil(H/2) x ceil(W/2). The cubic kernel (a = -0.5) is stretched to eight taps; edges are mirrored.
     """

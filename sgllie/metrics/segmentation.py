@@ -15,7 +15,7 @@ Counts = NDArray[np.int64]
 
 
 def confusion(prediction: NDArray, label: NDArray, classes: int, ignore: int = IGNORE) -> Counts:
-    """Pixels of each class (rows) by what was predicted (columns).
+    """Count the pixels of each class (rows) by what was predicted (columns).
 
     Args:
         prediction: H x W integers; what is not in 0 .. classes - 1 counts as no class, in the last column.
@@ -55,7 +55,7 @@ class SegmentationScores:
 
 
 def segmentation_scores(counts: Counts) -> SegmentationScores:
-    """Scores of a confusion matrix, added over all images of a set.
+    """Return the scores of a confusion matrix, added over all images of a set.
 
     IoU = TP / (TP + FP + FN); accuracy of a class = TP / (TP + FN), that is recall. mIoU is the mean over the classes
     that were labelled or predicted, mPA over those that were labelled; FWIoU weighs IoU by the share of the labels.
@@ -86,7 +86,7 @@ def segmentation_scores(counts: Counts) -> SegmentationScores:
 
 
 def dark_cityscape_score(prediction: NDArray, label: NDArray) -> tuple[float, float]:
-    """Mean IoU and "mPA" of one image as the DarkCityScape tables have them; for reproducing these only.
+    """Return mean IoU and "mPA" of one image as the DarkCityScape tables have them; for reproducing these only.
 
     It compares no classes: both colour maps become grey, are cut to their top left 1020 rows and 2040 columns, and are
     split in two at grey > 125. mIoU is over these two halves; mPA is the mean precision, TP / (TP + FP), not recall.

@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sgllie.errors import StorageError
 from sgllie.report.distribution import Distribution, Floats
 from sgllie.report.leaders import Leaders
 from sgllie.report.timeline import Timeline
@@ -40,8 +40,8 @@ CHOICES = (
     Choice("changed", "Most changed", "the largest change of mean brightness", lambda t: change(t)),
     Choice(
         "luma_clipped",
-        "Most clipped",
-        "the most wholly black or white pixels after",
+        "Most clipped luma",
+        "the most pixels after whose luma is clipped, wholly black or white",
         lambda t: column(t, "luma_clipped_out"),
     ),
 )
@@ -124,36 +124,29 @@ def aggregate(tables: Iterable[pa.Table]) -> Aggregates:
 
 
 def tables(output: Storage, at_a_time: int = 8) -> Iterator[pa.Table]:
-    """The files of statistics in order, a few of them read at the same time and no more than those in memory."""
+    """Yield the files of statistics in order; a few are read at the same time, and no more are in memory."""
     shards = sorted(parts(output.list(STATS)))
-
-    def read(shard: int) -> pa.Table:
-        try:
-            return stats_table(output, shard)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise StorageError(f"{output.uri}/{STATS}: the rows of shard {shard} cannot be read: {error}") from error
-
     with ThreadPoolExecutor(at_a_time) as pool:
         for start in range(0, len(shards), at_a_time):
-            yield from pool.map(read, shards[start : start + at_a_time])
+            yield from pool.map(partial(stats_table, output), shards[start : start + at_a_time])
 
 
 def column(table: pa.Table, name: str) -> Floats:
-    """The values of a column that are not null."""
+    """Return the values of a column that are not null, as float64."""
     return table[name].drop_null().to_numpy().astype(np.float64)
 
 
 def change(table: pa.Table) -> Floats:
-    """By how much the mean brightness changed."""
+    """Return by how much the mean brightness changed."""
     return np.abs(column(table, "luma_mean_out") - column(table, "luma_mean_in"))
 
 
 def columns_of(side: str) -> list[str]:
-    """The names of the columns of brightness, `in` or `out`."""
+    """Return the names of the columns of brightness, `in` or `out`."""
     return [name for name, _ in luma_fields(side)]
 
 
 def bins_of(name: str) -> Floats:
-    """200 bins over the range of a column of brightness."""
+    """Return the edges of 200 bins over the range of a column of brightness."""
     highest = {"entropy": 16.0, "contrast": 0.5}.get(name.rpartition("_")[0], 1.0)
     return np.linspace(0, highest, 201)

@@ -12,7 +12,7 @@ LEFT, RIGHT, TOP, BOTTOM = 8, 8, 22, 28
 
 
 def histogram(before: Sequence[int], after: Sequence[int], highest: float, label: str) -> Markup:
-    """Two outlines over one axis from 0 to `highest`: how many images lie in each bin before, and after."""
+    """Draw two outlines over one axis from 0 to `highest`: how many images lie in each bin before, and after."""
     top = max(*before, *after, 1)
     ticks = [(k / 5, f"{highest * k / 5:.2g}") for k in range(6)]
     shapes = [
@@ -23,7 +23,7 @@ def histogram(before: Sequence[int], after: Sequence[int], highest: float, label
 
 
 def outline(heights: np.ndarray) -> str:
-    """A closed path of steps; heights and widths as shares of the plot."""
+    """Draw a closed path of steps; heights and widths as shares of the plot."""
     edges = np.linspace(LEFT, WIDTH - RIGHT, len(heights) + 1)
     base, levels = HEIGHT - BOTTOM, TOP + (1 - heights) * (HEIGHT - TOP - BOTTOM)
     steps = (f"V{level:.1f}H{right:.1f}" for level, right in zip(levels, edges[1:], strict=True))
@@ -31,7 +31,7 @@ def outline(heights: np.ndarray) -> str:
 
 
 def throughput(bars: Bars, label: str) -> Markup:
-    """Images per second over the time of work, with a dashed line where the run was paused."""
+    """Draw images per second over the time of work, with a dashed line where the run was paused."""
     rates = np.array(bars.images) / bars.seconds
     top = max(float(rates.max(initial=0)), 1e-9)
     total = bars.seconds * len(rates)
@@ -48,8 +48,9 @@ def throughput(bars: Bars, label: str) -> Markup:
 
 
 def response(grid: np.ndarray, label: str) -> Markup:
-    """What brightness (across) became what (up): a square for each cell, the stronger the more images; the diagonal is
-    where nothing changes.
+    """Draw what brightness (across) became what (up).
+
+    A square stands for each cell, the stronger the more images; on the diagonal nothing changes.
     """
     size, margin = 320, 28
     cell = (size - margin) / len(grid)
@@ -80,7 +81,7 @@ def response(grid: np.ndarray, label: str) -> Markup:
 
 
 def bar(share: float) -> Markup:
-    """A bar in a table cell; its number stands beside it."""
+    """Draw a bar in a table cell; its number stands beside it."""
     return Markup(
         '<svg class="bar" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
         '<rect class="rest" width="100" height="8"/><rect class="part" width="{:.1f}" height="8"/></svg>'
@@ -88,7 +89,7 @@ def bar(share: float) -> Markup:
 
 
 def height(text: str) -> Markup:
-    """A line at the top that says what the highest bar stands for."""
+    """Draw a line at the top that says what the highest bar stands for."""
     line = Markup('<path class="grid" d="M{} {}H{}"/>').format(LEFT, TOP, WIDTH - RIGHT)
     return line + Markup('<text class="tick" x="{}" y="{}" text-anchor="end">{}</text>').format(
         WIDTH - RIGHT, TOP - 5, text
@@ -96,7 +97,7 @@ def height(text: str) -> Markup:
 
 
 def axis(ticks: Sequence[tuple[float, str]]) -> Markup:
-    """A line at the bottom with labels at these shares of its length."""
+    """Draw a line at the bottom with labels at these shares of its length."""
     base = HEIGHT - BOTTOM
     line = Markup('<path class="axis" d="M{} {}H{}"/>').format(LEFT, base, WIDTH - RIGHT)
     labels = [
@@ -109,19 +110,19 @@ def axis(ticks: Sequence[tuple[float, str]]) -> Markup:
 
 
 def anchor(share: float) -> str:
-    """Labels at the ends stay inside the picture."""
+    """Return where a label is held, so that those at the ends stay inside the picture."""
     return "start" if share < 0.03 else "end" if share > 0.97 else "middle"
 
 
 def svg(label: str, *content: Markup, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Markup:
-    """A picture with a sentence for those who do not see it."""
+    """Return a picture with a sentence for those who do not see it."""
     return Markup('<svg role="img" viewBox="0 0 {} {}" aria-label="{}">{}</svg>').format(
         *size, label, Markup().join(content)
     )
 
 
 def nice_step(seconds: float) -> float:
-    """The smallest usual length of time of which at most six go into `seconds`."""
+    """Return the smallest usual length of time of which at most six go into `seconds`."""
     minute, hour, day = 60, 3600, 86400
     usual = [0.5, 1, 2, 5, 10, 20, 30, minute, 2 * minute, 5 * minute, 10 * minute, 20 * minute, 30 * minute]
     usual += [hour, 2 * hour, 6 * hour, 12 * hour, *(day * 2**k for k in range(12))]
@@ -129,7 +130,7 @@ def nice_step(seconds: float) -> float:
 
 
 def clock(seconds: float) -> str:
-    """`90` -> `1.5 min`."""
+    """Write a time in its largest unit: `90` -> `1.5 min`."""
     for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= unit:
             return f"{seconds / unit:g} {name}"

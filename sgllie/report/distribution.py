@@ -29,16 +29,16 @@ class Distribution:
 
     @property
     def size(self) -> int:
-        """How many values there were."""
+        """Count the values."""
         return int(self.counts.sum())
 
     @property
     def mean(self) -> float | None:
-        """Of all values; None where there were none."""
+        """Return the mean of all values; None where there were none."""
         return self.total / self.size if self.size else None
 
     def quantile(self, share: float) -> float | None:
-        """The value that a share of all values lies below, as exact as the bins are fine; None without values."""
+        """Return the value that a share of all lies below, as exact as the bins are fine; None without values."""
         if not self.size:
             return None
         reached = np.cumsum(self.counts)

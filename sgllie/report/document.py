@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 
 def render(package: str, name: str, filters: dict[str, Callable[..., str]], **values: Any) -> str:
-    """A whole page as HTML, with the browser told to refuse any request, and any style or script but its own.
+    """Return a whole page as HTML, which tells the browser to refuse any request, and any style or script but its own.
 
     Args:
         package: where the page lies.
@@ -35,11 +35,11 @@ def render(package: str, name: str, filters: dict[str, Callable[..., str]], **va
 
 
 def text(package: str, name: str) -> str:
-    """A file of a package; empty where there is none."""
+    """Return the text of a file of a package; empty where there is none."""
     file = resources.files(package).joinpath(name)
     return file.read_text("utf-8") if file.is_file() else ""
 
 
 def source_hash(content: str) -> str:
-    """A Content Security Policy source that allows exactly this inline element."""
+    """Return a Content Security Policy source that allows exactly this inline element."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"

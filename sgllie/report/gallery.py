@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from sgllie.errors import ImageError, StorageError
+from sgllie.errors import ImageError, StorageError, UndefinedError
 from sgllie.images import Pixels, decode
 from sgllie.metrics.niqe import niqe
 from sgllie.report.aggregates import CHOICES, SHOWN, Aggregates
@@ -61,7 +61,7 @@ class Group:
 
 
 def choose(aggregates: Aggregates) -> list[Picture]:
-    """The images to fetch: the sample, and those that lead a choice. An image is there once, whatever it stands for."""
+    """Return the images to fetch, each once: the sample, and those that lead a choice."""
     pictures = {row["path"]: Picture(row, {}) for row in aggregates.sample.rows}
     for rank, picture in enumerate(list(pictures.values())[:RANDOM]):
         picture.groups["random"] = rank
@@ -95,7 +95,7 @@ def gallery(aggregates: Aggregates, output: Storage, source: Storage | None) -> 
     groups = [
         Group("random", "Random", "a random sample of all images"),
         *(Group(choice.name, choice.title, choice.reason) for choice in CHOICES),
-        Group("niqe", "Worst NIQE", f"the least natural after, of {len(measured)} random images"),
+        Group("niqe", "Highest NIQE", f"the highest NIQE after, of {len(measured)} random images"),
     ]
     return [group for group in groups if any(group.name in picture.groups for picture in shown)], shown
 
@@ -119,11 +119,11 @@ class Files:
         self.source = source
 
     def after(self, row: Row) -> bytes:
-        """The bytes that were written."""
+        """Return the bytes that were written."""
         return self.output.read(row["output"])
 
     def before(self, row: Row) -> bytes | None:
-        """The bytes that were enhanced, if they still are what they were."""
+        """Return the bytes that were enhanced, if they still are what they were."""
         if self.source is None:
             return None
         try:
@@ -136,7 +136,7 @@ class Files:
 
 
 def load(fetch: Callable[[Row], bytes | None], row: Row) -> Pixels | None:
-    """The pixels of an image, upright, over grey where they are transparent; None where they cannot be had.
+    """Return the pixels of an image, upright, over grey where they are transparent; None where they cannot be had.
 
     Returns:
         H x W x 3 (RGB) or H x W (grey), uint8.
@@ -157,12 +157,12 @@ def load(fetch: Callable[[Row], bytes | None], row: Row) -> Pixels | None:
 
 
 def eight_bits(samples: Pixels) -> Pixels:
-    """Samples of 8 or 16 bits as 8 bits."""
+    """Return samples of 8 or 16 bits as 8 bits."""
     return cv2.convertScaleAbs(samples, alpha=1 / 257) if samples.dtype == np.uint16 else samples
 
 
 def shrunk(pixels: Pixels, longest: int) -> Pixels:
-    """The same picture with no side longer than this."""
+    """Return the same picture with no side longer than this."""
     height, width = pixels.shape[:2]
     scale = longest / max(height, width)
     if scale >= 1:
@@ -173,7 +173,7 @@ def shrunk(pixels: Pixels, longest: int) -> Pixels:
 
 
 def thumbnail(pixels: Pixels, most: int) -> Thumbnail:
-    """At most `most` bytes of WebP: coarser, then smaller, until it fits."""
+    """Return at most `most` bytes of WebP: coarser, then smaller, until it fits."""
     stored = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels
     longest = min(LONGEST_SIDE, max(pixels.shape[:2]))
     while True:
@@ -187,9 +187,9 @@ def thumbnail(pixels: Pixels, most: int) -> Thumbnail:
 
 
 def naturalness(pixels: Pixels) -> float | None:
-    """NIQE of the middle of an image, so that a huge one takes no longer; None where it is too small or too flat."""
+    """Measure NIQE of the middle of an image, so that a huge one takes no longer; None where that is not defined."""
     top, left = (max(0, (side - NIQE_SIDE) // 2) for side in pixels.shape[:2])
     try:
         return niqe(pixels[top : top + NIQE_SIDE, left : left + NIQE_SIDE])
-    except ValueError:
+    except UndefinedError:
         return None

@@ -22,5 +22,5 @@ class Leaders:
 
     @property
     def rows(self) -> list[Row]:
-        """The first one first."""
+        """Return the rows that are kept, the first one first."""
         return [row for _, row in self._kept]

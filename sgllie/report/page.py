@@ -23,7 +23,7 @@ MEASURES = {
     "luma_p95": "Bright parts (95th percentile)",
     "contrast": "Contrast",
     "entropy": "Entropy, bits",
-    "luma_clipped": "Clipped pixels",
+    "luma_clipped": "Clipped luma (pixels wholly black or white)",
 }
 MOST_NODES = 20
 
@@ -48,7 +48,7 @@ def write_report(settings: ReportSettings) -> str:
 
 
 def source_of(run: dict[str, Any], settings: ReportSettings) -> Storage | None:
-    """The input of a run, if it can be opened."""
+    """Return the input of a run, if it can be opened."""
     try:
         return open_storage(run["input"]["roots"]["input"], settings.s3)
     except (UsageError, StorageError):
@@ -56,7 +56,7 @@ def source_of(run: dict[str, Any], settings: ReportSettings) -> Storage | None:
 
 
 def render(run: dict[str, Any], aggregates: Aggregates, output: Storage, source: Storage | None, finished: bool) -> str:
-    """The whole page as HTML."""
+    """Return the whole page as HTML."""
     groups, pictures = gallery(aggregates, output, source)
     bars = aggregates.timeline.bars(80)
     return document.render(
@@ -82,7 +82,7 @@ def render(run: dict[str, Any], aggregates: Aggregates, output: Storage, source:
 
 
 def drawn(aggregates: Aggregates, bars: Any) -> dict[str, Markup]:
-    """The charts by their names."""
+    """Draw the charts; return them by their names."""
     found: dict[str, Markup] = {}
     for name, highest in (("luma_mean", 1.0), ("contrast", 0.5)):
         before, after = aggregates.brightness[f"{name}_in"], aggregates.brightness[f"{name}_out"]
@@ -96,7 +96,7 @@ def drawn(aggregates: Aggregates, bars: Any) -> dict[str, Markup]:
 
 
 def measures(aggregates: Aggregates) -> list[tuple[str, list[tuple[str, str]]]]:
-    """For each measure its title and, before and after, its mean and what nine in ten images lie between."""
+    """Return the title of each measure and, before and after, its mean and what nine in ten images lie between."""
     found = aggregates.brightness
     return [
         (title, [(number(found[f"{name}_{side}"].mean), between(found[f"{name}_{side}"])) for side in ("in", "out")])
@@ -105,17 +105,17 @@ def measures(aggregates: Aggregates) -> list[tuple[str, list[tuple[str, str]]]]:
 
 
 def between(distribution: Distribution) -> str:
-    """What nine in ten values lie between."""
+    """Say what nine in ten values lie between."""
     return f"{number(distribution.quantile(0.05))} to {number(distribution.quantile(0.95))}"
 
 
 def spread(distribution: Distribution) -> str:
-    """A distribution in words."""
+    """Put a distribution into words."""
     return f"mean {number(distribution.mean)}, nine in ten images from {between(distribution)}"
 
 
 def stages(aggregates: Aggregates) -> list[dict[str, Any]]:
-    """Milliseconds of each stage, and its share of the time of all."""
+    """Return the milliseconds of each stage, and its share of the time of all."""
     total = sum(aggregates.stages[stage].total for stage in STAGES)
     return [
         {
@@ -130,7 +130,7 @@ def stages(aggregates: Aggregates) -> list[dict[str, Any]]:
 
 
 def flat(settings: dict[str, Any], prefix: str = "--") -> dict[str, Any]:
-    """Settings as the options of the command line; nested ones as `--s3.region`."""
+    """Return settings as the options of the command line; nested ones as `--s3.region`."""
     found: dict[str, Any] = {}
     for name, value in settings.items():
         option = prefix + name.replace("_", "-")
@@ -139,7 +139,7 @@ def flat(settings: dict[str, Any], prefix: str = "--") -> dict[str, Any]:
 
 
 def number(value: float | None) -> str:
-    """About three digits of a value that is not negative."""
+    """Write about three digits of a value that is not negative."""
     if value is None or not np.isfinite(value):
         return "–"
     digits = 3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0
@@ -147,12 +147,12 @@ def number(value: float | None) -> str:
 
 
 def decimals(value: float | None) -> str:
-    """Two digits behind the point."""
+    """Write two digits behind the point."""
     return "–" if value is None else f"{value:.2f}"
 
 
 def size(count: int) -> str:
-    """Bytes as people read them."""
+    """Write a number of bytes as people read it."""
     for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
         if count >= unit:
             return f"{count / unit:,.1f} {name}"

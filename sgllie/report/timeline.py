@@ -27,7 +27,7 @@ class Bars:
 
     @property
     def rate(self) -> float | None:
-        """Images per second of work; None where the run was too short to tell."""
+        """Return images per second of work; None where the run was too short to tell."""
         return sum(self.images) / (self.seconds * len(self.images)) if len(self.images) >= 8 else None
 
 
@@ -52,7 +52,7 @@ class Timeline:
             self.counts, self.width = doubled(self.counts), self.width * 2
 
     def bars(self, most: int) -> Bars:
-        """The same in at most `most` bars."""
+        """Return the same in at most `most` bars."""
         counts, width = self.counts, self.width
         while True:
             stretches = np.array(sorted(counts), np.int64)
@@ -69,7 +69,7 @@ class Timeline:
 
 
 def doubled(counts: Counter[int]) -> Counter[int]:
-    """The counts of stretches that are twice as long."""
+    """Return the counts of stretches that are twice as long."""
     merged: Counter[int] = Counter()
     for stretch, count in counts.items():
         merged[stretch // 2] += count
@@ -77,7 +77,7 @@ def doubled(counts: Counter[int]) -> Counter[int]:
 
 
 def longest_gap(stretches: NDArray[np.int64], width: int, images: int) -> float:
-    """How many stretches may lie from one image to the next before it counts as a pause."""
+    """Return how many stretches may lie from one image to the next before it counts as a pause."""
     if not images:
         return 0
     interval = (stretches[-1] - stretches[0] + 1) / images

@@ -1,5 +1,6 @@
 """A function in processes of its own, for shards in which one call may kill the process that makes it."""
 
+import math
 import multiprocessing
 import os
 import signal
@@ -23,7 +24,7 @@ class Isolated:
 
     Args:
         processes: how many calls are made at the same time.
-        deadline: seconds that a call may take.
+        deadline: seconds that a call may take; infinity for any time.
         make: called once in each process.
         arguments: of `make`.
     """
@@ -47,7 +48,8 @@ class Isolated:
             process = process or ProcessPoolExecutor(1, context, initializer=prepare, initargs=self._made)
             number = process.submit(os.getpid).result()  # what it takes to begin is no time of the call
             try:
-                return process.submit(call, *arguments).result(self._deadline)
+                limit = self._deadline if math.isfinite(self._deadline) else None
+                return process.submit(call, *arguments).result(limit)
             except TimeoutError as error:
                 os.kill(number, signal.SIGKILL)
                 process.shutdown()
