@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sgllie.methods import MethodSettings
 from sgllie.settings import check, check_limits, setting
@@ -12,8 +13,6 @@ from sgllie.storage import S3Options
 class JobSettings:
     """How a job runs over the cluster: what all have in common that work through a manifest."""
 
-    output: str = setting(changes_output=False)
-    """Where the result goes."""
     s3: S3Options = setting(factory=S3Options, changes_output=False)
     """How to reach S3."""
     limit: int | None = setting(None, least=1)
@@ -31,6 +30,12 @@ class JobSettings:
     address: str | None = setting(None, changes_output=False)
     """Address of a Ray cluster (auto: the one this machine belongs to); by default a local one is started."""
 
+    if TYPE_CHECKING:  # a field of each job, which decides where it stands on its command line
+
+        @property
+        def output(self) -> str:
+            """Where the result goes."""
+
     def __post_init__(self) -> None:
         check_limits(self)
         failures_allowed(self.max_failures, 1)
@@ -42,6 +47,8 @@ class CorpusSettings(JobSettings, MethodSettings):
 
     input: str = setting(changes_output=False)
     """What is read."""
+    output: str = setting(changes_output=False)
+    """Where the result goes."""
     threads: int = setting(2, least=1, changes_output=False)
     """Items that one worker has in hand at the same time."""
 
