@@ -10,8 +10,8 @@ from clips import pan, pictures, static, timestamps, write_clip
 from sgllie import Enhancer
 from sgllie.errors import VideoError
 from sgllie.video.clip import Encoding, enhance_video
+from sgllie.video.join import Encoded, join
 from sgllie.video.reader import VideoReader
-from sgllie.video.segments import join
 
 FAST = Encoding(preset="ultrafast", threads=1)
 
@@ -49,7 +49,7 @@ def test_data_that_the_container_cannot_hold_is_named(located, enhancer, tmp_pat
     enhance_video(str(located), tmp_path / "out.mkv", enhancer, encoding=FAST)
     assert len(timestamps(tmp_path / "out.mkv")) == 5
     with VideoReader(str(located)) as reader:
-        left_out = join(tmp_path / "again.mkv", reader, [str(tmp_path / "out.mkv")], "h264")
+        left_out = join(tmp_path / "again.mkv", reader, [Encoded(str(tmp_path / "out.mkv"), 5, 0.5)], "h264", ".mkv")
     assert left_out == ["data stream 1"]
 
 

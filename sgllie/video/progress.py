@@ -23,12 +23,12 @@ class Totals:
         self._begun: dict[str, tuple[float, int]] = {}
 
     def count(self, path: str, done: int) -> str:
-        """How many frames are done, in words; not every container tells how many there will be."""
+        """Say how many frames are done; not every container tells how many there will be."""
         total = self.frames[path]
         return f"{done:,} of {total:,} frames" if total else f"{done:,} frames"
 
     def rate(self, path: str, done: int) -> float:
-        """Frames per second since the video was first seen."""
+        """Return the frames per second since the video was first seen."""
         now = time.monotonic()
         since, before = self._begun.setdefault(path, (now, done))
         return (done - before) / max(now - since, 1e-9)
@@ -78,7 +78,7 @@ class LiveVideoDisplay:
 
 @contextmanager
 def display(segments: list[Segment]) -> Iterator[Display]:
-    """A display for these segments, live where standard output is a terminal."""
+    """Return a display for these segments, live where standard output is a terminal."""
     console = Console()
     totals = Totals(segments)
     if not console.is_terminal:

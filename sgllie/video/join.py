@@ -1,0 +1,228 @@
+"""Encoded segments, and all else of their source, in one file; nothing of the video is encoded again."""
+
+import heapq
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import av
+
+from sgllie.errors import VideoError
+from sgllie.video.encoder import exact_time, losses, output_colour, tag
+from sgllie.video.formats import CONTAINERS, reason
+from sgllie.video.info import CAPTIONS, VideoInfo, side_data_names
+from sgllie.video.reader import VideoReader
+from sgllie.video.settings import Codec
+from sgllie.video.streams import OWN_METADATA, OtherStreams, describe_as, moment, plan_streams
+
+PROMISING = {"mov", "matroska", "avi", "flv"}
+"""Formats that say how long they are apart from where their last packet ends, so that it shows if they were cut off."""
+LEAST_MISSING = Fraction(1, 10)
+"""Seconds that other streams than the video may end early: only their lengths on the whole are known."""
+
+
+class Encoded(NamedTuple):
+    """A segment that has been encoded.
+
+    Attributes:
+        file: of the SegmentWriter.
+        frames: how many pictures it must hold.
+        end: when its last picture ends, in seconds of the output.
+        side_data: names of what its pictures carried beside their pixels.
+    """
+
+    file: str | BinaryIO
+    frames: int
+    end: float
+    side_data: frozenset[str] = frozenset()
+
+
+def join(target: Path, source: VideoReader, segments: Sequence[Encoded], codec: Codec, suffix: str) -> list[str]:
+    """Put encoded segments and all else of their source into one file.
+
+    Args:
+        target: the file to write.
+        source: the video that the segments were made from, for its sound, subtitles, covers, chapters and metadata.
+        segments: in the order of time, at least one.
+        codec: of the segments.
+        suffix: which container to write, a key of CONTAINERS.
+
+    Returns:
+        What the output lacks of the input, in words.
+
+    Raises:
+        VideoError: the container cannot hold one of the streams, or does not show all pictures.
+    """
+    planned = plan_streams(source, suffix)
+    others = OtherStreams(source, planned)
+    kind = CONTAINERS[suffix]
+    with (
+        av.open(str(target), "w", format=kind, container_options=muxer_options(source, kind)) as output,
+        opened(segments[0].file) as template,
+    ):
+        for stream in source.container.streams:
+            if stream.index == source.stream.index:
+                video = add_video(output, template.streams.video[0], source, codec, kind)
+            else:
+                others.add(output, stream)
+        output.metadata.update(metadata_of(source))
+        output.set_chapters(moved_chapters(source))
+        encoded = encoded_packets(segments, video, source.info)
+        try:
+            for packet in heapq.merge(encoded, others.packets(), key=moment):
+                output.mux(packet)
+        except av.FFmpegError as error:
+            raise VideoError("unsupported", f"its streams do not fit into {suffix}: {reason(error)}") from error
+    side_data = {name for segment in segments for name in segment.side_data}
+    lost = side_data - checked(target, video.index, sum(segment.frames for segment in segments), suffix)
+    if codec != "ffv1":
+        lost.discard(CAPTIONS)  # which need not begin with the first picture, and are written where they are
+    end = Fraction(segments[-1].end)
+    return [*losses(source.info, codec), *sorted(lost), *planned.left_out, *missing_end(source, end, others.end)]
+
+
+def metadata_of(source: VideoReader) -> dict[str, str]:
+    """Return the metadata that describes the content of a file."""
+    return {key: value for key, value in source.container.metadata.items() if key not in OWN_METADATA}
+
+
+def muxer_options(source: VideoReader, kind: str) -> dict[str, str]:
+    """Return the options by which a container keeps times and metadata as they are."""
+    if kind not in ("mp4", "mov"):
+        return {"avoid_negative_ts": "disabled", "mpegts_copyts": "1"}
+    # Without `strict` the projection of 360-degree pictures is left out, which MP4's own standard does not know.
+    options = exact_time(source.info) | {"strict": "unofficial"}
+    if any("." in key for key in metadata_of(source)):
+        options["movflags"] = "use_metadata_tags"  # keys such as com.apple.quicktime.model are lost without it
+    return options
+
+
+def moved_chapters(source: VideoReader) -> list[Any]:
+    """Return the chapters, moved as the streams are."""
+    shift = source.info.shift * source.info.time_base
+    chapters: list[Any] = source.container.chapters()
+    for chapter in chapters:
+        ticks = round(shift / chapter["time_base"])
+        chapter["start"], chapter["end"] = chapter["start"] + ticks, chapter["end"] + ticks
+    return chapters
+
+
+def add_video(
+    output: av.container.OutputContainer, template: av.VideoStream, source: VideoReader, codec: Codec, kind: str
+) -> av.VideoStream:
+    """Add the stream of the enhanced video: encoded as the segments, described as the source."""
+    original, info = source.stream, source.info
+    stream = output.add_stream_from_template(described(original, template, source), opaque=True)
+    stream.codec_context.extradata = template.codec_context.extradata
+    stream.codec_context.pix_fmt = template.codec_context.pix_fmt
+    stream.time_base = info.time_base
+    tag(stream.codec_context, output_colour(codec, info.colour))
+    if codec == "h265" and kind in ("mp4", "mov"):
+        stream.codec_context.codec_tag = "hvc1"  # players of Apple's take no other
+    if info.matrix:
+        stream.set_display_matrix(info.matrix)
+    describe_as(stream, original)
+    return stream
+
+
+def described(original: av.VideoStream, template: av.VideoStream, source: VideoReader) -> av.VideoStream:
+    """Return the stream to take side data of the container from, such as the projection of 360-degree pictures.
+
+    It comes with a stream of the same codec only; and that of Dolby Vision must not come without its pictures'.
+    """
+    is_same = original.codec_context.codec.canonical_name == template.codec_context.codec.canonical_name
+    return original if is_same and "Dolby Vision metadata" not in source.side_data else template
+
+
+def encoded_packets(segments: Sequence[Encoded], stream: av.VideoStream, info: VideoInfo) -> Iterator[av.Packet]:
+    """Yield the packets of all segments, one after another, with decoding timestamps that rise throughout."""
+    last: int | None = None
+    until = durations(segments, info)
+    for segment in segments:
+        with opened(segment.file) as container:
+            original = container.streams.video[0]
+            if original.codec_context.extradata != stream.codec_context.extradata:
+                raise VideoError("internal", "two segments were encoded with different parameter sets")
+            for packet in container.demux(original):
+                if packet.pts is None or packet.dts is None:
+                    continue
+                # An encoder begins with decoding times before its first picture. Where frame times vary these may lie
+                # before the last ones of the segment before; there is always room between those and the first picture.
+                packet.dts = packet.dts if last is None else max(packet.dts, last + 1)
+                packet.duration = until[packet.pts]
+                last = packet.dts
+                packet.stream = stream
+                yield packet
+
+
+def opened(file: str | BinaryIO) -> av.container.InputContainer:
+    """Open a segment at its begin."""
+    if not isinstance(file, str):
+        file.seek(0)
+    return av.open(file, "r")
+
+
+def durations(segments: Iterable[Encoded], info: VideoInfo) -> dict[int, int]:
+    """Return how long each picture is shown, by its timestamp in ticks of the output: up to the next, or to the end."""
+    times: list[int] = []
+    end = 0
+    for segment in segments:
+        with opened(segment.file) as container:
+            times += sorted(packet.pts for packet in container.demux(video=0) if packet.pts is not None)
+        end = round(Fraction(segment.end) / info.time_base)
+    ends = [*times[1:], max(end, times[-1] + 1)]
+    return {time: after - time for time, after in zip(times, ends, strict=True)}
+
+
+def checked(path: Path, index: int, frames: int, suffix: str) -> set[str]:
+    """Return the names of what the first picture of an output carries; VideoError unless it shows so many pictures."""
+    carried: set[str] | None = None
+    times = set()
+    with av.open(str(path)) as container:
+        stream: Any = container.streams[index]
+        for packet in container.demux(stream):
+            if packet.size and packet.pts is not None and not packet.is_discard:
+                times.add(packet.pts)
+            for frame in stream.decode(packet) if carried is None else ():
+                carried = side_data_names(frame)
+                break
+    if len(times) != frames:
+        sentence = f"{suffix} would show {len(times)} of its {frames} pictures; choose another suffix"
+        raise VideoError("unsupported", sentence)
+    return carried or set()
+
+
+def missing_end(source: VideoReader, end: Fraction, others_end: Fraction) -> list[str]:
+    """Tell in words how much of its end a video lacks that its container promises, if any.
+
+    Args:
+        source: the video.
+        end: when its last picture ends, in seconds of the output.
+        others_end: when the last packet of the other streams ends.
+    """
+    info, container = source.info, source.container
+    if container.format.name.split(",")[0] not in PROMISING:
+        return []
+    if (length := own_length(source)) is not None:
+        missing = info.seconds(info.start) + length - end
+        is_long = missing > Fraction(info.step, 2) * info.time_base
+    elif container.duration is not None:
+        length = Fraction((container.start_time or 0) + container.duration, av.time_base)
+        missing = length - max(end, others_end)
+        is_long = missing > max(LEAST_MISSING, info.step * info.time_base)
+    else:
+        return []
+    return [f"the last {float(missing):.2f} of {float(length):.2f} s, which the file lacks"] if is_long else []
+
+
+def own_length(source: VideoReader) -> Fraction | None:
+    """Return how long the video itself is in seconds, where the container tells; Matroska does so in a tag."""
+    if source.stream.duration is not None:
+        return source.stream.duration * source.info.time_base
+    found = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", source.stream.metadata.get("DURATION", ""))
+    if not found:
+        return None
+    hours, minutes, seconds = found.groups()
+    return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
