@@ -14,12 +14,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO, NamedTuple
 
-from sgllie.errors import UsageError, VideoError
+from sgllie.errors import VideoError
 from sgllie.methods import Method
 from sgllie.metrics.brightness import brightness
 from sgllie.video.ahead import ahead
 from sgllie.video.encoder import SegmentWriter
-from sgllie.video.formats import CONTAINERS
+from sgllie.video.formats import check_suffix
 from sgllie.video.info import refuse_hdr
 from sgllie.video.join import Encoded, join
 from sgllie.video.reader import Picture, VideoReader
@@ -76,12 +76,11 @@ def enhance_video(
 
     Raises:
         VideoError: it is no video, of a kind that cannot be enhanced, or with a stream that the target cannot hold.
-        UsageError: the suffix of the target is none of those above.
+        UsageError: the suffix of the target is none of those above, or of a container that cannot hold the codec.
     """
     encoding = encoding or Encoding()
     target = Path(target)
-    if target.suffix.lower() not in CONTAINERS:
-        raise UsageError(f"output {target}: the suffix must be one of {', '.join(CONTAINERS)}")
+    suffix = check_suffix(str(target), encoding.codec)
     with (
         TemporaryDirectory(prefix=".sgllie-", dir=target.parent) as scratch,
         VideoReader(source, encoding.threads) as reader,
@@ -89,7 +88,6 @@ def enhance_video(
         segment, joined = Path(scratch) / "segment.mp4", Path(scratch) / "joined"
         if not force_sdr:
             refuse_hdr(reader.info)
-        suffix = target.suffix.lower()
         plan_streams(reader, suffix)
         rows = list(enhance_segment(reader, segment, WHOLE, method, Smoother(temporal_smoothing), encoding))
         reader.rewind()

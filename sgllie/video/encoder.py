@@ -121,6 +121,7 @@ def encoder_options(info: VideoInfo, encoding: Encoding) -> dict[str, str]:
     if info.fields:
         options["x264-params"] = f"{info.fields}=1"
     if encoding.codec == "h265":
+        options["a53cc"] = "1"  # closed captions; x264 writes them anyway
         options["x265-params"] = f"log-level=error:pools={encoding.threads}"
     return options
 

@@ -5,7 +5,8 @@ from typing import BinaryIO
 
 import av
 
-from sgllie.errors import VideoError
+from sgllie.errors import UsageError, VideoError
+from sgllie.video.settings import Codec
 
 EXTENSIONS = frozenset(
     (
@@ -25,6 +26,9 @@ DEMUXERS = (
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".ts": "mpegts"}
 """Suffixes of outputs and FFmpeg's names of the formats. Timestamps are exact; .mkv holds milliseconds, .ts 1/90 ms."""
 
+HOLD_FFV1 = {"mp4", "matroska"}
+"""The formats of outputs that hold FFV1."""
+
 RELATIVES = {".3gp": ".mov", ".3g2": ".mov", ".qt": ".mov", ".f4v": ".mp4"}
 """Suffixes of inputs, and the one among the outputs that holds the same streams, sound of telephones (AMR) included."""
 
@@ -32,10 +36,33 @@ INVALID_ARGUMENT = 22
 """What FFmpeg answers where a format is not among those that are allowed."""
 
 
-def output_name(path: str) -> str:
-    """Return the path of the output: that of the input where its container is written, else with another suffix."""
-    suffix = PurePosixPath(path).suffix.lower()
-    return path if suffix in CONTAINERS else str(PurePosixPath(path).with_suffix(RELATIVES.get(suffix, ".mkv")))
+def suffixes(codec: Codec) -> list[str]:
+    """Return the suffixes of outputs that hold a codec."""
+    return [suffix for suffix, kind in CONTAINERS.items() if codec != "ffv1" or kind in HOLD_FFV1]
+
+
+def check_suffix(output: str, codec: Codec) -> str:
+    """Return the suffix of an output in lower case; UsageError unless it names a container that holds a codec."""
+    suffix = PurePosixPath(output).suffix.lower()
+    if suffix not in suffixes(codec):
+        raise UsageError(
+            f"output {output}: the suffix must be one of {', '.join(suffixes(codec))} with --codec {codec}"
+        )
+    return suffix
+
+
+def output_name(path: str, codec: Codec = "h264") -> str:
+    """Return the path of the output: that of the input where its container is written, else with another suffix.
+
+    Args:
+        path: of the input, below its root.
+        codec: which the container has to hold.
+    """
+    own = PurePosixPath(path).suffix.lower()
+    for suffix in (own, RELATIVES.get(own)):
+        if suffix in suffixes(codec):
+            return path if suffix == own else str(PurePosixPath(path).with_suffix(suffix))
+    return str(PurePosixPath(path).with_suffix(".mkv"))
 
 
 def open_input(file: BinaryIO) -> av.container.InputContainer:

@@ -1,5 +1,6 @@
 """What is known of a video before its pictures are enhanced, and has to be the same in the output."""
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -145,6 +146,15 @@ def colour_tags(frame: av.VideoFrame) -> Colour:
     tags = (frame.color_range, frame.colorspace, frame.color_primaries, frame.color_trc)
     colour = Colour(*map(int, tags))
     return colour._replace(range=2) if is_full else colour
+
+
+def tagged_end(stream: av.VideoStream) -> Fraction | None:
+    """Return when a stream ends in seconds, as Matroska says in a tag, if it does."""
+    found = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if not found:
+        return None
+    hours, minutes, seconds = found.groups()
+    return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
 
 
 def refuse_hdr(info: VideoInfo) -> None:

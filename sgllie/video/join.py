@@ -1,7 +1,6 @@
 """Encoded segments, and all else of their source, in one file; nothing of the video is encoded again."""
 
 import heapq
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -12,15 +11,13 @@ import av
 from sgllie.errors import VideoError
 from sgllie.video.encoder import exact_time, losses, output_colour, tag
 from sgllie.video.formats import CONTAINERS, reason
-from sgllie.video.info import CAPTIONS, VideoInfo, side_data_names
+from sgllie.video.info import CAPTIONS, side_data_names
 from sgllie.video.reader import VideoReader
 from sgllie.video.settings import Codec
 from sgllie.video.streams import OWN_METADATA, OtherStreams, describe_as, moment, plan_streams
 
-PROMISING = {"mov", "matroska", "avi", "flv"}
-"""Formats that say how long they are apart from where their last packet ends, so that it shows if they were cut off."""
-LEAST_MISSING = Fraction(1, 10)
-"""Seconds that other streams than the video may end early: only their lengths on the whole are known."""
+LEAST_MISSING = Fraction(1, 5)
+"""Seconds by which Flash video may end earlier than it says, since it does not tell when its last picture ends."""
 
 
 class Encoded(NamedTuple):
@@ -69,7 +66,7 @@ def join(target: Path, source: VideoReader, segments: Sequence[Encoded], codec: 
                 others.add(output, stream)
         output.metadata.update(metadata_of(source))
         output.set_chapters(moved_chapters(source))
-        encoded = encoded_packets(segments, video, source.info)
+        encoded = encoded_packets(segments, video, source)
         try:
             for packet in heapq.merge(encoded, others.packets(), key=moment):
                 output.mux(packet)
@@ -79,8 +76,8 @@ def join(target: Path, source: VideoReader, segments: Sequence[Encoded], codec: 
     lost = side_data - checked(target, video.index, sum(segment.frames for segment in segments), suffix)
     if codec != "ffv1":
         lost.discard(CAPTIONS)  # which need not begin with the first picture, and are written where they are
-    end = Fraction(segments[-1].end)
-    return [*losses(source.info, codec), *sorted(lost), *planned.left_out, *missing_end(source, end, others.end)]
+    left_out = [*losses(source.info, codec), *sorted(lost), *planned.left_out]
+    return left_out + held_last(source, kind, segments) + missing_end(source, Fraction(segments[-1].end), others.end)
 
 
 def metadata_of(source: VideoReader) -> dict[str, str]:
@@ -136,10 +133,10 @@ def described(original: av.VideoStream, template: av.VideoStream, source: VideoR
     return original if is_same and "Dolby Vision metadata" not in source.side_data else template
 
 
-def encoded_packets(segments: Sequence[Encoded], stream: av.VideoStream, info: VideoInfo) -> Iterator[av.Packet]:
+def encoded_packets(segments: Sequence[Encoded], stream: av.VideoStream, source: VideoReader) -> Iterator[av.Packet]:
     """Yield the packets of all segments, one after another, with decoding timestamps that rise throughout."""
     last: int | None = None
-    until = durations(segments, info)
+    until = durations(segments, source)
     for segment in segments:
         with opened(segment.file) as container:
             original = container.streams.video[0]
@@ -164,16 +161,39 @@ def opened(file: str | BinaryIO) -> av.container.InputContainer:
     return av.open(file, "r")
 
 
-def durations(segments: Iterable[Encoded], info: VideoInfo) -> dict[int, int]:
+def durations(segments: Iterable[Encoded], source: VideoReader) -> dict[int, int]:
     """Return how long each picture is shown, by its timestamp in ticks of the output: up to the next, or to the end."""
     times: list[int] = []
     end = 0
     for segment in segments:
         with opened(segment.file) as container:
             times += sorted(packet.pts for packet in container.demux(video=0) if packet.pts is not None)
-        end = round(Fraction(segment.end) / info.time_base)
-    ends = [*times[1:], max(end, times[-1] + 1)]
+        end = round(Fraction(segment.end) / source.info.time_base)
+    ends = [*times[1:], end_of_last(source, times[-1], end)]
     return {time: after - time for time, after in zip(times, ends, strict=True)}
+
+
+def end_of_last(source: VideoReader, pts: int, told: int) -> int:
+    """Return when the last picture ends: as the container says, which where times vary knows better than its packet.
+
+    Args:
+        source: the video.
+        pts: when the last picture is shown, in ticks of the output.
+        told: when it ends by its own packet.
+    """
+    info = source.info
+    promised = source.promised_end
+    if promised is None and info.duration is not None and info.start + info.duration - pts < 2 * info.step:
+        promised = info.start + info.duration
+    end = told if promised is None or source.is_cut_off else promised + info.shift
+    return end if end > pts else max(told, pts + 1)
+
+
+def held_last(source: VideoReader, kind: str, segments: Sequence[Encoded]) -> list[str]:
+    """Tell in words that the last picture is held for less time, in MPEG-TS, which has no place for that."""
+    shown = durations(segments[-1:], source) if kind == "mpegts" else {}
+    held = max(shown.items(), default=(0, 0))[1]
+    return ["how long the last picture is held"] if held > 2 * source.info.step else []
 
 
 def checked(path: Path, index: int, frames: int, suffix: str) -> set[str]:
@@ -195,34 +215,21 @@ def checked(path: Path, index: int, frames: int, suffix: str) -> set[str]:
 
 
 def missing_end(source: VideoReader, end: Fraction, others_end: Fraction) -> list[str]:
-    """Tell in words how much of its end a video lacks that its container promises, if any.
+    """Tell in words what a video lacks of its end, if its file was cut off.
 
     Args:
         source: the video.
         end: when its last picture ends, in seconds of the output.
         others_end: when the last packet of the other streams ends.
     """
-    info, container = source.info, source.container
-    if container.format.name.split(",")[0] not in PROMISING:
+    container, info = source.container, source.info
+    promised = None if source.promised_end is None else info.seconds(source.promised_end)
+    is_cut_off = source.is_cut_off
+    if container.format.name == "flv" and container.duration is not None:
+        promised = Fraction(container.duration, av.time_base)
+        is_cut_off = promised - max(end, others_end) > LEAST_MISSING
+    if not is_cut_off:
         return []
-    if (length := own_length(source)) is not None:
-        missing = info.seconds(info.start) + length - end
-        is_long = missing > Fraction(info.step, 2) * info.time_base
-    elif container.duration is not None:
-        length = Fraction((container.start_time or 0) + container.duration, av.time_base)
-        missing = length - max(end, others_end)
-        is_long = missing > max(LEAST_MISSING, info.step * info.time_base)
-    else:
-        return []
-    return [f"the last {float(missing):.2f} of {float(length):.2f} s, which the file lacks"] if is_long else []
-
-
-def own_length(source: VideoReader) -> Fraction | None:
-    """Return how long the video itself is in seconds, where the container tells; Matroska does so in a tag."""
-    if source.stream.duration is not None:
-        return source.stream.duration * source.info.time_base
-    found = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", source.stream.metadata.get("DURATION", ""))
-    if not found:
-        return None
-    hours, minutes, seconds = found.groups()
-    return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
+    if promised is None or promised <= end:
+        return ["the end, which the file lacks"]
+    return [f"the last {float(promised - end):.2f} of {float(promised):.2f} s, which the file lacks"]

@@ -109,7 +109,7 @@ class VideoPipeline(ShardRunner[Segment]):
 
     def _place(self, segment: Segment) -> tuple[Storage, str]:
         """Return where the output of a video goes: the storage, and the path in it."""
-        return self.target or (self.output, f"{VIDEOS}/{output_name(segment.path)}")
+        return self.target or (self.output, f"{VIDEOS}/{output_name(segment.path, self.settings.codec)}")
 
     def _enhance(self, segment: Segment, encoded: Path, frames: list[FrameRow]) -> set[str]:
         """Enhance a segment into a local file.

@@ -6,6 +6,7 @@ What is damaged never shortens the video: a picture that cannot be decoded is th
 import heapq
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -14,8 +15,9 @@ import av
 from sgllie.enhancer import Pixels
 from sgllie.errors import VideoError
 from sgllie.images import MAX_PIXELS
+from sgllie.video.cutoff import is_cut_off
 from sgllie.video.formats import open_input
-from sgllie.video.info import CARRIED, describe, side_data_names
+from sgllie.video.info import CARRIED, describe, side_data_names, tagged_end
 from sgllie.video.pixels import Decoded, PixelReader
 
 DEEPEST_REORDERING = 16
@@ -87,6 +89,30 @@ class VideoReader:
             raise VideoError("too_large", sentence)
         context.options = {"max_pixels": str(MAX_PIXELS)}  # of each picture, whatever the container says
         context.thread_type, context.thread_count = "AUTO", self.threads
+
+    @cached_property
+    def is_cut_off(self) -> bool:
+        """Whether the file ends before its container does."""
+        place = self.file.tell()
+        try:
+            return is_cut_off(self.file)
+        finally:
+            self.file.seek(place)  # where the open container goes on
+
+    @property
+    def promised_end(self) -> int | None:
+        """When the last picture ends, in ticks, where the container says so apart from its packets."""
+        stream = self.stream
+        start = self.info.start if stream.start_time is None else stream.start_time
+        match self.container.format.name.split(",")[0]:
+            case "mov":
+                return None if stream.duration is None else start + stream.duration
+            case "avi":
+                return start + stream.frames or None  # a tick is a frame
+            case "matroska":
+                end = tagged_end(stream)
+                return None if end is None else round(end / self.info.time_base)
+        return None
 
     def rewind(self) -> None:
         """Go back to the first packet, by opening the file again: not every format can seek there."""

@@ -8,6 +8,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import ClassVar, Self
@@ -25,7 +26,7 @@ from sgllie.runs.shard_runner import Report
 from sgllie.runs.tables import read_rows
 from sgllie.runs.words import duration, outcomes, plural
 from sgllie.storage import SCRATCH, Storage, open_storage, split_uri
-from sgllie.video.formats import CONTAINERS, EXTENSIONS, output_name
+from sgllie.video.formats import CONTAINERS, EXTENSIONS, check_suffix, output_name
 from sgllie.video.plan import PROBES, Segment, plan_segments, read_segments
 from sgllie.video.progress import display
 from sgllie.video.settings import VideoSettings
@@ -133,7 +134,8 @@ def prepare(settings: VideoSettings) -> VideoRun:
     with TemporaryDirectory(prefix="sgllie-") as scratch:
         manifest = Path(scratch)
         listed = dataclasses.replace(settings, output=folder)
-        inputs = plan_inputs(listed, output_name, LISTED_TOGETHER, manifest, extensions=EXTENSIONS, noun="videos")
+        names = partial(output_name, codec=settings.codec)
+        inputs = plan_inputs(listed, names, LISTED_TOGETHER, manifest, extensions=EXTENSIONS, noun="videos")
         fingerprints = {"the weights": weights["fingerprint"]} if weights else {}
         described = describe(settings, inputs.plan, inputs.describe() | {"weights": weights}, fingerprints)
         earlier = find_earlier(settings, output, described, replace=replace)
@@ -170,8 +172,7 @@ def single_target(settings: VideoSettings) -> tuple[str, str] | None:
     suffix = PurePosixPath(settings.output).suffix.lower()
     if suffix not in EXTENSIONS | set(CONTAINERS):
         return None
-    if suffix not in CONTAINERS:
-        raise UsageError(f"output {settings.output}: the suffix must be one of {', '.join(CONTAINERS)}")
+    check_suffix(settings.output, settings.codec)
     is_local = "://" not in settings.input
     is_several = is_pattern(settings.input, is_local) or (is_local and Path(settings.input).is_dir())
     if is_several or PurePosixPath(settings.input).suffix.lower() not in EXTENSIONS:
