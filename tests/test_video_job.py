@@ -8,10 +8,10 @@ from pathlib import Path
 
 import av
 import numpy as np
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 from clips import packets, pan, pictures, static, timestamps, varying, write_clip
+from video_jobs import pipeline_of, rows, settings_for, work
 
 from jobs import kill_all, sgllie, start
 from sgllie import Enhancer
@@ -22,34 +22,9 @@ from sgllie.runs.schemas import SEGMENTS_SCHEMA
 from sgllie.runs.shard_runner import MOST_ATTEMPTS_WITHOUT_PROGRESS, ShardRunner
 from sgllie.storage import open_storage
 from sgllie.video.clip import Encoding, enhance_video
-from sgllie.video.pipeline import VideoPipeline
-from sgllie.video.run import VideoRun, prepare
-from sgllie.video.settings import VideoSettings
+from sgllie.video.run import prepare
 
 HOOKS = str(Path(__file__).parent / "hooks")
-QUICK = {"preset": "ultrafast", "threads": 1, "device": "cpu"}
-
-
-def settings_for(source, output, **options):
-    return VideoSettings(str(source), str(output), **QUICK | options)
-
-
-def pipeline_of(run: VideoRun) -> VideoPipeline:
-    return run.make_pipeline(lambda shard, done, failed, group="": None)
-
-
-def work(settings) -> dict:
-    """The job in this process: what the actors would do, one segment after another."""
-    run = prepare(settings)
-    if run.shards:
-        pipeline = pipeline_of(run)
-        for shard in run.shards:
-            pipeline.run(shard)
-    return run.finalize()
-
-
-def rows(output, table="stats"):
-    return sorted(ds.dataset(output / table).to_table().to_pylist(), key=lambda row: row["path"])
 
 
 @pytest.fixture

@@ -55,29 +55,39 @@ def join(target: Path, source: VideoReader, segments: Sequence[Encoded], codec: 
     planned = plan_streams(source, suffix)
     others = OtherStreams(source, planned)
     kind = CONTAINERS[suffix]
-    with (
-        av.open(str(target), "w", format=kind, container_options=muxer_options(source, kind)) as output,
-        opened(segments[0].file) as template,
-    ):
-        for stream in source.container.streams:
-            if stream.index == source.stream.index:
-                video = add_video(output, template.streams.video[0], source, codec, kind)
-            else:
-                others.add(output, stream)
-        output.metadata.update(metadata_of(source))
-        output.set_chapters(moved_chapters(source))
-        encoded = encoded_packets(segments, video, source)
-        try:
-            for packet in heapq.merge(encoded, others.packets(), key=moment):
+    try:
+        with av.open(str(target), "w", format=kind, container_options=muxer_options(source, kind)) as output:
+            video = add_streams(output, source, others, segments[0], codec, kind)
+            for packet in heapq.merge(encoded_packets(segments, video, source), others.packets(), key=moment):
                 output.mux(packet)
-        except av.FFmpegError as error:
-            raise VideoError("unsupported", f"its streams do not fit into {suffix}: {reason(error)}") from error
+    except av.FFmpegError as error:
+        raise VideoError("unsupported", f"its streams do not fit into {suffix}: {reason(error)}") from error
     side_data = {name for segment in segments for name in segment.side_data}
     lost = side_data - checked(target, video.index, sum(segment.frames for segment in segments), suffix)
     if codec != "ffv1":
         lost.discard(CAPTIONS)  # which need not begin with the first picture, and are written where they are
     left_out = [*losses(source.info, codec), *sorted(lost), *planned.left_out]
     return left_out + held_last(source, kind, segments) + missing_end(source, Fraction(segments[-1].end), others.end)
+
+
+def add_streams(
+    output: av.container.OutputContainer,
+    source: VideoReader,
+    others: OtherStreams,
+    first: Encoded,
+    codec: Codec,
+    kind: str,
+) -> av.VideoStream:
+    """Add all streams in the order of the source, its chapters and its metadata; return that of the video."""
+    with opened(first.file) as template:
+        for stream in source.container.streams:
+            if stream.index == source.stream.index:
+                video = add_video(output, template.streams.video[0], source, codec, kind)
+            else:
+                others.add(output, stream)
+    output.metadata.update(metadata_of(source))
+    output.set_chapters(moved_chapters(source))
+    return video
 
 
 def metadata_of(source: VideoReader) -> dict[str, str]:

@@ -7,8 +7,8 @@ import av
 
 RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 """The sampling rates of AAC (ISO/IEC 14496-3, table 1.18)."""
-MOST_CHANNELS = 6
-"""Of the layouts that FFmpeg's AAC encoder takes, those up to 5.1 are the ones that players know."""
+LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0"}
+"""By the number of channels; more than five become 5.1. Some files do not say where theirs belong."""
 
 
 class SoundConverter:
@@ -25,7 +25,7 @@ class SoundConverter:
     def __init__(self, output: av.container.OutputContainer, original: Any) -> None:
         self.original = original
         rate = min((known for known in RATES if known >= original.sample_rate), default=RATES[0])
-        layout = original.layout.name if original.channels <= MOST_CHANNELS else "stereo"
+        layout = LAYOUTS.get(original.channels, "5.1")
         self.resampler = av.AudioResampler("fltp", layout, rate)
         self.stream: Any = output.add_stream("aac", rate=rate, layout=layout)
 

@@ -76,8 +76,13 @@ def plan_streams(source: VideoReader, suffix: str) -> Streams:
 
 def holds(kind: str, original: Any) -> bool:
     """Tell whether a container takes a stream; only its muxer knows, so it is tried."""
-    if kind == "mpegts" and original.type == "audio":
-        return original.codec_context is not None and original.codec_context.codec.canonical_name in TRANSPORT_SOUND
+    if original.type == "audio" and original.codec_context is not None:
+        name = original.codec_context.codec.canonical_name
+        if kind == "mpegts" and name not in TRANSPORT_SOUND:
+            return False
+        # MP4 says where each channel of PCM belongs, which other containers leave open; its muxer fails at the end.
+        if kind == "mp4" and name.startswith("pcm_") and any(part.name == "NONE" for part in original.layout.channels):
+            return False
     trial = av.open(io.BytesIO(), "w", format=kind)
     try:
         trial.add_stream_from_template(original, opaque=True)
