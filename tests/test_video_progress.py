@@ -21,10 +21,17 @@ def test_lines_in_a_log(segments, monkeypatch, capsys):
     assert capsys.readouterr().out == ""
     shown.update({"a.mp4": (200, 0), "b.ts": (5, 0)})
     assert capsys.readouterr().out == (
-        "a.mp4: 200 of 600 frames, 20.0 frames/s, 20 s left\nb.ts: 5 frames, 0.0 frames/s\n"
+        "a.mp4: 200 of 600 frames, 20.0 frames/s, 20 s left\nb.ts: 5 frames\n"
     )
     shown.update({"a.mp4": (200, 0), "b.ts": (25, 0)})
     assert capsys.readouterr().out == "b.ts: 25 frames, 2.0 frames/s\n"
+
+
+def test_a_clip_that_is_done_when_it_is_first_seen(segments, monkeypatch, capsys):
+    moments = iter([0.0, 10.0, 10.0, 10.0])
+    monkeypatch.setattr("sgllie.video.progress.time.monotonic", lambda: next(moments))
+    LogVideoDisplay(Totals(segments)).update({"a.mp4": (600, 0)})
+    assert capsys.readouterr().out == "a.mp4: 600 of 600 frames\n"
 
 
 def test_bars_on_a_terminal(segments, monkeypatch, capsys):

@@ -52,8 +52,10 @@ class LogVideoDisplay:
         for path, done in frames.items():
             if done != self._shown.get(path):
                 total, rate = self._totals.frames[path], rates[path]
-                left = f", {duration(max(total - done, 0) / rate)} left" if rate and total else ""
-                sys.stdout.write(f"{path}: {self._totals.count(path, done)}, {rate:.1f} frames/s{left}\n")
+                # A short video may be done when it is first seen: how fast it went is not known then.
+                speed = f", {rate:.1f} frames/s" if rate else ""
+                left = f", {duration((total - done) / rate)} left" if rate and total > done else ""
+                sys.stdout.write(f"{path}: {self._totals.count(path, done)}{speed}{left}\n")
         sys.stdout.flush()
         self._shown = dict(frames)
 
