@@ -16,7 +16,7 @@ HDR = {int(ColorTrc.SMPTE2084): "PQ", int(ColorTrc.ARIB_STD_B67): "HLG"}
 FIELD_ORDERS = {2: "tff", 3: "bff", 4: "bff", 5: "tff"}
 """FFmpeg's numbers for which field of an interlaced frame is shown first."""
 
-CAPTIONS, STEREO = "closed captions", "the layout of stereo pictures"
+CAPTIONS, STEREO, DOLBY_VISION = "closed captions", "the layout of stereo pictures", "Dolby Vision metadata"
 CARRIED = {CAPTIONS, STEREO}
 """What encoders of H.264 and H.265 write beside the pixels, where it comes with a frame."""
 SIDE_DATA = {
@@ -31,8 +31,8 @@ SIDE_DATA = {
     Type.S12M_TIMECODE: "the timecodes of pictures",
     Type.DYNAMIC_HDR_PLUS: "HDR10+ metadata",
     Type.DYNAMIC_HDR_VIVID: "HDR Vivid metadata",
-    Type.DOVI_RPU_BUFFER: "Dolby Vision metadata",
-    Type.DOVI_METADATA: "Dolby Vision metadata",
+    Type.DOVI_RPU_BUFFER: DOLBY_VISION,
+    Type.DOVI_METADATA: DOLBY_VISION,
     Type.SEI_UNREGISTERED: "user data of pictures",
 }
 """What pictures may carry beside their pixels, and that is told where the output lacks it."""

@@ -11,7 +11,7 @@ import av
 from sgllie.errors import VideoError
 from sgllie.video.encoder import exact_time, losses, output_colour, tag
 from sgllie.video.formats import CONTAINERS, reason
-from sgllie.video.info import CAPTIONS, side_data_names
+from sgllie.video.info import CAPTIONS, DOLBY_VISION, side_data_names
 from sgllie.video.reader import VideoReader
 from sgllie.video.settings import Codec
 from sgllie.video.streams import OWN_METADATA, OtherStreams, describe_as, moment, plan_streams
@@ -57,16 +57,17 @@ def join(target: Path, source: VideoReader, segments: Sequence[Encoded], codec: 
     kind = CONTAINERS[suffix]
     try:
         with av.open(str(target), "w", format=kind, container_options=muxer_options(source, kind)) as output:
-            video = add_streams(output, source, others, segments[0], codec, kind)
+            video = add_streams(output, source, others, segments, codec)
             for packet in heapq.merge(encoded_packets(segments, video, source), others.packets(), key=moment):
                 output.mux(packet)
     except av.FFmpegError as error:
         raise VideoError("unsupported", f"its streams do not fit into {suffix}: {reason(error)}") from error
-    side_data = {name for segment in segments for name in segment.side_data}
-    lost = side_data - checked(target, video.index, sum(segment.frames for segment in segments), suffix)
-    if codec != "ffv1":
-        lost.discard(CAPTIONS)  # which need not begin with the first picture, and are written where they are
-    left_out = [*losses(source.info, codec), *sorted(lost), *planned.left_out]
+    check_pictures(target, video.index, sum(segment.frames for segment in segments), suffix)
+    left_out = [
+        *losses(source.info, codec),
+        *lost_data(target, video.index, source, segments, codec),
+        *planned.left_out,
+    ]
     return left_out + held_last(source, kind, segments) + missing_end(source, Fraction(segments[-1].end), others.end)
 
 
@@ -74,25 +75,30 @@ def add_streams(
     output: av.container.OutputContainer,
     source: VideoReader,
     others: OtherStreams,
-    first: Encoded,
+    segments: Sequence[Encoded],
     codec: Codec,
-    kind: str,
 ) -> av.VideoStream:
     """Add all streams in the order of the source, its chapters and its metadata; return that of the video."""
-    with opened(first.file) as template:
+    is_dolby = any(DOLBY_VISION in segment.side_data for segment in segments)
+    with opened(segments[0].file) as opened_segment:
+        encoded = opened_segment.streams.video[0]
+        # Side data of the container, such as the projection of 360-degree pictures, comes with a stream of the same
+        # codec only; and that of Dolby Vision must not come without that of the pictures.
+        is_same = name_of(source.stream) == name_of(encoded)
+        template = source.stream if is_same and not is_dolby else encoded
         for stream in source.container.streams:
             if stream.index == source.stream.index:
-                video = add_video(output, template.streams.video[0], source, codec, kind)
+                video = add_video(output, template, encoded.codec_context, source, codec)
             else:
                 others.add(output, stream)
     output.metadata.update(metadata_of(source))
-    output.set_chapters(moved_chapters(source))
+    output.set_chapters(source.container.chapters())
     return video
 
 
 def metadata_of(source: VideoReader) -> dict[str, str]:
     """Return the metadata that describes the content of a file."""
-    return {key: value for key, value in source.container.metadata.items() if key not in OWN_METADATA}
+    return {key: value for key, value in source.container.metadata.items() if key.lower() not in OWN_METADATA}
 
 
 def muxer_options(source: VideoReader, kind: str) -> dict[str, str]:
@@ -106,41 +112,31 @@ def muxer_options(source: VideoReader, kind: str) -> dict[str, str]:
     return options
 
 
-def moved_chapters(source: VideoReader) -> list[Any]:
-    """Return the chapters, moved as the streams are."""
-    shift = source.info.shift * source.info.time_base
-    chapters: list[Any] = source.container.chapters()
-    for chapter in chapters:
-        ticks = round(shift / chapter["time_base"])
-        chapter["start"], chapter["end"] = chapter["start"] + ticks, chapter["end"] + ticks
-    return chapters
-
-
 def add_video(
-    output: av.container.OutputContainer, template: av.VideoStream, source: VideoReader, codec: Codec, kind: str
+    output: av.container.OutputContainer,
+    template: av.VideoStream,
+    encoded: av.VideoCodecContext,
+    source: VideoReader,
+    codec: Codec,
 ) -> av.VideoStream:
     """Add the stream of the enhanced video: encoded as the segments, described as the source."""
-    original, info = source.stream, source.info
-    stream = output.add_stream_from_template(described(original, template, source), opaque=True)
-    stream.codec_context.extradata = template.codec_context.extradata
-    stream.codec_context.pix_fmt = template.codec_context.pix_fmt
+    info = source.info
+    stream = output.add_stream_from_template(template, opaque=True)
+    context = stream.codec_context
+    context.extradata, context.pix_fmt = encoded.extradata, encoded.pix_fmt
     stream.time_base = info.time_base
-    tag(stream.codec_context, output_colour(codec, info.colour))
-    if codec == "h265" and kind in ("mp4", "mov"):
-        stream.codec_context.codec_tag = "hvc1"  # players of Apple's take no other
+    tag(context, output_colour(codec, info.colour))
+    if codec == "h265" and output.format.name in ("mp4", "mov"):
+        context.codec_tag = "hvc1"  # players of Apple's take no other
     if info.matrix:
         stream.set_display_matrix(info.matrix)
-    describe_as(stream, original)
+    describe_as(stream, source.stream)
     return stream
 
 
-def described(original: av.VideoStream, template: av.VideoStream, source: VideoReader) -> av.VideoStream:
-    """Return the stream to take side data of the container from, such as the projection of 360-degree pictures.
-
-    It comes with a stream of the same codec only; and that of Dolby Vision must not come without its pictures'.
-    """
-    is_same = original.codec_context.codec.canonical_name == template.codec_context.codec.canonical_name
-    return original if is_same and "Dolby Vision metadata" not in source.side_data else template
+def name_of(stream: av.VideoStream) -> str:
+    """Return the name of the codec of a stream, whatever decodes it."""
+    return stream.codec_context.codec.canonical_name
 
 
 def encoded_packets(segments: Sequence[Encoded], stream: av.VideoStream, source: VideoReader) -> Iterator[av.Packet]:
@@ -206,22 +202,30 @@ def held_last(source: VideoReader, kind: str, segments: Sequence[Encoded]) -> li
     return ["how long the last picture is held"] if held > 2 * source.info.step else []
 
 
-def checked(path: Path, index: int, frames: int, suffix: str) -> set[str]:
-    """Return the names of what the first picture of an output carries; VideoError unless it shows so many pictures."""
-    carried: set[str] | None = None
-    times = set()
+def check_pictures(path: Path, index: int, frames: int, suffix: str) -> None:
+    """Raise VideoError unless the video stream of this index shows so many pictures, each at a time of its own."""
+    with av.open(str(path)) as container:
+        packets = container.demux(container.streams[index])
+        shown = {packet.pts for packet in packets if packet.size and not packet.is_discard} - {None}
+    if len(shown) != frames:
+        sentence = f"{suffix} would show {len(shown)} of its {frames} pictures; choose another suffix"
+        raise VideoError("unsupported", sentence)
+
+
+def lost_data(path: Path, index: int, source: VideoReader, segments: Sequence[Encoded], codec: Codec) -> list[str]:
+    """Return the names of what the pictures and the file of a source carry beside the streams, and the output lacks."""
     with av.open(str(path)) as container:
         stream: Any = container.streams[index]
-        for packet in container.demux(stream):
-            if packet.size and packet.pts is not None and not packet.is_discard:
-                times.add(packet.pts)
-            for frame in stream.decode(packet) if carried is None else ():
-                carried = side_data_names(frame)
-                break
-    if len(times) != frames:
-        sentence = f"{suffix} would show {len(times)} of its {frames} pictures; choose another suffix"
-        raise VideoError("unsupported", sentence)
-    return carried or set()
+        first = next(frame for packet in container.demux(stream) for frame in stream.decode(packet))
+        kept, has_chapters = side_data_names(first), bool(container.chapters())
+        known = {key.lower() for key in container.metadata}
+    if codec != "ffv1":
+        kept.add(CAPTIONS)  # which need not begin with the first picture, and are written where they are
+    lost = sorted({name for segment in segments for name in segment.side_data} - kept)
+    if source.container.chapters() and not has_chapters:
+        lost.append("chapters")
+    keys = [key for key in metadata_of(source) if key.lower() not in known]
+    return [*lost, f"metadata ({', '.join(keys)})"] if keys else lost
 
 
 def missing_end(source: VideoReader, end: Fraction, others_end: Fraction) -> list[str]:

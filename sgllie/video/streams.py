@@ -76,6 +76,8 @@ def plan_streams(source: VideoReader, suffix: str) -> Streams:
 
 def holds(kind: str, original: Any) -> bool:
     """Tell whether a container takes a stream; only its muxer knows, so it is tried."""
+    if kind == "mpegts" and original.type == "attachment":
+        return False
     if original.type == "audio" and original.codec_context is not None:
         name = original.codec_context.codec.canonical_name
         if kind == "mpegts" and name not in TRANSPORT_SOUND:
@@ -97,7 +99,7 @@ def holds(kind: str, original: Any) -> bool:
 
 def describe_as(stream: Any, original: Any) -> None:
     """Take over language, title, handler and the like, and the disposition."""
-    stream.metadata.update({key: value for key, value in original.metadata.items() if key not in OWN_METADATA})
+    stream.metadata.update({key: value for key, value in original.metadata.items() if key.lower() not in OWN_METADATA})
     stream.disposition = original.disposition
 
 
