@@ -20,9 +20,7 @@ def test_lines_in_a_log(segments, monkeypatch, capsys):
     shown.update({"a.mp4": (0, 0)})
     assert capsys.readouterr().out == ""
     shown.update({"a.mp4": (200, 0), "b.ts": (5, 0)})
-    assert capsys.readouterr().out == (
-        "a.mp4: 200 of 600 frames, 20.0 frames/s, 20 s left\nb.ts: 5 frames\n"
-    )
+    assert capsys.readouterr().out == ("a.mp4: 200 of 600 frames, 20.0 frames/s, 20 s left\nb.ts: 5 frames\n")
     shown.update({"a.mp4": (200, 0), "b.ts": (25, 0)})
     assert capsys.readouterr().out == "b.ts: 25 frames, 2.0 frames/s\n"
 

@@ -9,6 +9,7 @@ Decoding, enhancement and encoding run on a thread each.
 """
 
 import itertools
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -72,7 +73,7 @@ def enhance_video(
         force_sdr: enhance HDR video as if it were SDR.
 
     Returns:
-        A row for each frame of the output.
+        A row for each frame of the output. What the output lacks of the input is told by a warning in the log.
 
     Raises:
         VideoError: it is no video, of a kind that cannot be enhanced, or with a stream that the target cannot hold.
@@ -91,8 +92,10 @@ def enhance_video(
         plan_streams(reader, suffix)
         rows = list(enhance_segment(reader, segment, WHOLE, method, Smoother(temporal_smoothing), encoding))
         reader.rewind()
-        join(joined, reader, [encoded(segment, rows, reader)], encoding.codec, suffix)
+        left_out = join(joined, reader, [encoded(segment, rows, reader)], encoding.codec, suffix)
         joined.replace(target)
+    if left_out:
+        logging.getLogger(__name__).warning("%s: not in the output: %s", target, ", ".join(left_out))
     return rows
 
 
