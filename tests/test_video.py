@@ -10,7 +10,8 @@ from clips import decoded, packets, photograph, static, timestamps, varying, wri
 
 from sgllie.errors import UsageError, VideoError
 from sgllie.video.clip import Encoding, enhance_video
-from sgllie.video.segments import output_name, pixel_format
+from sgllie.video.encoder import pixel_format
+from sgllie.video.formats import output_name
 
 LOSSLESS = Encoding("ffv1")
 FAST = Encoding(preset="ultrafast", threads=1)

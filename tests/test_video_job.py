@@ -8,46 +8,23 @@ from pathlib import Path
 
 import av
 import numpy as np
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 from clips import packets, pan, pictures, static, timestamps, varying, write_clip
+from video_jobs import pipeline_of, rows, settings_for, work
 
 from jobs import kill_all, sgllie, start
 from sgllie import Enhancer
 from sgllie.errors import StorageError, UsageError
 from sgllie.runs.journal import Journal
 from sgllie.runs.names import part_name
+from sgllie.runs.schemas import SEGMENTS_SCHEMA
+from sgllie.runs.shard_runner import MOST_ATTEMPTS_WITHOUT_PROGRESS, ShardRunner
 from sgllie.storage import open_storage
 from sgllie.video.clip import Encoding, enhance_video
-from sgllie.video.pipeline import MOST_ATTEMPTS, VideoPipeline
-from sgllie.video.run import VideoRun, finish, prepare
-from sgllie.video.settings import VideoSettings
+from sgllie.video.run import prepare
 
 HOOKS = str(Path(__file__).parent / "hooks")
-QUICK = {"preset": "ultrafast", "threads": 1, "device": "cpu"}
-
-
-def settings_for(source, output, **options):
-    return VideoSettings(str(source), str(output), **QUICK | options)
-
-
-def pipeline_of(run: VideoRun) -> VideoPipeline:
-    return VideoPipeline(run.settings, run.root, run.output.uri, run.target, lambda segment, done: None)
-
-
-def work(settings) -> dict:
-    """The job in this process: what the actors would do, one segment after another."""
-    run = prepare(settings)
-    if run.shards:
-        pipeline = pipeline_of(run)
-        for shard in run.shards:
-            pipeline.run(shard)
-    return finish(run)
-
-
-def rows(output, table="stats"):
-    return sorted(ds.dataset(output / table).to_table().to_pylist(), key=lambda row: row["path"])
 
 
 @pytest.fixture
@@ -113,16 +90,16 @@ def test_a_stopped_job_goes_on_where_it_was(rides, tmp_path):
     settings = settings_for(rides, output, segment_seconds=0.8)
     run = prepare(settings)
     pipeline = pipeline_of(run)
-    for shard in run.shards[:2]:
+    for shard in list(run.shards)[:2]:
         pipeline.run(shard)
     before = {path: path.stat().st_mtime_ns for path in (output / "segments").iterdir()}
     assert len(before) == 2
     again = prepare(settings)
     assert again.resumed
-    assert again.shards == run.shards[2:]
+    assert list(again.shards) == list(run.shards)[2:]
     assert work(settings)["ok"] == 2
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert prepare(settings).shards == []
+    assert prepare(settings).shards == {}
 
 
 def test_a_video_of_which_only_the_joining_is_missing(rides, tmp_path):
@@ -132,7 +109,7 @@ def test_a_video_of_which_only_the_joining_is_missing(rides, tmp_path):
     pipeline = pipeline_of(run)
     mine = [segment for segment in run.segments if segment.path == "a.mp4"]
     for segment in mine:
-        pipeline._commit_segment(segment)  # and then the process was killed
+        ShardRunner.run(pipeline, segment.shard)  # and then the process was killed
     assert mine[-1].shard in prepare(settings).shards
     assert mine[0].shard not in prepare(settings).shards
     assert work(settings)["ok"] == 2
@@ -157,8 +134,8 @@ def test_one_video_that_is_done_is_not_done_again(rides, tmp_path):
     assert len(rows(tmp_path / ".out.mp4.run", "frames")) == 60
     written = output.stat().st_mtime_ns
     again = prepare(settings)
-    assert (again.shards, again.resumed) == ([], True)
-    assert finish(again)["frames"] == 60
+    assert (again.shards, again.resumed) == ({}, True)
+    assert again.finalize()["frames"] == 60
     assert output.stat().st_mtime_ns == written
     with pytest.raises(UsageError, match="--crf"):
         prepare(settings_for(rides / "a.mp4", output, crf=30))
@@ -174,14 +151,14 @@ def test_one_video_that_is_done_is_not_done_again(rides, tmp_path):
 def test_one_video_killed_between_its_file_and_its_row(rides, tmp_path, monkeypatch):
     settings = settings_for(rides / "a.mp4", tmp_path / "out.mp4")
     pipeline = pipeline_of(prepare(settings))
-    write = pipeline.run_storage.write
+    write = pipeline.output.write
 
     def kill(path, data):
         if path.startswith("stats/"):
             raise KeyboardInterrupt
         write(path, data)
 
-    monkeypatch.setattr(pipeline.run_storage, "write", kill)
+    monkeypatch.setattr(pipeline.output, "write", kill)
     with pytest.raises(KeyboardInterrupt):
         pipeline.run(0)
     assert (tmp_path / "out.mp4").exists()
@@ -202,7 +179,7 @@ def test_failed_videos_are_tried_again(rides, tmp_path):
     shutil.move(hidden, tmp_path / "aside.mp4")  # after the listing
     for shard in run.shards:
         pipeline_of(run).run(shard)
-    assert finish(run)["errors"] == {"not_a_video": 1, "hdr": 1, "missing": 1}
+    assert run.finalize()["errors"] == {"not_a_video": 1, "hdr": 1, "missing": 1}
     shutil.move(tmp_path / "aside.mp4", hidden)
     kept = (output / "stats" / part_name(3)).stat().st_mtime_ns
     totals = work(settings_for(rides, output, retry_failed=True))
@@ -215,8 +192,8 @@ def test_a_video_that_kills_its_worker_is_given_up(rides, tmp_path):
     output = tmp_path / "out"
     settings = settings_for(rides, output)
     run = prepare(settings)
-    for _ in range(MOST_ATTEMPTS):
-        Journal(run.output, 0)  # begun, and never heard of again
+    for _ in range(MOST_ATTEMPTS_WITHOUT_PROGRESS):
+        Journal(run.output, 0, SEGMENTS_SCHEMA)  # begun, and never heard of again
     assert work(settings)["errors"] == {"crash": 1, "not_a_video": 1, "hdr": 1}
     assert "ended with the death of the worker" in rows(output)[0]["error"]
 
@@ -228,7 +205,7 @@ def test_output_that_cannot_be_written_stops_the_job(rides, tmp_path, monkeypatc
     def refuse(path, file):
         raise StorageError("the disk is full")
 
-    monkeypatch.setattr(pipeline.run_storage, "upload", refuse)
+    monkeypatch.setattr(pipeline.output, "upload", refuse)
     with pytest.raises(StorageError, match="disk is full"):
         pipeline.run(0)
     assert not list((tmp_path / "out").rglob("stats/*"))
@@ -297,7 +274,7 @@ def test_the_command_on_a_folder_and_again(here, rides, tmp_path):
     result = here(*arguments)
     assert result.returncode == 3, result.stderr
     assert "4 videos: 2 enhanced, 2 failed (1 not_a_video, 1 hdr)" in result.stdout
-    assert "1 other files ignored: notes.txt" in result.stdout
+    assert "1 other file ignored: notes.txt" in result.stdout
     again = here(*arguments)
     assert (again.returncode, "All of it was there already" in again.stdout) == (3, True)
     other = here(*arguments, "--crf", 30)
@@ -321,7 +298,7 @@ def test_two_videos_of_one_name(rides, tmp_path):
 
 
 def test_too_many_failures_stop_the_job(here, rides, tmp_path, monkeypatch):
-    monkeypatch.setattr("sgllie.distributed.video.COUNT_SECONDS", 0)
+    monkeypatch.setattr("sgllie.distributed.pool.POLL_SECONDS", 0)
     for name in "cdefgh":
         (rides / f"0{name}.mp4").write_bytes(b"no video")
     arguments = ("video", rides, tmp_path / "out", "--preset", "ultrafast", "--num-actors", 1)

@@ -17,26 +17,31 @@ def test_lines_in_a_log(segments, monkeypatch, capsys):
     moments = iter([0.0, 0.0, 0.0, 10.0, 10.0, 10.0, 10.0, 20.0, 20.0, 20.0, 20.0])
     monkeypatch.setattr("sgllie.video.progress.time.monotonic", lambda: next(moments))
     shown = LogVideoDisplay(Totals(segments))
-    shown.update({"a.mp4": 0})
+    shown.update({"a.mp4": (0, 0)})
     assert capsys.readouterr().out == ""
-    shown.update({"a.mp4": 200, "b.ts": 5})
-    assert capsys.readouterr().out == (
-        "a.mp4: 200 of 600 frames, 20.0 frames/s, 20 s left\nb.ts: 5 frames, 0.0 frames/s\n"
-    )
-    shown.update({"a.mp4": 200, "b.ts": 25})
+    shown.update({"a.mp4": (200, 0), "b.ts": (5, 0)})
+    assert capsys.readouterr().out == ("a.mp4: 200 of 600 frames, 20.0 frames/s, 20 s left\nb.ts: 5 frames\n")
+    shown.update({"a.mp4": (200, 0), "b.ts": (25, 0)})
     assert capsys.readouterr().out == "b.ts: 25 frames, 2.0 frames/s\n"
+
+
+def test_a_clip_that_is_done_when_it_is_first_seen(segments, monkeypatch, capsys):
+    moments = iter([0.0, 10.0, 10.0, 10.0])
+    monkeypatch.setattr("sgllie.video.progress.time.monotonic", lambda: next(moments))
+    LogVideoDisplay(Totals(segments)).update({"a.mp4": (600, 0)})
+    assert capsys.readouterr().out == "a.mp4: 600 of 600 frames\n"
 
 
 def test_bars_on_a_terminal(segments, monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "120")
     with display(segments) as shown:
-        shown.update({"a.mp4": 150, "b.ts": 5})
+        shown.update({"a.mp4": (150, 0), "b.ts": (5, 0)})
     bars = capsys.readouterr().out
     for words in ("a.mp4", "150 of 600 frames, ", " frames/s, ", "left", "b.ts", " 5 frames, "):
         assert words in bars
     with display(segments) as shown:
-        shown.update({"a.mp4": 600, "b.ts": 5})
+        shown.update({"a.mp4": (600, 0), "b.ts": (5, 0)})
     drawn = [line for line in capsys.readouterr().out.splitlines() if "frames" in line]
     assert "b.ts" in drawn[-1]
     assert "a.mp4" not in drawn[-1]  # it is done

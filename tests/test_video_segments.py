@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from clips import RATE, TICKS, packets, pan, pictures, static, timestamps, varying, write_clip
 
-from sgllie.video.clip import Encoding, enhance_segment, enhance_video
+from sgllie.video.clip import Encoding, encoded, enhance_segment, enhance_video
+from sgllie.video.join import join
 from sgllie.video.reader import VideoReader
-from sgllie.video.segments import Span, cut, join
+from sgllie.video.segments import Span, cut
 from sgllie.video.smoothing import Smoother
 
 LOSSLESS = Encoding("ffv1")
@@ -20,10 +21,12 @@ def in_segments(source, target, spans, enhancer, encoding, scratch, smoothing=0.
     files, rows = [], []
     for number, span in enumerate(spans):
         with VideoReader(str(source)) as reader:
-            files.append(str(scratch / f"{number}.mp4"))
-            rows += enhance_segment(reader, scratch / f"{number}.mp4", span, enhancer, Smoother(smoothing), encoding)
+            file = scratch / f"{number}.mp4"
+            own = list(enhance_segment(reader, file, span, enhancer, Smoother(smoothing), encoding))
+            files.append(encoded(file, own, reader))
+            rows += own
     with VideoReader(str(source)) as reader:
-        join(target, reader, files, encoding.codec)
+        join(target, reader, files, encoding.codec, target.suffix)
     return rows
 
 

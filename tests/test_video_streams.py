@@ -10,8 +10,8 @@ from clips import pan, pictures, static, timestamps, write_clip
 from sgllie import Enhancer
 from sgllie.errors import VideoError
 from sgllie.video.clip import Encoding, enhance_video
+from sgllie.video.join import Encoded, join
 from sgllie.video.reader import VideoReader
-from sgllie.video.segments import join
 
 FAST = Encoding(preset="ultrafast", threads=1)
 
@@ -49,7 +49,7 @@ def test_data_that_the_container_cannot_hold_is_named(located, enhancer, tmp_pat
     enhance_video(str(located), tmp_path / "out.mkv", enhancer, encoding=FAST)
     assert len(timestamps(tmp_path / "out.mkv")) == 5
     with VideoReader(str(located)) as reader:
-        left_out = join(tmp_path / "again.mkv", reader, [str(tmp_path / "out.mkv")], "h264")
+        left_out = join(tmp_path / "again.mkv", reader, [Encoded(str(tmp_path / "out.mkv"), 5, 0.5)], "h264", ".mkv")
     assert left_out == ["data stream 1"]
 
 
@@ -118,3 +118,25 @@ def test_the_first_of_several_videos_is_enhanced(enhancer, tmp_path):
             found.append([[bytes(packet) for packet in container.demux(video=number)] for number in range(2)])
     assert found[0][0] != found[1][0]
     assert found[0][1] == found[1][1] != []
+
+
+def test_what_transport_streams_have_no_place_for_is_named(enhancer, tmp_path, caplog):
+    source = tmp_path / "in.mkv"
+    with av.open(str(source), "w") as output:
+        video = output.add_stream("libx264", rate=10)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        output.add_attachment("a.ttf", "application/x-truetype-font", b"a font")
+        output.metadata["title"] = "A ride"
+        chapter = {"id": 1, "start": 0, "end": 200, "time_base": Fraction(1, 1000), "metadata": {"title": "one"}}
+        output.set_chapters([chapter])
+        for picture in static(5, (48, 64)):
+            output.mux(video.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        output.mux(video.encode(None))
+    enhance_video(str(source), tmp_path / "out.mkv", enhancer, encoding=FAST)
+    assert caplog.messages == []
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        assert [stream.type for stream in container.streams] == ["video", "attachment"]
+        assert [chapter["metadata"] for chapter in container.chapters()] == [{"title": "one"}]
+    target = tmp_path / "out.ts"
+    enhance_video(str(source), target, enhancer, encoding=FAST)
+    assert caplog.messages == [f"{target}: not in the output: chapters, metadata (title), attachment stream 1"]

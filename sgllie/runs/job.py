@@ -112,6 +112,7 @@ def beginning(executor: Executor, settings: Any) -> Iterator[None]:
             yield
         finally:
             timer.cancel()
+            timer.join()  # what it has begun must be known to whoever ends it
 
 
 def is_small(run: Run[Any], executor: Executor) -> bool:

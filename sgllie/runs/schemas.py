@@ -109,14 +109,23 @@ VIDEOS_SCHEMA = row_schema(
 """`sgllie video`: one row for each video; `duration` as the container tells, `seconds` the sum over its segments."""
 
 SEGMENTS_SCHEMA = row_schema(
-    [("video", pa.int32()), *_FRAME_COUNTS, *_WORK, ("shard", pa.int32()), ("attempt", pa.int16())]
+    [
+        ("video", pa.int32()),
+        *_FRAME_COUNTS,
+        ("end", pa.float64()),
+        ("side_data", pa.list_(pa.string())),
+        *_WORK,
+        ("shard", pa.int32()),
+        ("attempt", pa.int16()),
+    ]
 )
-"""`sgllie video`: one row for each segment; `seconds` is how long its enhancement took."""
+"""`sgllie video`: one row for each segment; `seconds` is how long its enhancement took, `end` when it ends."""
 
 FRAMES_SCHEMA = pa.schema(
     [
         ("path", pa.string()),
         ("time", pa.float64()),
+        ("duration", pa.float64()),
         ("luma_mean_in", pa.float32()),
         ("luma_mean_out", pa.float32()),
         ("factor_mean", pa.float32()),
@@ -124,4 +133,4 @@ FRAMES_SCHEMA = pa.schema(
         ("repeated", pa.bool_()),
     ]
 )
-"""`sgllie video`: one row for each frame of a segment; `time` is in seconds."""
+"""`sgllie video`: one row for each frame of a segment; `time` and `duration` are in seconds."""

@@ -12,7 +12,7 @@ POLL_SECONDS = 0.2
 
 
 def ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
-    """The same items, produced by another thread while the consumer is busy, at most `depth` of them at a time.
+    """Yield the same items, produced by another thread while the consumer is busy, at most `depth` of them at a time.
 
     An exception of the producer is raised where its item would have come. When the consumer stops early (`close`), the
     producer ends, and is waited for.

@@ -9,28 +9,43 @@ Decoding, enhancement and encoding run on a thread each.
 """
 
 import itertools
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO, NamedTuple
 
-from sgllie.errors import UsageError, VideoError
+from sgllie.errors import VideoError
 from sgllie.methods import Method
 from sgllie.metrics.brightness import brightness
 from sgllie.video.ahead import ahead
-from sgllie.video.reader import Picture, VideoReader, refuse_hdr
-from sgllie.video.segments import CONTAINERS, WHOLE, SegmentWriter, Span, join
-from sgllie.video.settings import Encoding
+from sgllie.video.encoder import SegmentWriter
+from sgllie.video.formats import check_suffix
+from sgllie.video.info import refuse_hdr
+from sgllie.video.join import Encoded, join
+from sgllie.video.reader import Picture, VideoReader
+from sgllie.video.segments import WHOLE, Span
+from sgllie.video.settings import TEMPORAL_SMOOTHING, Encoding
 from sgllie.video.smoothing import Smoother
+from sgllie.video.streams import plan_streams
 
 BATCH = 4
 """Frames that go through the network together."""
 
 
 class FrameRow(NamedTuple):
-    """What is noted of one frame; brightness is mean luma, 0 to 1, time in seconds, factor the mean of its map."""
+    """What is noted of one frame.
+
+    Attributes:
+        time, duration: when it is shown in the output, and for how long, in seconds.
+        luma_in, luma_out: mean luma, 0 to 1.
+        factor: the mean of its map.
+        cut: whether it begins a new scene.
+        repeated: whether it repeats another frame, in the place of a damaged one.
+    """
 
     time: float
+    duration: float
     luma_in: float
     luma_out: float
     factor: float | None
@@ -43,7 +58,7 @@ def enhance_video(
     target: str | Path,
     method: Method,
     *,
-    temporal_smoothing: float = 0.9,
+    temporal_smoothing: float = TEMPORAL_SMOOTHING,
     encoding: Encoding | None = None,
     force_sdr: bool = False,
 ) -> list[FrameRow]:
@@ -58,50 +73,53 @@ def enhance_video(
         force_sdr: enhance HDR video as if it were SDR.
 
     Returns:
-        A row for each frame of the output.
+        A row for each frame of the output. What the output lacks of the input is told by a warning in the log.
 
     Raises:
-        VideoError: it is no video, or of a kind that cannot be enhanced.
-        UsageError: the suffix of the target is none of those above.
+        VideoError: it is no video, of a kind that cannot be enhanced, or with a stream that the target cannot hold.
+        UsageError: the suffix of the target is none of those above, or of a container that cannot hold the codec.
     """
     encoding = encoding or Encoding()
     target = Path(target)
-    if target.suffix.lower() not in CONTAINERS:
-        raise UsageError(f"output {target}: the suffix must be one of {', '.join(CONTAINERS)}")
-    with TemporaryDirectory(prefix=".sgllie-", dir=target.parent) as scratch:
+    suffix = check_suffix(str(target), encoding.codec)
+    with (
+        TemporaryDirectory(prefix=".sgllie-", dir=target.parent) as scratch,
+        VideoReader(source, encoding.threads) as reader,
+    ):
         segment, joined = Path(scratch) / "segment.mp4", Path(scratch) / "joined"
-        rows: list[FrameRow] = []
-        with VideoReader(source, encoding.threads) as reader:
-            if not force_sdr:
-                refuse_hdr(reader.info)
-            rows.extend(enhance_segment(reader, segment, WHOLE, method, Smoother(temporal_smoothing), encoding))
-            reader.rewind()
-            join(joined, reader, [str(segment)], encoding.codec, target.suffix.lower())
+        if not force_sdr:
+            refuse_hdr(reader.info)
+        plan_streams(reader, suffix)
+        rows = list(enhance_segment(reader, segment, WHOLE, method, Smoother(temporal_smoothing), encoding))
+        reader.rewind()
+        left_out = join(joined, reader, [encoded(segment, rows, reader)], encoding.codec, suffix)
         joined.replace(target)
+    if left_out:
+        logging.getLogger(__name__).warning("%s: not in the output: %s", target, ", ".join(left_out))
     return rows
 
 
 def enhance_segment(
     reader: VideoReader, target: Path, span: Span, method: Method, smoother: Smoother, encoding: Encoding
 ) -> Iterator[FrameRow]:
-    """Enhance one span of a video into an MP4 file without sound; a row for each frame, as it is encoded.
+    """Enhance one span of a video into an MP4 file without sound; yield a row for each frame, as it is encoded.
 
     The smoother must be new: it is shown the frames before the span first.
 
     Raises:
         VideoError: it cannot be decoded, or holds no frame within the span.
     """
+    info = reader.info
     # One frame before the span at least, to be repeated if the first of the span is damaged.
     pictures = ahead(batches(reader.pictures(span.begin, span.end, max(smoother.lead, 1))), depth=2)
     enhanced = ahead(enhance_pictures(pictures, span.begin, method, smoother), depth=BATCH)
-    writer = SegmentWriter(
-        target, reader.info, encoding.codec, crf=encoding.crf, preset=encoding.preset, threads=encoding.threads
-    )
+    writer = SegmentWriter(target, info, encoding)
     try:
         count = 0
         for picture, row in enhanced:
             writer.add(picture)
-            yield row._replace(time=float(picture.pts * reader.info.time_base))
+            time, duration = info.seconds(picture.pts), picture.duration * info.time_base
+            yield row._replace(time=float(time), duration=float(duration))
             count += 1
         if not count:
             raise VideoError("empty", "it holds no picture in the place where its container says that there are some")
@@ -110,8 +128,18 @@ def enhance_segment(
         writer.container.close()
 
 
+def encoded(file: Path, rows: list[FrameRow], reader: VideoReader) -> Encoded:
+    """Return what is to be known of a segment to join it, from the rows of its frames."""
+    return Encoded(str(file), len(rows), end_of(rows), frozenset(reader.side_data))
+
+
+def end_of(rows: list[FrameRow]) -> float:
+    """Return when the last frame ends, in seconds of the output."""
+    return rows[-1].time + rows[-1].duration if rows else 0.0
+
+
 def batches(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
-    """Pictures in lists of at most BATCH."""
+    """Yield pictures in lists of at most BATCH."""
     waiting = iter(pictures)
     while batch := list(itertools.islice(waiting, BATCH)):
         yield batch
@@ -120,7 +148,7 @@ def batches(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
 def enhance_pictures(
     batched: Iterable[list[Picture]], begin: int | None, method: Method, smoother: Smoother
 ) -> Iterator[tuple[Picture, FrameRow]]:
-    """The pictures from `begin` on, enhanced; those before it are only shown to the smoother."""
+    """Yield the pictures from `begin` on, enhanced; those before it are only shown to the smoother."""
     for batch in batched:
         factors = method.factor_maps([picture.pixels for picture in batch])
         for picture, own in zip(batch, factors, strict=True):
@@ -130,5 +158,5 @@ def enhance_pictures(
             enhanced = method.apply(picture.pixels, factor)
             levels = brightness(picture.pixels), brightness(enhanced)
             mean = float(factor.mean()) if factor.size else None
-            row = FrameRow(0.0, *levels, mean, is_cut, picture.repeated)
+            row = FrameRow(0.0, 0.0, *levels, mean, is_cut, picture.repeated)
             yield picture._replace(pixels=enhanced), row

@@ -23,12 +23,16 @@ from sgllie.runs.shard_runner import Report, ShardRunner
 from sgllie.runs.tables import read_rows, row_bytes
 from sgllie.storage import Storage, open_source, open_storage
 from sgllie.storage.parquet import to_parquet
-from sgllie.video.clip import FrameRow, enhance_segment
+from sgllie.video.clip import FrameRow, end_of, enhance_segment
+from sgllie.video.formats import output_name
+from sgllie.video.info import refuse_hdr
+from sgllie.video.join import Encoded, join
 from sgllie.video.plan import Segment, encoded_name
-from sgllie.video.reader import VideoReader, refuse_hdr
-from sgllie.video.segments import Span, join, output_name
+from sgllie.video.reader import VideoReader
+from sgllie.video.segments import Span
 from sgllie.video.settings import VideoSettings
 from sgllie.video.smoothing import Smoother
+from sgllie.video.streams import plan_streams
 
 
 class VideoPipeline(ShardRunner[Segment]):
@@ -91,7 +95,8 @@ class VideoPipeline(ShardRunner[Segment]):
         with tempfile.TemporaryDirectory(prefix="sgllie-") as scratch:
             encoded = Path(scratch) / "segment.mp4"
             try:
-                processor(item, encoded, frames)
+                side_data = processor(item, encoded, frames)
+                row |= {"end": end_of(frames), "side_data": sorted(side_data)}
                 self.output.upload(encoded_name(item.shard), encoded)
                 self.output.write(f"{FRAMES}/{part_name(item.shard)}", frames_bytes(item.path, frames))
             except Exception as error:
@@ -102,16 +107,31 @@ class VideoPipeline(ShardRunner[Segment]):
         """Return the row of a segment of which nothing is known."""
         return completed(item, {"status": "failed"} | failure._asdict() | counted([]), 0.0)
 
-    def _enhance(self, segment: Segment, encoded: Path, frames: list[FrameRow]) -> None:
-        """Enhance a segment into a local file; the rows of its frames are added to `frames`."""
+    def _place(self, segment: Segment) -> tuple[Storage, str]:
+        """Return where the output of a video goes: the storage, and the path in it."""
+        return self.target or (self.output, f"{VIDEOS}/{output_name(segment.path, self.settings.codec)}")
+
+    def _enhance(self, segment: Segment, encoded: Path, frames: list[FrameRow]) -> set[str]:
+        """Enhance a segment into a local file.
+
+        Args:
+            segment: what is enhanced.
+            encoded: the file.
+            frames: gets the rows of its frames.
+
+        Returns:
+            Names of what its pictures carry beside their pixels.
+        """
         with self.source.open(segment.path) as file, VideoReader(file, self.settings.threads) as reader:
             if not self.settings.force_sdr:
                 refuse_hdr(reader.info)
+            plan_streams(reader, PurePosixPath(self._place(segment)[1]).suffix.lower())
             smoother = Smoother(self.settings.temporal_smoothing)
             span = Span(segment.begin, segment.end)
             for frame in enhance_segment(reader, encoded, span, self.method, smoother, self.settings):
                 frames.append(frame)
                 self.report(segment.shard, len(frames), 0, segment.path)
+            return reader.side_data
 
     def _commit_video(self, segment: Segment) -> None:
         """Join the segments of a video, and commit its row."""
@@ -133,14 +153,18 @@ class VideoPipeline(ShardRunner[Segment]):
         bad = [row for row in rows if row["status"] != "ok" and row["error_type"] != "empty"]
         if bad:
             raise VideoError(bad[0]["error_type"], bad[0]["error"])
-        shards = [row["shard"] for row in rows if row["status"] == "ok"]
-        if not shards:
+        good = [row for row in rows if row["status"] == "ok"]
+        if not good:
             raise VideoError("not_a_video", "no picture of it can be decoded")
-        storage, path = self.target or (self.output, f"{VIDEOS}/{output_name(segment.path)}")
+        storage, path = self._place(segment)
         with tempfile.TemporaryDirectory(prefix="sgllie-") as scratch, ExitStack() as opened:
             joined = Path(scratch) / "joined"
             reader = opened.enter_context(VideoReader(opened.enter_context(self.source.open(segment.path))))
-            parts = [opened.enter_context(self.output.open(encoded_name(shard))) for shard in shards]
+            files = [opened.enter_context(self.output.open(encoded_name(row["shard"]))) for row in good]
+            parts = [
+                Encoded(file, row["frames"], row["end"], frozenset(row["side_data"]))
+                for file, row in zip(files, good, strict=True)
+            ]
             left_out = join(joined, reader, parts, self.settings.codec, PurePosixPath(path).suffix.lower())
             storage.upload(path, joined)
             size = joined.stat().st_size

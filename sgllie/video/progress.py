@@ -23,12 +23,12 @@ class Totals:
         self._begun: dict[str, tuple[float, int]] = {}
 
     def count(self, path: str, done: int) -> str:
-        """How many frames are done, in words; not every container tells how many there will be."""
+        """Say how many frames are done; not every container tells how many there will be."""
         total = self.frames[path]
         return f"{done:,} of {total:,} frames" if total else f"{done:,} frames"
 
     def rate(self, path: str, done: int) -> float:
-        """Frames per second since the video was first seen."""
+        """Return the frames per second since the video was first seen."""
         now = time.monotonic()
         since, before = self._begun.setdefault(path, (now, done))
         return (done - before) / max(now - since, 1e-9)
@@ -52,8 +52,10 @@ class LogVideoDisplay:
         for path, done in frames.items():
             if done != self._shown.get(path):
                 total, rate = self._totals.frames[path], rates[path]
-                left = f", {duration(max(total - done, 0) / rate)} left" if rate and total else ""
-                sys.stdout.write(f"{path}: {self._totals.count(path, done)}, {rate:.1f} frames/s{left}\n")
+                # A short video may be done when it is first seen: how fast it went is not known then.
+                speed = f", {rate:.1f} frames/s" if rate else ""
+                left = f", {duration((total - done) / rate)} left" if rate and total > done else ""
+                sys.stdout.write(f"{path}: {self._totals.count(path, done)}{speed}{left}\n")
         sys.stdout.flush()
         self._shown = dict(frames)
 
@@ -78,7 +80,7 @@ class LiveVideoDisplay:
 
 @contextmanager
 def display(segments: list[Segment]) -> Iterator[Display]:
-    """A display for these segments, live where standard output is a terminal."""
+    """Return a display for these segments, live where standard output is a terminal."""
     console = Console()
     totals = Totals(segments)
     if not console.is_terminal:

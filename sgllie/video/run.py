@@ -8,6 +8,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import ClassVar
@@ -25,10 +26,9 @@ from sgllie.runs.shard_runner import Report
 from sgllie.runs.tables import read_rows
 from sgllie.runs.words import duration, outcomes, plural
 from sgllie.storage import SCRATCH, Storage, open_storage, split_uri
+from sgllie.video.formats import CONTAINERS, EXTENSIONS, check_suffix, output_name
 from sgllie.video.plan import PROBES, Segment, plan_segments, read_segments
 from sgllie.video.progress import display
-from sgllie.video.reader import EXTENSIONS
-from sgllie.video.segments import CONTAINERS, output_name
 from sgllie.video.settings import VideoSettings
 
 LISTED_TOGETHER = 1000
@@ -101,7 +101,7 @@ class VideoRun(Run[VideoSettings]):
         if not self.shards:
             lines[0] += " All of it was there already."
         lines += totals["failures"]
-        lines += [f"{video} is not in the output, whose container cannot hold it" for video in totals["left_out"]]
+        lines += [f"Not in the output: {video}" for video in totals["left_out"]]
         if not self.target:
             lines.append(f"Videos in {output}/{VIDEOS}, one row for each in {output}/{STATS}.")
         elif totals["ok"]:
@@ -125,7 +125,8 @@ def prepare(settings: VideoSettings) -> VideoRun:
     with TemporaryDirectory(prefix="sgllie-") as scratch:
         manifest = Path(scratch)
         listed = dataclasses.replace(settings, output=folder)
-        inputs = plan_inputs(listed, output_name, LISTED_TOGETHER, manifest, extensions=EXTENSIONS, noun="videos")
+        names = partial(output_name, codec=settings.codec)
+        inputs = plan_inputs(listed, names, LISTED_TOGETHER, manifest, extensions=EXTENSIONS, noun="videos")
         described = describe(settings, inputs.plan, inputs.describe(), {}, weights)
         earlier = find_earlier(settings, output, described, replace=replace)
         if earlier:
@@ -157,12 +158,11 @@ def has_run(output: Storage) -> bool:
 
 
 def single_target(settings: VideoSettings) -> tuple[str, str] | None:
-    """Folder and name of the output, if one video is to be written to one file."""
+    """Return folder and name of the output, if one video is to be written to one file."""
     suffix = PurePosixPath(settings.output).suffix.lower()
     if suffix not in EXTENSIONS | set(CONTAINERS):
         return None
-    if suffix not in CONTAINERS:
-        raise UsageError(f"output {settings.output}: the suffix must be one of {', '.join(CONTAINERS)}")
+    check_suffix(settings.output, settings.codec)
     is_local = "://" not in settings.input
     is_several = is_pattern(settings.input) or (is_local and Path(settings.input).is_dir())
     if is_several or PurePosixPath(settings.input).suffix.lower() not in EXTENSIONS:
@@ -176,7 +176,7 @@ def single_target(settings: VideoSettings) -> tuple[str, str] | None:
 
 
 def exists(place: tuple[str, str], settings: VideoSettings) -> bool:
-    """Whether there is a file of this folder and name; UsageError if nobody can tell."""
+    """Tell whether there is a file of this folder and name; UsageError if nobody can tell."""
     folder, name = place
     try:
         return open_storage(folder, settings.s3).exists(name)
@@ -185,12 +185,12 @@ def exists(place: tuple[str, str], settings: VideoSettings) -> bool:
 
 
 def is_removed(output: Storage, target: tuple[str, str] | None, settings: VideoSettings) -> bool:
-    """Whether the file that a finished run has written is not there any more, so that it has to be made anew."""
+    """Tell whether the file that a finished run has written is not there any more, so that it has to be made anew."""
     return bool(target and read_json(output, SUCCESS) and not exists(target, settings))
 
 
 def run_folder(target: tuple[str, str]) -> str:
-    """The hidden folder of a run about one video, beside its output."""
+    """Return the hidden folder of a run about one video, beside its output."""
     return f"{target[0].rstrip('/')}/.{target[1]}.run"
 
 
@@ -214,7 +214,7 @@ def forget_failed(output: Storage, segments: list[Segment], dry_run: bool) -> No
 
 
 def open_shards(output: Storage, segments: list[Segment]) -> list[int]:
-    """The segments that are not done, and one segment of each video that only remains to be joined."""
+    """Return the segments that are not done, and one segment of each video that only remains to be joined."""
     videos, done = parts(output.list(STATS)), parts(output.list(SEGMENTS))
     waiting = [segment for segment in segments if segment.video not in videos]
     left = [segment.shard for segment in waiting if segment.shard not in done]
@@ -223,7 +223,7 @@ def open_shards(output: Storage, segments: list[Segment]) -> list[int]:
 
 
 def count(output: Storage) -> Json:
-    """The totals over the rows of all videos."""
+    """Return the totals over the rows of all videos."""
     with ThreadPoolExecutor(PROBES) as pool:
         names = [f"{STATS}/{part_name(video)}" for video in sorted(parts(output.list(STATS)))]
         rows: list[Row] = [row for found in pool.map(lambda name: read_rows(output, name), names) for row in found]

@@ -11,6 +11,8 @@ from sgllie.settings import check, setting
 Codec = Literal["h264", "h265", "ffv1"]
 Preset = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"]
 
+TEMPORAL_SMOOTHING = 0.9
+
 
 @dataclass(frozen=True)
 class Encoding:
@@ -44,7 +46,7 @@ class VideoSettings(Encoding, CorpusSettings):
     else a folder or s3://bucket/prefix that becomes videos/, stats/, segments/, frames/, manifest/, run.json and
     _SUCCESS."""
 
-    temporal_smoothing: float = 0.9
+    temporal_smoothing: float = TEMPORAL_SMOOTHING
     """Weight of the past in the factor map of each frame; 0 enhances each frame by itself."""
     force_sdr: bool = False
     """Enhance HDR video (PQ, HLG) as if its values were SDR, instead of refusing it."""

@@ -45,7 +45,7 @@ class Smoother:
         self._levels: NDArray[np.float32] | None = None
 
     def __call__(self, image: Pixels, factor: Factor) -> tuple[Factor, bool]:
-        """The map to use for the next frame of the video, and whether that frame begins a new scene.
+        """Return the map to use for the next frame of the video, and whether that frame begins a new scene.
 
         Args:
             image: the frame before enhancement, H x W x 3 or H x W, uint8 or uint16.
@@ -69,7 +69,7 @@ class Smoother:
 
 
 def level_shares(image: Pixels) -> NDArray[np.float32]:
-    """For each of nine regions the share of its pixels on each of 32 levels: 9 x 32.
+    """Return for each of nine regions the share of its pixels on each of 32 levels: 9 x 32.
 
     Levels are even in the square root of the values: dark scenes, which differ by a few grey levels, stay apart.
     """
@@ -84,5 +84,5 @@ def level_shares(image: Pixels) -> NDArray[np.float32]:
 
 
 def distance(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Total variation between the shares of two frames, on the mean of the regions: 0 to 1."""
+    """Return the total variation between the shares of two frames, on the mean of the regions: 0 to 1."""
     return float(np.abs(one - other).sum(axis=1).mean() / 2)

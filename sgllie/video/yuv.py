@@ -38,7 +38,7 @@ class Levels(NamedTuple):
 
 
 def levels(bits: int, matrix: int, colour_range: int) -> Levels:
-    """The meaning of the numbers, by depth and the tags of ITU-T H.273."""
+    """Return the meaning of the numbers, by depth and the tags of ITU-T H.273."""
     unit = 2.0 ** (bits - 8)
     kr, kb = LUMA_WEIGHTS.get(matrix, BT601)
     if colour_range == FULL:
@@ -48,7 +48,7 @@ def levels(bits: int, matrix: int, colour_range: int) -> Levels:
 
 
 def to_rgb(frame: av.VideoFrame) -> Pixels:
-    """A frame of one of FORMATS as H x W x 3 pixels, full range: uint8, or uint16 for more than 8 bits."""
+    """Return a frame of one of FORMATS as H x W x 3 pixels, full range: uint8, or uint16 for more than 8 bits."""
     bits = FORMATS[frame.format.name]
     colour_range = FULL if frame.format.name == "yuvj420p" else int(frame.color_range)
     dtype = np.uint8 if bits == 8 else np.uint16
@@ -64,7 +64,7 @@ def to_rgb(frame: av.VideoFrame) -> Pixels:
 def to_frame(
     pixels: Pixels, pixel_format: str, matrix: int, colour_range: int, *, interlaced: bool = False
 ) -> av.VideoFrame:
-    """H x W x 3 pixels of even height and width as a frame of one of FORMATS, with these tags."""
+    """Return H x W x 3 pixels of even height and width as a frame of one of FORMATS, with these tags."""
     height, width = pixels.shape[:2]
     frame = av.VideoFrame(width, height, pixel_format)
     frame.colorspace, frame.color_range = matrix, colour_range
@@ -78,12 +78,12 @@ def to_frame(
 
 
 def fields(height: int, interlaced: bool) -> tuple[slice, ...]:
-    """The rows that were taken at one moment, whose chroma must not mix with that of the others."""
+    """Return the rows that were taken at one moment, whose chroma must not mix with that of the others."""
     return (slice(0, None, 2), slice(1, None, 2)) if interlaced and height % 4 == 0 else (slice(None),)
 
 
 def planes(frame: av.VideoFrame) -> list[NDArray[Any]]:
-    """The three planes of a frame, as arrays of its own memory."""
+    """Return the three planes of a frame, as arrays of its own memory."""
     dtype = np.dtype(np.uint8 if FORMATS[frame.format.name] == 8 else np.uint16)
     found = []
     for plane in frame.planes:
@@ -93,8 +93,8 @@ def planes(frame: av.VideoFrame) -> list[NDArray[Any]]:
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def widen(near: Any, far: Any, scale: Any, zero: Any, mixed: Any, wide: Any) -> None:
-    """One row of chroma at full width: three parts of the nearer row and one of the other, linear along the row.
+def upsample_chroma(near: Any, far: Any, scale: Any, zero: Any, mixed: Any, wide: Any) -> None:
+    """Fill one row of chroma at full width: three parts of the nearer row and one of the other, linear along the row.
 
     `mixed` has room for one value more than `near`. Written in one loop this is not vectorised, and takes seven times
     as long.
@@ -111,7 +111,7 @@ def widen(near: Any, far: Any, scale: Any, zero: Any, mixed: Any, wide: Any) -> 
 
 @njit(cache=True, nogil=True, fastmath=True)
 def rgb_row(luma: Any, blue: Any, red: Any, black: Any, scale: Any, kr: Any, kb: Any, peak: Any, row: Any) -> None:
-    """One row of pixels; chroma is given as B' - Y' and R' - Y' at the scale of the result."""
+    """Fill one row of pixels; chroma is given as B' - Y' and R' - Y' at the scale of the result."""
     half, nothing = np.float32(0.5), np.float32(0)
     kg = np.float32(1) - kr - kb
     for x in range(len(luma)):
@@ -137,14 +137,14 @@ def decode_planes(luma: Any, blue: Any, red: Any, meaning: Any, peak: Any, lines
     for y in range(height):
         near = y // 2
         far = min(max(near - 1 + 2 * (y % 2), 0), rows - 1)
-        widen(blue[near], blue[far], to_blue, zero, mixed, wide[0])
-        widen(red[near], red[far], to_red, zero, mixed, wide[1])
+        upsample_chroma(blue[near], blue[far], to_blue, zero, mixed, wide[0])
+        upsample_chroma(red[near], red[far], to_red, zero, mixed, wide[1])
         rgb_row(luma[y], wide[0], wide[1], black, peak / luma_range, kr, kb, peak, lines[y])
 
 
 @njit(cache=True, nogil=True, fastmath=True)
 def luma_row(row: Any, unit: Any, kr: Any, kb: Any, luma: Any, blue: Any, red: Any) -> None:
-    """Y' of one row of pixels, 0 to 1; B' - Y' and R' - Y' are added to what is there."""
+    """Fill Y' of one row of pixels, 0 to 1; B' - Y' and R' - Y' are added to what is there."""
     kg = np.float32(1) - kr - kb
     for x in range(len(luma)):
         r, g, b = np.float32(row[3 * x]), np.float32(row[3 * x + 1]), np.float32(row[3 * x + 2])
@@ -155,8 +155,8 @@ def luma_row(row: Any, unit: Any, kr: Any, kb: Any, luma: Any, blue: Any, red: A
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def narrow(wide: Any, scale: Any, zero: Any, chroma: Any) -> None:
-    """One row of chroma samples from the sum of two rows at full width."""
+def downsample_chroma(wide: Any, scale: Any, zero: Any, chroma: Any) -> None:
+    """Fill one row of chroma samples from the sum of two rows at full width."""
     half = np.float32(0.5)
     highest = np.float32(2) * zero - np.float32(1)
     for i in range(len(chroma)):
@@ -181,5 +181,5 @@ def encode_planes(lines: Any, meaning: Any, peak: Any, luma: Any, blue: Any, red
             luma_row(lines[y], np.float32(1) / peak, kr, kb, row, wide[0], wide[1])
             for x in range(width):
                 luma[y, x] = np.int32(row[x] * luma_range + black + half)
-        narrow(wide[0], to_blue, zero, blue[block])
-        narrow(wide[1], to_red, zero, red[block])
+        downsample_chroma(wide[0], to_blue, zero, blue[block])
+        downsample_chroma(wide[1], to_red, zero, red[block])
