@@ -11,11 +11,10 @@ import torch
 from sgllie.errors import CollapseError, UsageError
 from sgllie.network import weights as weights_module
 from sgllie.network.model import EnhancementModel, FactorNetwork, network_from
-from sgllie.settings import option
+from sgllie.settings import flat_fields, option
 from sgllie.train.loop import TrainingLoop
 from sgllie.train.run import RunFolder, begin_or_resume, best_epoch
 from sgllie.train.settings import (
-    LIMITS,
     DarkeningSettings,
     GuideSettings,
     ImageSettings,
@@ -24,7 +23,6 @@ from sgllie.train.settings import (
     OptimiserSettings,
     TrainSettings,
     ValidationSettings,
-    flatten,
 )
 from sgllie.train.train_step import Batch, Objective, TrainStep, learning_rate
 from sgllie.train.validation import collapse, examine, merge
@@ -48,18 +46,30 @@ def batches(count: int, size: int = 2, seed: int = 0) -> list[Batch]:
     return [Batch(torch.rand(size, 3, 64, 64, generator=generator) * 0.3) for _ in range(count)]
 
 
+LIMITS = {
+    name: (-math.inf if least is None else least, math.inf if most is None else most)
+    for name, _, field in flat_fields(settings())
+    for least, most in [field.metadata.get("limits", (None, None))]
+    if least is not most
+}
+
+
+def test_every_number_of_the_settings_has_a_limit():
+    numbers = {name for name, value, _ in flat_fields(settings()) if type(value) in (int, float)}
+    assert numbers <= set(LIMITS)
+
+
 @pytest.mark.parametrize("name", LIMITS)
 def test_numbers_outside_their_limits_are_one_sentence(name):
     least, most = LIMITS[name]
-    assert name in flatten(settings())
     for value in (least - 1e-7 - abs(least), most * 2 + 1, math.nan):
-        if value < math.inf or value != value:
+        if abs(value) < math.inf or value != value:
             with pytest.raises(UsageError, match=f"{option(name)} is .*; it must"):
                 changed(name, value)
 
 
 def changed(name: str, value: float) -> TrainSettings:
-    """Settings with another value of one option, named as in `flatten`."""
+    """Settings with another value of one option, named as in `flat_fields`."""
     group, _, field = name.rpartition(".")
     return settings(**({group: replace(getattr(settings(), group), **{field: value})} if group else {field: value}))
 
@@ -123,7 +133,7 @@ def test_five_steps_follow_the_published_training(shared):
 
 def test_a_restored_learner_takes_the_same_steps():
     options = settings(
-        optimiser=OptimiserSettings(schedule="cosine", warmup_steps=2, average=0.9, decoupled_decay=True)
+        optimiser=OptimiserSettings(schedule="cosine", warmup_steps=2, ema_decay=0.9, decoupled_decay=True)
     )
     data = batches(6)
     first = TrainStep(options, total_steps=6)
@@ -166,7 +176,7 @@ def test_training_goes_on_from_given_weights(tmp_path):
 
 
 def test_average_follows_the_weights():
-    train_step = TrainStep(settings(optimiser=OptimiserSettings(average=0.5)), 3)
+    train_step = TrainStep(settings(optimiser=OptimiserSettings(ema_decay=0.5)), 3)
     start = train_step.network.e_conv1.depth_conv.bias.detach().clone()
     train_step.step(batches(1)[0])
     # The first decay is 1 / 10: 0.1 of the start and 0.9 of what came of it.

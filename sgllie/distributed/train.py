@@ -72,7 +72,7 @@ class Board:
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """What each training process is context.
+    """What each training process is told.
 
     Attributes:
         source: reference to the photographs, see `ingest.TrainingData`.

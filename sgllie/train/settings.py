@@ -272,5 +272,5 @@ def parse(arguments: Sequence[str], prog: str = "sgllie train") -> TrainSettings
     """The settings that a command line asks for: those of its preset, changed by its options."""
     chooser = argparse.ArgumentParser(prog, add_help=False, allow_abbrev=False)
     chooser.add_argument("--preset", choices=get_args(PresetName), default="default")
-    preset: PresetName = setting(chooser.parse_known_args(arguments)[0].preset, changes_output=False)
+    preset: PresetName = chooser.parse_known_args(arguments)[0].preset
     return tyro.cli(TrainSettings, default=PRESETS[preset], args=arguments, prog=prog)

@@ -17,17 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sgllie.errors import UsageError
+from sgllie.errors import CollapseError, UsageError
 from sgllie.network import weights as weights_module
 from sgllie.network.model import EnhancementModel, FactorNetwork
 from sgllie.network.weights import Weights
 from sgllie.train.guide import build_guide
 from sgllie.train.losses import ColourConstancy, ExposureControl, FocalLoss, SpatialConsistency, TotalVariation
 from sgllie.train.settings import LossSettings, OptimiserSettings, TrainSettings
-
-
-class CollapseError(Exception):
-    """The training has failed for good; the message says how."""
 
 
 @dataclass(frozen=True)
