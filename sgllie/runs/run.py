@@ -395,9 +395,9 @@ def read_run(output: Storage, command: str, kinds: Mapping[str, type] = KINDS, *
 def read_json(output: Storage, name: str) -> Json | None:
     """Return a JSON object of the output, if it is there; UsageError where it cannot be read."""
     try:
+        if not output.exists(name):  # a folder that is yet to be made cannot be told from one that is gone by reading
+            return None
         found = json.loads(output.read(name))
-    except FileNotFoundError:
-        return None
     except StorageError as error:
         raise UsageError(f"output {output.uri} cannot be read: {error}") from error
     except ValueError as error:
