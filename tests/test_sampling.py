@@ -141,7 +141,9 @@ def test_an_example_follows_from_seed_epoch_and_place():
 @given(st.sampled_from([(1, 3), (1, 4), (2, 6), (2, 12), (4, 12)]), st.integers(8, 20))
 def test_samples_are_what_the_network_sees_at_full_size(scales, blocks):
     scale_factor, inference_scale = scales
-    full = np.random.default_rng(blocks).integers(0, 256, (blocks * inference_scale, blocks * inference_scale, 3), dtype=np.uint8)
+    full = np.random.default_rng(blocks).integers(
+        0, 256, (blocks * inference_scale, blocks * inference_scale, 3), dtype=np.uint8
+    )
     part = sampled(full, blocks * scale_factor, scale_factor, inference_scale)
     seen, expected = (
         downscale(torch.from_numpy(image).permute(2, 0, 1)[None].float(), factor)
