@@ -11,6 +11,7 @@ import torch
 from sgllie.errors import CollapseError, UsageError
 from sgllie.network import weights as weights_module
 from sgllie.network.model import EnhancementModel, FactorNetwork, network_from
+from sgllie.runs.run import header
 from sgllie.settings import flat_fields, option
 from sgllie.train.loop import TrainingLoop
 from sgllie.train.run import RunFolder, begin_or_resume, best_epoch
@@ -101,12 +102,23 @@ def test_a_run_without_a_finished_epoch_takes_other_settings(tmp_path):
         assert run.describe()["output_settings"]["epochs"] == epochs
 
 
+def run_json(**changes) -> str:
+    """What run.json of a training says, or would say if it were another's."""
+    return json.dumps(header(settings(), ()) | {"data": {}} | changes)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
         ("mine.txt", "mine", "holds other files"),
         ("run.json", '{"outcome": {}}', "was written by something else"),
         ("run.json", "[]", "no JSON object"),
+        ("run.json", '{"schema_version": 2, "com', "is no JSON"),
+        ("run.json", run_json(schema_version=1), r"\(schema 1 there, 2 here\); use that version, or another folder$"),
+        ("run.json", run_json(schema_version=3), "by another version of sgllie"),
+        ("run.json", run_json(command="enhance", shards=[1]), "belongs to a run of sgllie enhance; choose another"),
+        ("run.json", run_json(data=None), "is damaged: 'data' is missing"),
+        ("run.json", run_json(output_settings=[]), "is damaged: 'output_settings' is missing or of the wrong type"),
     ],
 )
 def test_a_folder_that_is_no_run(tmp_path, name, content, sentence):

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sgllie.distributed.board import ends_training
 from sgllie.distributed.ingest import TrainingData
+from sgllie.errors import CollapseError
 from sgllie.runs.allocator import keep_freed_memory
 from sgllie.train.loop import TrainingLoop
 from sgllie.train.run import RunFolder
@@ -45,8 +46,11 @@ def train_worker(config: dict[str, Any]) -> None:
     torch.set_num_threads(settings.cpus_per_worker)
     torch.set_flush_denormal(True)  # weights that decay to denormals make every convolution several times slower
     torch.use_deterministic_algorithms(True, warn_only=True)
-    with ends_training(source.board):
-        train_epochs(source)
+    try:
+        with ends_training(source.board):
+            train_epochs(source)
+    except CollapseError:
+        return  # all processes find it in the same step, and none waits for another
 
 
 def train_epochs(source: TrainingData) -> None:

@@ -67,7 +67,7 @@ class RunFolder:
         try:
             self.storage.write(f"{SCRATCH}/begun", b"")
         except StorageError as error:
-            raise UsageError(f"the folder of the run: {error}") from error
+            raise UsageError(f"RUN cannot be begun: {error}") from error
 
     def finished(self) -> Row | None:
         """Return what _SUCCESS says, if the run has finished."""
@@ -151,8 +151,8 @@ def begin_or_resume(run: RunFolder, settings: TrainSettings, data: Row) -> bool:
     if earlier["data"]["digest"] != data["digest"]:
         then, here = earlier["data"]["photographs"], data["photographs"]
         raise UsageError(
-            f"{settings.run} was begun with other photographs ({then} then, {here} now, or other contents). "
-            "Take the same ones to go on, or another RUN to begin anew"
+            f"{settings.run} was begun with other photographs ({then} then, {here} now, or with other contents). "
+            "Use the same photographs to go on, or another RUN to begin anew"
         )
     return True
 
