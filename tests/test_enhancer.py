@@ -178,8 +178,11 @@ def test_wrong_options_are_refused():
         Enhancer(SGZ, device="tpu")
     with pytest.raises(UsageError, match="scale factor is 0"):
         Enhancer(SGZ, scale_factor=0)
-    with pytest.raises(UsageError, match="strength is 2"):
-        Enhancer(SGZ, strength=2)
+    for strength in (2, -0.1, float("nan")):
+        with pytest.raises(UsageError, match=f"the strength is {strength}; it must lie between 0 and 1"):
+            Enhancer(SGZ, strength=strength)
+    with pytest.raises(UsageError, match="half precision is on; it needs the device cuda"):
+        Enhancer(SGZ, half=True)
     if not torch.cuda.is_available():
         with pytest.raises(UsageError, match="no CUDA device"):
             Enhancer(SGZ, device="cuda")

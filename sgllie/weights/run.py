@@ -38,7 +38,7 @@ class Import:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Carry out the command; 0, or UsageError."""
+    """Carry out the command and return its exit code, 0; UsageError where it cannot be carried out."""
     commands: dict[str, Callable[..., Import | Show]] = {"import": Import, "show": Show}
     command = tyro.extras.subcommand_cli_from_dict(commands, args=arguments, prog="sgllie weights")
     if isinstance(command, Import):
@@ -58,7 +58,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def describe(found: weights.Weights) -> str:
-    """The facts of these weights, a line each."""
+    """Say what these weights are, a line for each fact."""
     return (
         f"architecture  {found.architecture} ({found.conv_type})\n"
         f"parameters    {found.parameter_count:,}\n"
