@@ -3,6 +3,7 @@
 import io
 import sys
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pytest
 import ray
 from PIL import Image
 
+from sgllie.distributed import train
 from sgllie.distributed.board import Board, ends_training, get
 from sgllie.distributed.ingest import TrainingData, blocks
 from sgllie.distributed.inspection import inspect_all
@@ -123,6 +125,43 @@ def test_the_first_error_of_ours_is_the_reason(ray_session, error, reason):
         with pytest.raises(type(raised)), ends_training(board):
             raise raised
     assert ray.get(board.ending.remote()).startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (GONE, f"Stopped: {GONE}. The same command goes on from the last finished epoch.\n"),
+        (ray.exceptions.RaySystemError("the head is gone."), "Stopped: the cluster gave up: System error: the head is"),
+    ],
+)
+def test_what_the_driver_meets_is_told_in_a_line(here, monkeypatch, tmp_path, error, sentence):
+    def raises(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(train, "open_corpus", raises)
+    Path(tmp_path / "a.png").write_bytes(photograph())
+    result = here("train", tmp_path, tmp_path / "run")
+    assert (result.returncode, result.stderr) == (1, "")
+    assert result.stdout.startswith(sentence)
+    assert result.stdout.count("\n") == 1
+
+
+def test_a_storage_that_is_gone_after_it_was_listed(here, monkeypatch, tmp_path):
+    """No photograph is named as one that cannot be used, and no run is begun."""
+    gone = Shelf({f"{number}.png": GONE for number in range(6)})
+    monkeypatch.setattr(train, "list_photographs", lambda _: (gone, list(gone.files)))
+    result = here("train", "s3://bucket/data", tmp_path / "run")
+    assert result.returncode == 1
+    assert result.stdout == f"Stopped: {GONE}. The same command goes on from the last finished epoch.\n"
+    assert not (tmp_path / "run/run.json").exists()
+
+
+def test_a_storage_that_cannot_be_listed_is_wrong_usage(here, tmp_path):
+    address = ["--s3.endpoint-url", "http://127.0.0.1:9", "--s3.region", "us-east-1", "--s3.anonymous"]
+    result = here("train", "s3://bucket/data", tmp_path / "run", *address)
+    assert result.returncode == 2
+    assert "s3://bucket/data cannot be listed" in result.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_bug_is_no_reason_to_end(ray_session):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from golden import golden_weights, load, training_batch
 
-from sgllie.errors import CollapseError, UsageError
+from sgllie.errors import CollapseError, StorageError, UsageError
 from sgllie.network import weights as weights_module
 from sgllie.network.model import EnhancementModel, FactorNetwork, network_from
 from sgllie.runs.run import header
@@ -331,6 +331,24 @@ def test_a_checkpoint_without_its_state_does_not_count(tmp_path):
     half_written = tmp_path / "checkpoints/epoch-00002"
     half_written.mkdir()
     (half_written / "state.safetensors").write_bytes(b"cut off")
+    assert loop(tmp_path).epoch == 1
+
+
+@pytest.mark.parametrize("refused", ["metrics.csv", "weights/last.safetensors", "checkpoints/epoch-00002/state.json"])
+def test_a_checkpoint_that_cannot_be_written_stops_the_loop_and_leaves_the_one_before(tmp_path, monkeypatch, refused):
+    training = loop(tmp_path)
+    rows = training.epochs(iter(batches(16)))
+    next(rows)
+    write = training.run.storage.write
+
+    def write_or_refuse(path: str, data: bytes) -> None:
+        if path == refused:
+            raise StorageError("the disk is full")
+        write(path, data)
+
+    monkeypatch.setattr(training.run.storage, "write", write_or_refuse)
+    with pytest.raises(StorageError, match="the disk is full"):
+        next(rows)
     assert loop(tmp_path).epoch == 1
 
 

@@ -210,7 +210,7 @@ def make_trainer(settings: TrainSettings, source: Any, scratch: str) -> TorchTra
     limits = ExecutionResources(object_store_memory=memory)
     resources = {"CPU": float(settings.cpus_per_worker), "GPU": float(settings.use_gpu)}
     return TorchTrainer(
-        train_worker,  # type: ignore[arg-type]
+        train_worker,
         train_loop_config={"source": source},
         # The functions are called whenever training processes start, so that a stream begins after the last epoch.
         datasets={
