@@ -53,7 +53,7 @@ class Weights:
 
     @property
     def parameter_count(self) -> int:
-        """The number of values."""
+        """The number of values in all tensors."""
         return sum(tensor.size for tensor in self.tensors.values())
 
     @property

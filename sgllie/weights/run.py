@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from sgllie.errors import UsageError
+from sgllie.errors import StorageError, UsageError
 from sgllie.network import weights
 from sgllie.network.architecture import ConvType
 from sgllie.storage import S3Options, open_storage, split_uri
@@ -47,8 +47,8 @@ def run(arguments: Sequence[str]) -> int:
         folder, name = split_uri(command.source)
         try:
             data = open_storage(folder, command.s3).read(name)
-        except OSError as error:
-            raise UsageError(f"{command.source} cannot be read: {error.strerror or error}") from error
+        except (OSError, StorageError) as error:
+            raise UsageError(f"{command.source} cannot be read: {getattr(error, 'strerror', None) or error}") from error
         found = weights.from_checkpoint(data, command.source, command.conv_type)
         weights.save(found, command.target, command.s3)
     else:
