@@ -1,9 +1,11 @@
 """A storage that is gone ends a training with a sentence; photographs are blamed only for what is theirs."""
 
 import io
+import pickle
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +18,9 @@ from sgllie.distributed.board import Board, ends_training, get
 from sgllie.distributed.ingest import TrainingData, blocks
 from sgllie.distributed.inspection import inspect_all
 from sgllie.errors import CollapseError, ReadError, StorageError, UnreachableError, UsageError
+from sgllie.storage import S3Options, open_storage, s3
 from sgllie.train import photographs
+from sgllie.train.run import RunFolder
 from sgllie.train.sampling import sample, steps_per_epoch
 from sgllie.train.settings import TrainSettings
 
@@ -59,7 +63,9 @@ def training_data(storage: Shelf, chunks: list | None = None) -> TrainingData:
     rows, _ = photographs.inspect(SHELF, list(SHELF.files), 32)
     chosen = sample(rows, SETTINGS)
     steps = steps_per_epoch(chosen, SETTINGS)
-    return TrainingData(storage, pa.array(list(SHELF.files)), chunks, chosen, SETTINGS, steps, Board.remote())
+    return TrainingData(
+        storage, pa.array(list(SHELF.files)), chunks, chosen, SETTINGS, steps, RunFolder(SETTINGS), Board.remote()
+    )
 
 
 @pytest.mark.parametrize("which", ["_0", "_5"])
@@ -162,6 +168,21 @@ def test_a_storage_that_cannot_be_listed_is_wrong_usage(here, tmp_path):
     assert result.returncode == 2
     assert "s3://bucket/data cannot be listed" in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_storage_that_the_driver_has_reached_is_given_time_by_all_processes(monkeypatch):
+    """A server that is started again answers after some seconds, and new processes start at any time."""
+    pauses = []
+    monkeypatch.setattr(s3, "time", SimpleNamespace(sleep=pauses.append))
+    storage = open_storage("s3://bucket/data", S3Options("http://127.0.0.1:9", region="us-east-1", anonymous=True))
+    waited = []
+    for each in (storage, pickle.loads(pickle.dumps(storage))):
+        with pytest.raises(UnreachableError):
+            each.read("a.png")
+        waited.append(sum(pauses))
+        pauses.clear()
+    assert waited[0] < 5
+    assert waited[1] > 20
 
 
 def test_a_bug_is_no_reason_to_end(ray_session):

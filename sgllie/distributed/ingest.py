@@ -47,6 +47,7 @@ class TrainingData:
         sampling: which of them are used.
         settings: of the job.
         steps_per_epoch: follows from these.
+        run: where the training is kept.
         board: the `Board` of the training.
     """
 
@@ -56,15 +57,16 @@ class TrainingData:
     sampling: Sampling
     settings: TrainSettings
     steps_per_epoch: int
+    run: RunFolder
     board: Any
 
     @classmethod
-    def of(cls, corpus: Corpus, settings: TrainSettings, board: Any) -> "TrainingData":
+    def of(cls, corpus: Corpus, settings: TrainSettings, run: RunFolder, board: Any) -> "TrainingData":
         """Choose the photographs to train on; UsageError where there are too few."""
         chosen = sample(corpus.rows, settings)
         paths = pa.array([row.path for row in corpus.rows])
         steps = steps_per_epoch(chosen, settings)
-        return cls(corpus.storage, paths, corpus.chunks, chosen, settings, steps, board)
+        return cls(corpus.storage, paths, corpus.chunks, chosen, settings, steps, run, board)
 
     def photograph(self, number: int) -> Photograph:
         """Return the decoded photograph of this number, S x S x 3; errors as of `read`."""
@@ -165,7 +167,7 @@ def training_stream(source: Any, rank: int, workers: int) -> Dataset:
     """Return the dataset of one training process, beginning after the last finished epoch."""
     known = fetch(source)
     with ends_training(known.board):
-        images = TrainingImages(source, rank, workers, RunFolder(known.settings).epochs_done())
+        images = TrainingImages(source, rank, workers, known.run.epochs_done())
     pace_scheduler(DataContext.get_current())
     # Loading tasks ask for no processor of their own: on a machine whose processors all train there would never be one.
     compute = TaskPoolStrategy(size=known.settings.loaders)

@@ -86,7 +86,7 @@ def carry_out(settings: TrainSettings, run: RunFolder) -> str | None:
         check_resources(settings)
         corpus = open_corpus(settings, storage, paths)
         say(left_out(corpus))
-        source = TrainingData.of(corpus, settings, beside_driver(Board))
+        source = TrainingData.of(corpus, settings, run, beside_driver(Board))
         say(opening(source))
         resumed = begin_or_resume(run, settings, describe_data(settings, corpus))
         if resumed:

@@ -18,7 +18,6 @@ from sgllie.distributed.ingest import TrainingData
 from sgllie.errors import CollapseError
 from sgllie.runs.allocator import keep_freed_memory
 from sgllie.train.loop import TrainingLoop
-from sgllie.train.run import RunFolder
 from sgllie.train.sampling import stack, validation_example
 from sgllie.train.train_step import Batch, TrainStep
 
@@ -61,7 +60,7 @@ def train_epochs(source: TrainingData) -> None:
     device = ray.train.torch.get_device()
     train_step = TrainStep(settings, settings.epochs * source.steps_per_epoch, device, ray.train.torch.prepare_model)
     validation = list(validation_batches(source, np.array_split(source.sampling.held_back, workers)[rank], device))
-    loop = TrainingLoop(train_step, RunFolder(settings), validation, rank, partial(gather, workers), board.tell.remote)
+    loop = TrainingLoop(train_step, source.run, validation, rank, partial(gather, workers), board.tell.remote)
     shard = ray.train.get_dataset_shard(stream_name(rank))
     stream = shard.iter_torch_batches(batch_size=settings.batch_size // workers, prefetch_batches=2, device=device)
     for row in loop.epochs(to_batch(batch) for batch in stream):
