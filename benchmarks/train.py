@@ -27,7 +27,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from sgllie.distributed.train import to_batch, train
+from sgllie.distributed.train import train
+from sgllie.distributed.training_process import to_batch
 from sgllie.storage import LocalStorage
 from sgllie.train import photographs
 from sgllie.train.sampling import Sampling, order, sample, stack, steps_per_epoch, training_example
@@ -51,7 +52,7 @@ class Places(Sampler[tuple[int, int]]):
 class Images(Dataset[Any]):
     """The images of the job, from photographs that are decoded once and held by the process."""
 
-    def __init__(self, settings: TrainSettings, chosen: Sampling, pixels: np.ndarray) -> None:
+    def __init__(self, settings: TrainSettings, chosen: Sampling, pixels: list[Any]) -> None:
         self.settings, self.chosen, self.pixels = settings, chosen, pixels
         self.orders: dict[int, Any] = {}
 

@@ -19,8 +19,10 @@ from sgllie.errors import UsageError
 from sgllie.images import Pixels
 from sgllie.network import kernels
 from sgllie.network import weights as weights_module
-from sgllie.network.architecture import ARCHITECTURES, SCALE_FACTOR
+from sgllie.network.architecture import ARCHITECTURES
+from sgllie.network.effect import EffectSettings
 from sgllie.network.weights import Weights
+from sgllie.settings import check, check_limits, in_words
 from sgllie.storage import S3Options
 
 Factor = NDArray[np.float32]
@@ -31,10 +33,10 @@ class Engine(Protocol):
     """What differs between devices: the network on small images, and the curve on whole ones."""
 
     def network(self, small: NDArray[np.float32]) -> Factor:
-        """N x 3 x h x w in [0, 1] -> N x h x w x (3 * maps)."""
+        """Compute factor maps: N x 3 x h x w in [0, 1] -> N x h x w x (3 * maps)."""
 
     def curve(self, image: Pixels, factor: NDArray[np.float32], scale: int, strength: float) -> Pixels:
-        """H x W x C and maps x h x (w * C) -> H x W x C."""
+        """Brighten an image: H x W x C and maps x h x (w * C) -> H x W x C, in its own dtype."""
 
 
 class Enhancer:
@@ -52,19 +54,14 @@ class Enhancer:
         self,
         weights: Weights,
         *,
-        scale_factor: int = SCALE_FACTOR,
-        strength: float = 1.0,
+        scale_factor: int = EffectSettings.scale_factor,
+        strength: float = EffectSettings.strength,
         device: Literal["cpu", "cuda"] = "cpu",
         half: bool = False,
     ) -> None:
-        if scale_factor < 1:
-            raise UsageError(f"the scale factor is {scale_factor}; it must be 1 or more")
-        if not 0 <= strength <= 1:
-            raise UsageError(f"the strength is {strength}; it must lie between 0 and 1")
-        if device not in ("cpu", "cuda"):
-            raise UsageError(f"the device is {device}; it must be cpu or cuda")
-        if half and device != "cuda":
-            raise UsageError("half precision needs --device cuda")
+        check_limits(EffectSettings(scale_factor=scale_factor, strength=strength), in_words)
+        check(device in ("cpu", "cuda"), "the device", device, "must be cpu or cuda")
+        check(not half or device == "cuda", "half precision", "on", "needs the device cuda")
         self.weights = weights
         self.scale_factor = scale_factor
         self.strength = strength
@@ -74,7 +71,7 @@ class Enhancer:
         self.engine: Engine = CudaEngine(weights, half=half) if device == "cuda" else CpuEngine(weights)
 
     def __reduce__(self) -> tuple[Callable[[Weights], "Enhancer"], tuple[Weights]]:
-        """Pickled as weights and settings, so that it can be sent to a DataLoader's or to Ray's processes."""
+        """Pickle as weights and settings, so that it can be sent to a DataLoader's or to Ray's processes."""
         options = {name: getattr(self, name) for name in ("scale_factor", "strength", "device", "half")}
         return partial(type(self), **options), (self.weights,)
 
@@ -83,13 +80,13 @@ class Enhancer:
         cls,
         name: str = weights_module.DEFAULT,
         *,
-        scale_factor: int = SCALE_FACTOR,
-        strength: float = 1.0,
+        scale_factor: int = EffectSettings.scale_factor,
+        strength: float = EffectSettings.strength,
         device: Literal["auto", "cpu", "cuda"] = "auto",
         half: bool = False,
         s3: S3Options | None = None,
     ) -> "Enhancer":
-        """An enhancer with the weights of this name, file, run folder or s3 url (see `weights.load`)."""
+        """Make an enhancer with the weights of this name, file, run folder or s3 url (see `weights.load`)."""
         if device == "auto":
             import torch
 
@@ -127,15 +124,15 @@ class Enhancer:
         return self.apply(images, self.factor_map(images))
 
     def factor_map(self, image: Pixels) -> Factor:
-        """What the network makes of one image: h x w x (3 * maps), with h = ceil(H / scale_factor)."""
+        """Compute the factor map of one image: h x w x (3 * maps), with h = ceil(H / scale_factor)."""
         return self.factor_maps([image])[0]
 
     def factor_maps(self, images: Sequence[Pixels]) -> Factor:
-        """The factor maps of images of one shape, through the network as one batch: N x h x w x (3 * maps)."""
+        """Compute the factor maps of images of one shape as one batch: N x h x w x (3 * maps)."""
         return self.engine.network(np.stack([self._samples(image) for image in images]))
 
     def _samples(self, image: Pixels) -> NDArray[np.float32]:
-        """The bilinear samples that the network looks at: 3 x h x w in [0, 1]."""
+        """Take the bilinear samples that the network looks at: 3 x h x w in [0, 1]."""
         image = as_channels(image)
         rows, columns = (-(-side // self.scale_factor) for side in image.shape[:2])
         small = np.empty((3, rows, columns), np.float32)
@@ -143,7 +140,10 @@ class Enhancer:
         return small
 
     def apply(self, image: Pixels, factor: Factor) -> Pixels:
-        """The curve on one image with a given factor map. Grey images stay grey: they take the mean of the channels."""
+        """Apply the curve to one image with a given factor map, and return it in its own shape and dtype.
+
+        Grey images stay grey: they take the mean of the factors of the channels.
+        """
         pixels = as_channels(image)
         channels = pixels.shape[2]
         rows, columns, _ = factor.shape
@@ -155,7 +155,7 @@ class Enhancer:
 
 
 def as_channels(image: Pixels) -> Pixels:
-    """The image as contiguous H x W x 3 or H x W x 1; ValueError for what is no image of this library's."""
+    """Return the image as contiguous H x W x 3 or H x W x 1; ValueError for what is no image of this library's."""
     if image.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"the image is of type {image.dtype}; uint8 or uint16 is needed")
     if image.ndim == 2:

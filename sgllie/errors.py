@@ -27,7 +27,7 @@ ERROR_TYPES: dict[str, str] = {
     "not_a_video": "The file cannot be opened as a video, or holds no picture that can be decoded.",
     "truncated": "The file ends before its image does.",
     "corrupt": "The file has its full length, but its content is damaged.",
-    "too_large": "The image or frame has more pixels than --max-pixels, or more than the output format or the network takes.",
+    "too_large": "It has more pixels than --max-pixels, or more than the output format or the network takes.",
     "multi_frame": "The file holds several images: an animation or several pages.",
     "hdr": "The picture is in high dynamic range (PQ or HLG), for which the network was not made.",
     "unsupported": "The file is of a kind that is not handled, or that the output format cannot hold.",

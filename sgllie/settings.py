@@ -11,7 +11,7 @@ unless it says otherwise: one that was forgotten refuses too much, and never mix
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from sgllie.errors import UsageError
@@ -58,23 +58,33 @@ def output_settings(settings: Any) -> dict[str, Any]:
     return {name: value for name, value, field in flat_fields(settings) if changes_output(field)}
 
 
-def check_limits(settings: Any) -> None:
-    """Raise UsageError for the first number that lies outside the limits that its field declares."""
+def option(name: str) -> str:
+    """Return the setting `loss.patch_size` as it stands on the command line: `--loss.patch-size`."""
+    return "--" + name.replace("_", "-")
+
+
+def in_words(name: str) -> str:
+    """Return the setting `scale_factor` as it is called where there is no command line: `the scale factor`."""
+    return "the " + name.replace("_", " ")
+
+
+def check_limits(settings: Any, called: Callable[[str], str] = option) -> None:
+    """Raise UsageError for the first number that lies outside the limits that its field declares.
+
+    Args:
+        settings: a dataclass whose fields are declared by `setting`.
+        called: how the sentence calls a setting, of its dotted name; by default as on the command line.
+    """
     for name, value, field in flat_fields(settings):
         least, most = field.metadata.get("limits", (None, None))
         if value is None or least is most is None:
             continue
         rule = f"must be {least:g} or more" if most is None else f"must lie between {least:g} and {most:g}"
         is_within = (-math.inf if least is None else least) <= value <= (math.inf if most is None else most)
-        check(is_within, option(name), value, rule)
+        check(is_within, called(name), value, rule)
 
 
 def check(fine: bool, option: str, value: object, rule: str) -> None:
     """Raise UsageError with the sentence `OPTION is VALUE; it RULE` unless all is fine."""
     if not fine:
         raise UsageError(f"{option} is {value}; it {rule}")
-
-
-def option(name: str) -> str:
-    """Return the setting `loss.patch_size` as it stands on the command line: `--loss.patch-size`."""
-    return "--" + name.replace("_", "-")

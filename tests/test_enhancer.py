@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from golden import NETWORKS, dark_image, golden_weights, load
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -178,11 +179,22 @@ def test_wrong_options_are_refused():
         Enhancer(SGZ, device="tpu")
     with pytest.raises(UsageError, match="scale factor is 0"):
         Enhancer(SGZ, scale_factor=0)
-    with pytest.raises(UsageError, match="strength is 2"):
-        Enhancer(SGZ, strength=2)
+    for strength in (2, -0.1, float("nan")):
+        with pytest.raises(UsageError, match=f"the strength is {strength}; it must lie between 0 and 1"):
+            Enhancer(SGZ, strength=strength)
+    with pytest.raises(UsageError, match="half precision is on; it needs the device cuda"):
+        Enhancer(SGZ, half=True)
     if not torch.cuda.is_available():
         with pytest.raises(UsageError, match="no CUDA device"):
             Enhancer(SGZ, device="cuda")
+
+
+@pytest.mark.parametrize(("architecture", "conv_type", "scale_factor"), NETWORKS)
+def test_the_fast_path_gives_the_golden_values(architecture, conv_type, scale_factor):
+    expected = load("network")[f"{architecture}_{conv_type}_{scale_factor}_enhanced"]
+    image = dark_image(*expected.shape[:2])
+    enhanced = Enhancer(golden_weights(architecture, conv_type), scale_factor=scale_factor)(image)
+    assert difference(enhanced, np.round(expected * np.float64(255))) <= 1
 
 
 def test_published_weights_give_the_published_images(shared):

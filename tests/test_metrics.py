@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import cv2
+import golden
 import numpy as np
 import pytest
 from hypothesis import given
@@ -51,6 +52,17 @@ def textured(height=64, width=80, seed=0):
 def test_psnr_and_ssim_agree_with_the_official_values(official, pair, name):
     assert psnr(*pair(name)) == pytest.approx(official["psnr"][name], abs=0.006)
     assert ssim(*pair(name)) == pytest.approx(official["ssim"][name], abs=0.0001)
+
+
+def test_measures_have_their_golden_values():
+    """Of images that are drawn; written when the measures agreed with the official programs."""
+    expected = json.loads((golden.FOLDER / "metrics.json").read_text())
+    image = golden.texture()
+    noisy = golden.noisy(image)
+    assert psnr(noisy, image) == pytest.approx(expected["psnr"], rel=1e-9)
+    assert ssim(noisy, image) == pytest.approx(expected["ssim"], rel=1e-6)
+    assert brisque(image) == pytest.approx(expected["brisque"], rel=1e-3)
+    assert brisque(noisy) == pytest.approx(expected["brisque_noisy"], rel=1e-3)
 
 
 def test_psnr_and_ssim_agree_with_scikit_image():

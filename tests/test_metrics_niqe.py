@@ -1,9 +1,11 @@
 """NIQE against the values of the authors' program, and where it is and is not defined."""
 
 import csv
+import json
 from pathlib import Path
 
 import cv2
+import golden
 import numpy as np
 import pytest
 
@@ -20,6 +22,12 @@ def read(path: Path) -> np.ndarray:
 def textured(height: int, width: int, seed: int = 0) -> np.ndarray:
     noise = np.random.default_rng(seed).normal(128, 60, (height, width, 3))
     return np.clip(cv2.GaussianBlur(noise, None, 1.5) * 1.5 - 64, 0, 255).astype(np.uint8)
+
+
+def test_has_its_golden_value():
+    """Of an image that is drawn; written when the measure agreed with the authors' program."""
+    expected = json.loads((golden.FOLDER / "metrics.json").read_text())["niqe"]
+    assert niqe(golden.texture()) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from golden import NETWORKS, dark_image, golden_weights, load
 from torch.testing import assert_close
 
 from sgllie.network import model, weights
@@ -53,6 +54,19 @@ def test_unknown_names_are_refused():
         model.FactorNetwork("sgz", "x")
     with pytest.raises(ValueError, match="architecture is 'x'"):
         model.FactorNetwork("x")
+
+
+@pytest.mark.parametrize(("architecture", "conv_type", "scale_factor"), NETWORKS)
+def test_networks_give_their_golden_values(architecture, conv_type, scale_factor):
+    golden = load("network")
+    network = model.network_from(golden_weights(architecture, conv_type))
+    name = f"{architecture}_{conv_type}_{scale_factor}"
+    height, width, _ = golden[f"{name}_enhanced"].shape
+    x = torch.from_numpy(dark_image(height, width)).permute(2, 0, 1)[None] / 255
+    with torch.inference_mode():
+        both = model.EnhancementModel(network, scale_factor)(x)
+    for found, kind in zip(both, ("enhanced", "factor"), strict=True):
+        assert_close(found[0].permute(1, 2, 0), torch.from_numpy(golden[f"{name}_{kind}"]), atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize("scale_factor", [1, 4, 12])

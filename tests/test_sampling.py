@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sgllie.errors import UsageError
 from sgllie.network.model import downscale
 from sgllie.train.augmentation import darken, random_parts, sampled, to_linear, to_srgb
-from sgllie.train.photographs import Seen, digest_of
+from sgllie.train.photographs import PhotoInfo, digest_of
 from sgllie.train.sampling import order, sample, stack, steps_per_epoch, training_example, validation_example
 from sgllie.train.settings import DarkeningSettings, ImageSettings, TrainSettings, ValidationSettings
 
@@ -19,10 +19,10 @@ def settings(**changes) -> TrainSettings:
     return TrainSettings("photographs", "run", **small)
 
 
-def rows(count: int, **columns) -> list[Seen]:
+def rows(count: int, **columns) -> list[PhotoInfo]:
     """Photographs from black to white, each of a scene of its own."""
     layouts = np.random.default_rng(0).permuted(np.tile(np.arange(64, dtype=np.uint8), (count, 1)), axis=1)
-    same = [Seen(f"{n}.jpg", f"{n:x}", n / count, layout=layouts[n].tobytes()) for n in range(count)]
+    same = [PhotoInfo(f"{n}.jpg", f"{n:x}", n / count, layout=layouts[n].tobytes()) for n in range(count)]
     return [row._replace(**columns) for row in same]
 
 
@@ -85,10 +85,10 @@ def test_too_few_photographs_are_refused_with_a_reason():
         sample(rows(20, clipped=0.5), settings(darkening=DarkeningSettings(stops=5)))
 
 
-def bracket(scene: int, exposures: list[float]) -> list[Seen]:
+def bracket(scene: int, exposures: list[float]) -> list[PhotoInfo]:
     """Photographs of one scene at several exposures."""
     ranks = np.random.default_rng(scene).permutation(64).astype(np.uint8).tobytes()
-    return [Seen(f"{scene}_{n}.jpg", "", exposure, layout=ranks) for n, exposure in enumerate(exposures)]
+    return [PhotoInfo(f"{scene}_{n}.jpg", "", exposure, layout=ranks) for n, exposure in enumerate(exposures)]
 
 
 def test_pairs_are_dark_photographs_and_the_best_of_their_scene():

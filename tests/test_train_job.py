@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import signal
 import subprocess
@@ -169,6 +170,39 @@ def test_bad_images_are_left_out_and_named_and_other_photographs_refused(tmp_pat
     result = sgllie("train", data, tmp_path / "run", *options, PYTHONPATH=hooks)
     assert result.returncode == 2
     assert "begun with other photographs (6 then, 5 now" in result.stderr
+
+
+@pytest.mark.slow
+def test_photographs_that_are_gone_stop_the_training_and_back_again_it_goes_on(data, tmp_path):
+    """Loading takes a tenth of a second for each photograph, so that it goes on long after the first epoch."""
+    there, away, run = tmp_path / "data", tmp_path / "away", tmp_path / "run"
+    for path in data.rglob("*.jpg"):
+        copy = there / path.relative_to(data)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes() + b"WAIT WITH ME")
+    options = [*OPTIONS, "--epochs", "40", "--cache", "none", "--loaders", "1"]
+    hooks = {"PYTHONPATH": f"{Path(__file__).parent / 'hooks'}:{os.environ.get('PYTHONPATH', '')}"}
+
+    def take_away() -> None:
+        while not (run / "checkpoints/epoch-00001/state.json").exists():
+            time.sleep(0.05)
+        there.rename(away)
+
+    thief = threading.Thread(target=take_away, daemon=True)
+    thief.start()
+    result = sgllie("train", there, run, *options, **hooks)
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert re.fullmatch(
+        rf"Stopped: {there} is not there any more: No such file or directory\. The same command goes on from the last "
+        r"finished epoch\.",
+        result.stdout.splitlines()[-1],
+    )
+    assert "Left out" not in result.stdout
+    assert "Traceback" not in result.stdout + result.stderr
+    away.rename(there)
+    result = sgllie("train", there, run, *options, **hooks)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "Going on after epoch" in result.stdout
 
 
 @pytest.mark.slow

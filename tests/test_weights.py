@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from sgllie.cli import main
 from sgllie.errors import UsageError
 from sgllie.network import model, weights
 
@@ -104,3 +105,12 @@ def test_wrong_files_are_named(tmp_path):
     tensors = dict(some_weights().tensors) | {"e_conv1.depth_conv.bias": np.full(3, np.nan, np.float32)}
     with pytest.raises(UsageError, match="not finite"):
         weights.from_bytes(weights.to_bytes(weights.Weights("sgz", "dsc", tensors)), "x")
+
+
+@pytest.mark.parametrize("source", ["absent.pth", "nowhere/absent.pth", "folder.pth"])
+def test_a_checkpoint_that_cannot_be_read_is_named(tmp_path, capsys, source):
+    (tmp_path / "folder.pth").mkdir()
+    assert main(["weights", "import", f"{tmp_path}/{source}", f"{tmp_path}/out.safetensors"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"sgllie weights: {tmp_path}/{source} cannot be read: ")
+    assert err.count("\n") == 1

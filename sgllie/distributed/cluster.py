@@ -9,22 +9,15 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 import ray
-from ray._private import auto_init_hook
-from ray._private.node import Node
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from sgllie.distributed.ray_internals import few_services
 from sgllie.errors import UsageError
 
 OBJECT_STORE_BYTES = 256 * 2**20
 """For enhancement on a local cluster: no pixels in the object store, only a few bytes for each shard."""
 
 STARTS = 3
-
-UNUSED_SERVICES = ("start_monitor", "start_log_monitor", "start_api_server")
-"""Processes that Ray starts for every local cluster, and that one of a single job has no use for: the autoscaler, the
-reader of logs (no output of workers is shown), and the dashboard's server, which is there without the dashboard too.
-Each imports Ray anew while the job's own workers want the processors; without them a cluster is there in half the time,
-and gone at once. Ray has no setting for it."""
 
 
 class Connection:
@@ -91,7 +84,7 @@ class Connection:
             raise UsageError(f"the Ray cluster ({self.address}) {failure}: {self.error}") from self.error
 
     def _live(self) -> None:
-        """The thread from start to end: the processes of a local cluster die with the thread that started them."""
+        """Connect, and stay: the processes of a local cluster die with the thread that started them."""
         try:
             self._connect()
         except Exception as error:  # Ray raises a bare one for a start that takes too long
@@ -125,25 +118,8 @@ def start_local(**options: Any) -> None:
 
 
 @contextmanager
-def few_services() -> Iterator[None]:
-    """Start a local cluster without UNUSED_SERVICES."""
-    started = {name: getattr(Node, name) for name in UNUSED_SERVICES if hasattr(Node, name)}
-    for name in started:
-        setattr(Node, name, lambda self, **_: None)
-    try:
-        yield
-    finally:
-        for name, method in started.items():
-            setattr(Node, name, method)
-
-
-@contextmanager
 def quiet_core() -> Iterator[None]:
-    """Keep Ray's C++ core from writing to the terminal of every job.
-
-    It reports a property of Ray Data's own actors as an error; told to report only fatal ones, it reports that.
-    """
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    """Keep Ray's C++ core from the terminal while it starts: told to report only fatal errors, it reports that."""
     terminal = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
@@ -177,10 +153,8 @@ def stop_on_sigterm() -> None:
 def leave_threads_behind() -> None:
     """Keep the threads of a job that was stopped quiet when the cluster ends under them.
 
-    They would report it as a fault of Ray Data's, and start another cluster: Ray does for whoever calls it without one.
-    From now on only those who ask for a cluster get one.
+    They would report it as a fault of Ray Data's. (Nor do they start another cluster: see `ray_internals.ENVIRONMENT`.)
     """
-    auto_init_hook.enable_auto_connect = False
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
 
 

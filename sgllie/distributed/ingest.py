@@ -1,4 +1,4 @@
-"""Photographs into training: one look at each on all processors, then a stream of images for each training process.
+"""Photographs into training: a stream of images for each training process.
 
 Ray Data delivers the stream, one dataset for each training process and all its epochs. The order of images is computed
 from seed and epoch (`sampling.order`) and not left to a shuffle of Ray Data: process r of n reads places r, r + n,
@@ -6,136 +6,50 @@ r + 2n ..., so that together they see the batches that one process would see, an
 one.
 """
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import ray
+from numpy.typing import NDArray
 from ray.data import DataContext, Dataset, Datasource, ReadTask, TaskPoolStrategy
-from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data.block import Block, BlockAccessor, BlockMetadata
-from ray.exceptions import OutOfMemoryError, WorkerCrashedError
 
-from sgllie.corpus.listing import Listing
-from sgllie.errors import StorageError, UsageError
-from sgllie.runs.progress import display
-from sgllie.storage import Storage, absolute_uri, open_source
+from sgllie.distributed.board import ends_training, get
+from sgllie.distributed.inspection import CHUNK, Corpus
+from sgllie.distributed.ray_internals import pace_scheduler
+from sgllie.errors import ImageError, ReadError, StorageError, failure_of
+from sgllie.storage import Storage
 from sgllie.train import photographs
-from sgllie.train.augmentation import Pixels
-from sgllie.train.photographs import PhotoInfo
+from sgllie.train.photographs import Photograph
 from sgllie.train.run import RunFolder
 from sgllie.train.sampling import Order, Sampling, order, sample, stack, steps_per_epoch, training_example
 from sgllie.train.settings import TrainSettings
 
-if TYPE_CHECKING:
-    from ray.data._internal.execution.streaming_executor import StreamingExecutor
-
-CHUNK = 64
-"""Photographs of one task of the first inspection, and of one object in the object store."""
-MEMORY_SHARE = 0.5
-"""Of the object store that decoded photographs may fill."""
 IMAGES_OF_TASK = 64
 """Images that one loading task prepares, at least."""
-PACE_SECONDS = 0.02
-"""Between two steps of Ray Data's scheduler, each of which takes a millisecond or two."""
 TASKS = 10_000
 """Tasks, at most, of a stream: Ray Data holds a description of every task."""
 
 
-@dataclass(frozen=True)
-class Corpus:
-    """All photographs of a training, after the first inspection.
-
-    Attributes:
-        storage: where they lie.
-        rows: one for each, in the order of the listing.
-        chunks: the pixels of CHUNK photographs each, in the object store; None where they are read again in each epoch.
-    """
-
-    storage: Storage
-    rows: list[PhotoInfo]
-    chunks: list[Any] | None
-
-    def source(self, settings: TrainSettings) -> "TrainingData":
-        """What the loading tasks are told; UsageError where there are too few photographs."""
-        chosen = sample(self.rows, settings)
-        paths = pa.array([row.path for row in self.rows])
-        return TrainingData(self.storage, paths, self.chunks, chosen, settings, steps_per_epoch(chosen, settings))
-
-
-def list_photographs(settings: TrainSettings) -> tuple[Storage, list[str]]:
-    """Where the photographs of a training lie, and their paths below it.
-
-    Raises:
-        UsageError: the input cannot be listed, or holds no images.
-    """
-    listing = Listing(settings.data, settings.s3, exclude=absolute_uri(settings.run))
-    try:
-        paths = [entry.path for entry in listing]
-    except (StorageError, OSError) as error:
-        raise UsageError(f"{settings.data} cannot be listed: {error}") from error
-    if not paths:
-        raise UsageError(f"{settings.data} holds no images")
-    return open_source(listing.root, settings.s3), paths
-
-
-def open_corpus(settings: TrainSettings, storage: Storage, paths: list[str]) -> Corpus:
-    """Look at each photograph once."""
-    size = settings.images.size
-    keep = settings.cache == "memory" or (settings.cache == "auto" and fits(len(paths), size))
-    rows, chunks = inspect_all(storage, paths, size, keep)
-    return Corpus(storage, rows, chunks if keep else None)
-
-
-def fits(count: int, size: int) -> bool:
-    """Whether that many photographs of size x size pixels fit in the cluster's object store, with room to work."""
-    return count * size * size * 3 < MEMORY_SHARE * ray.cluster_resources().get("object_store_memory", 0)
-
-
-@ray.remote(num_returns=2, max_retries=1)
-def inspect(
-    storage: Storage, paths: list[str], size: int, keep: bool, crashers: frozenset[str]
-) -> tuple[list[PhotoInfo], Any]:
-    """`photographs.inspect` as a task, whose pixels stay in the object store if they are to be kept."""
-    rows, pixels = photographs.inspect(storage, paths, size, crashers)
-    return rows, pixels if keep else None
-
-
-def inspect_all(storage: Storage, paths: list[str], size: int, keep: bool) -> tuple[list[PhotoInfo], list[Any]]:
-    """Look at all photographs: their rows, and references to their pixels by chunks."""
-    parts = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
-    tasks: list[Any] = [inspect.remote(storage, part, size, keep, frozenset()) for part in parts]
-    rows: list[PhotoInfo] = []
-    with display(len(paths), "photographs") as shown:
-        for place, part in enumerate(parts):
-            try:
-                found = ray.get(tasks[place][0])
-            except (WorkerCrashedError, OutOfMemoryError):
-                crashers = frozenset(path for path in part if kills(storage, path, size))
-                tasks[place] = inspect.remote(storage, part, size, keep, crashers)
-                found = ray.get(tasks[place][0])
-            rows += found
-            shown.update({"": (len(rows), sum(bool(row.error) for row in rows))})
-    return rows, [pixels for _, pixels in tasks]
-
-
-def kills(storage: Storage, path: str, size: int) -> bool:
-    """Whether looking at this photograph ends the process that does it."""
-    try:
-        task: Any = inspect.remote(storage, [path], size, False, frozenset())
-        ray.get(task[0])
-    except (WorkerCrashedError, OutOfMemoryError):
-        return True
-    return False
-
-
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """What a loading task knows; put into the object store once."""
+    """What training processes and loading tasks know; put into the object store once.
+
+    Attributes:
+        storage: where the photographs lie.
+        paths: of all of them, below it.
+        chunks: as in `inspection.Corpus`.
+        sampling: which of them are used.
+        settings: of the job.
+        steps_per_epoch: follows from these.
+        run: where the training is kept.
+        board: the `Board` of the training.
+    """
 
     storage: Storage
     paths: pa.Array
@@ -143,19 +57,41 @@ class TrainingData:
     sampling: Sampling
     settings: TrainSettings
     steps_per_epoch: int
+    run: RunFolder
+    board: Any
 
-    def photograph(self, number: int) -> Pixels:
-        """The decoded photograph of this number, S x S x 3."""
-        if self.chunks is not None:
-            return ray.get(self.chunks[number // CHUNK])[number % CHUNK]
-        return self.read(number, self.settings.images.size)
+    @classmethod
+    def of(cls, corpus: Corpus, settings: TrainSettings, run: RunFolder, board: Any) -> "TrainingData":
+        """Choose the photographs to train on; UsageError where there are too few."""
+        chosen = sample(corpus.rows, settings)
+        paths = pa.array([row.path for row in corpus.rows])
+        steps = steps_per_epoch(chosen, settings)
+        return cls(corpus.storage, paths, corpus.chunks, chosen, settings, steps, run, board)
 
-    def read(self, number: int, size: int) -> Pixels:
-        """The photograph of this number from where it lies, size x size x 3."""
-        return photographs.load(self.storage.read(self.paths[number].as_py()), size)
+    def photograph(self, number: int) -> Photograph:
+        """Return the decoded photograph of this number, S x S x 3; errors as of `read`."""
+        if self.chunks is None:
+            return self.read(number, self.settings.images.size)
+        kept = get(self.chunks[number // CHUNK])[number % CHUNK]
+        # Pixels that were lost with their machine are read and decoded again.
+        return self.read(number, self.settings.images.size) if kept is None else kept
 
-    def batch(self, epoch: int, step: int, rank: int, workers: int) -> dict[str, Pixels]:
-        """What worker `rank` of `workers` sees in one step; steps and epochs count from 0."""
+    def read(self, number: int, size: int) -> Photograph:
+        """Read the photograph of this number from where it lies, as size x size x 3.
+
+        Raises:
+            StorageError: it cannot be read any more, or the storage is gone. Without it the training would become
+                another one, so there is no going on.
+        """
+        path = self.paths[number].as_py()
+        try:
+            return photographs.load(self.storage.read(path), size)
+        except (OSError, StorageError, ImageError) as error:
+            now = failure_of(error, "photograph").error
+            raise ReadError(f"{path} of {self.storage.uri} could be used when the training began, but {now}") from error
+
+    def batch(self, epoch: int, step: int, rank: int, workers: int) -> dict[str, NDArray[np.uint8]]:
+        """Make what process `rank` of `workers` sees in one step; steps and epochs count from 0."""
         settings = self.settings
         sources, targets, dark = epoch_order(self, epoch)
         places = range(step * settings.batch_size + rank, (step + 1) * settings.batch_size, workers)
@@ -171,13 +107,13 @@ class TrainingData:
 
 @lru_cache(2)
 def fetch(source: Any) -> TrainingData:
-    """The source behind a reference, once for each process."""
+    """Return the training data behind a reference, fetched once for each process."""
     return ray.get(source)
 
 
 @lru_cache(2)
 def epoch_order(source: TrainingData, epoch: int) -> Order:
-    """The order of an epoch, computed once for each process."""
+    """Return the order of an epoch, computed once for each process."""
     return order(source.sampling, source.settings, epoch)
 
 
@@ -199,7 +135,7 @@ class TrainingImages(Datasource):
         return self.settings.batch_size // self.workers
 
     def estimate_inmemory_data_size(self) -> int:
-        """Bytes of all images."""
+        """Return the bytes of all images."""
         size = self.settings.images.crop or self.settings.images.size
         images = 2 if self.settings.darkening.stops else 1
         return (self.last_step - self.first_step) * self.batch_size * images * size * size * 3
@@ -220,29 +156,19 @@ class TrainingImages(Datasource):
 
 
 def blocks(source: Any, steps: range, steps_per_epoch: int, rank: int, workers: int) -> Iterator[Block]:
-    """The blocks of one loading task."""
+    """Yield the blocks of one loading task."""
     known = fetch(source)
-    for step in steps:
-        yield BlockAccessor.batch_to_block(known.batch(*divmod(step, steps_per_epoch), rank, workers))
-
-
-class Paced(ExecutionCallback):
-    """Lets the training have the processor between two steps of Ray Data's scheduler, which runs in the same process.
-
-    While images are ready that the training does not need yet, the scheduler finds its tasks ready at once, again and
-    again, and by itself would keep a processor and the interpreter's lock busy with that.
-    """
-
-    def on_execution_step(self, executor: "StreamingExecutor") -> None:
-        """Wait a little after each step."""
-        time.sleep(PACE_SECONDS)
+    with ends_training(known.board):
+        for step in steps:
+            yield BlockAccessor.batch_to_block(known.batch(*divmod(step, steps_per_epoch), rank, workers))
 
 
 def training_stream(source: Any, rank: int, workers: int) -> Dataset:
-    """The dataset of one training process, beginning after the last finished epoch."""
-    settings = fetch(source).settings
-    images = TrainingImages(source, rank, workers, RunFolder(settings).epochs_done())
-    DataContext.get_current().custom_execution_callback_classes = [Paced]
+    """Return the dataset of one training process, beginning after the last finished epoch."""
+    known = fetch(source)
+    with ends_training(known.board):
+        images = TrainingImages(source, rank, workers, known.run.epochs_done())
+    pace_scheduler(DataContext.get_current())
     # Loading tasks ask for no processor of their own: on a machine whose processors all train there would never be one.
-    compute = TaskPoolStrategy(size=settings.loaders)
+    compute = TaskPoolStrategy(size=known.settings.loaders)
     return ray.data.read_datasource(images, num_cpus=0, compute=compute, override_num_blocks=1)

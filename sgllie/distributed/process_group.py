@@ -7,8 +7,8 @@ import struct
 from typing import Any
 
 import ray
+from ray.train.backend import Backend
 from ray.train.torch import TorchConfig
-from ray.train.torch.config import _TorchBackend
 
 SIOCGIFADDR = 0x8915
 """Linux's request for the address of a network interface."""
@@ -22,18 +22,15 @@ class ProcessGroup(TorchConfig):
     """
 
     @property
-    def backend_cls(self) -> type[_TorchBackend]:
-        """What starts the group."""
-        return Backend
+    def backend_cls(self) -> type[Backend]:
+        """The class that starts the group: Ray's, after the network was chosen in each training process."""
 
+        class ChosenNetwork(super().backend_cls):  # type: ignore[misc]
+            def on_start(self, worker_group: Any, backend_config: Any) -> None:
+                worker_group.execute(choose_network)
+                super().on_start(worker_group, backend_config)
 
-class Backend(_TorchBackend):
-    """Starts the group."""
-
-    def on_start(self, worker_group: Any, backend_config: Any) -> None:
-        """Choose the network in each training process, then do as Ray does."""
-        worker_group.execute(choose_network)
-        super().on_start(worker_group, backend_config)
+        return ChosenNetwork
 
 
 def choose_network() -> None:
@@ -44,7 +41,7 @@ def choose_network() -> None:
 
 
 def interface_of(address: str) -> str | None:
-    """The network interface that has this IPv4 address, such as `eth0`; None where none has it."""
+    """Return the network interface that has this IPv4 address, such as `eth0`; None where none has it."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
         for _, name in socket.if_nameindex():
             try:

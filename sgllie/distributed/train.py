@@ -1,40 +1,34 @@
 """The training job: Ray Train runs one `TrainingLoop` in each process, Ray Data feeds them."""
 
-import sys
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import ray
-import ray.train
-import ray.train.torch
-import torch
 from ray.data import DataContext, ExecutionOptions, ExecutionResources
+from ray.exceptions import RayError
 from ray.train import DataConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
-from torch import Tensor
 
+from sgllie.distributed.board import GOES_ON, Board, reason_to_stop
 from sgllie.distributed.cluster import Connection, beside_driver, last_line, leave_threads_behind
-from sgllie.distributed.ingest import Corpus, TrainingData, list_photographs, open_corpus, training_stream
+from sgllie.distributed.ingest import TrainingData, training_stream
+from sgllie.distributed.inspection import Corpus, list_photographs, open_corpus
 from sgllie.distributed.process_group import ProcessGroup
-from sgllie.errors import CollapseError, UsageError
-from sgllie.runs.allocator import keep_freed_memory
+from sgllie.distributed.training_process import stream_name, train_worker
+from sgllie.errors import StorageError, UsageError
 from sgllie.runs.schemas import Row
 from sgllie.runs.words import say
 from sgllie.storage import absolute_uri
 from sgllie.train.guide import build_guide
-from sgllie.train.loop import TrainingLoop
 from sgllie.train.photographs import digest_of
 from sgllie.train.progress import training_display
 from sgllie.train.run import RunFolder, begin_or_resume, refuse_differences
-from sgllie.train.sampling import stack, validation_example
 from sgllie.train.settings import TrainSettings
-from sgllie.train.train_step import Batch, TrainStep, initial_network
+from sgllie.train.train_step import initial_network
 
 POLL_SECONDS = 0.5
 BAD_NAMED = 20
@@ -42,45 +36,7 @@ BAD_NAMED = 20
 STREAM_SHARE = 0.25
 """Of the object store that images on their way to the training processes may fill."""
 
-SWITCH_SECONDS = 2e-4
-"""How long a thread of Ray Data may keep a training process waiting; Python's own 5 ms cost it a tenth of its time."""
-
 OK, STOPPED = 0, 1
-
-
-@ray.remote(num_cpus=0)
-class Board:
-    """What the first training process has to tell."""
-
-    def __init__(self) -> None:
-        self.steps = 0
-        self.terms: Row = {}
-        self.rows: list[Row] = []
-
-    def tell(self, steps: int, terms: Row) -> None:
-        """Note the state after so many steps."""
-        self.steps, self.terms = steps, terms
-
-    def epoch(self, row: Row) -> None:
-        """Note a finished epoch."""
-        self.rows.append(row)
-
-    def read(self, known_rows: int) -> tuple[int, Row, list[Row]]:
-        """Steps, the last terms, and the rows after the first `known_rows`."""
-        return self.steps, self.terms, self.rows[known_rows:]
-
-
-@dataclass(frozen=True)
-class WorkerContext:
-    """What each training process is context.
-
-    Attributes:
-        source: reference to the photographs, see `ingest.TrainingData`.
-        board: the `Board`.
-    """
-
-    source: Any
-    board: Any
 
 
 def train(settings: TrainSettings) -> int:
@@ -93,14 +49,32 @@ def train(settings: TrainSettings) -> int:
         UsageError: the settings cannot be carried out.
     """
     settings = replace(settings, run=absolute_uri(settings.run))
-    run = RunFolder(settings)
+    try:
+        stopped = carry_out(settings, RunFolder(settings))
+    except StorageError as error:
+        stopped = reason_to_stop(error)
+    except RayError as error:
+        stopped = f"the cluster gave up: {last_line(error)}. {GOES_ON}"
+    if stopped:
+        say(f"Stopped: {stopped}")
+        return STOPPED
+    return OK
+
+
+def carry_out(settings: TrainSettings, run: RunFolder) -> str | None:
+    """Begin, resume or report the run; return the reason if it was stopped before its end.
+
+    Raises:
+        UsageError: the settings cannot be carried out.
+        StorageError: a storage is gone.
+    """
     earlier = run.describe()
     if earlier and run.epochs_done():
         refuse_differences(earlier, settings)
     finished = run.finished()
     if finished:
         say(f"{settings.run} is finished: {finished['epochs']} epochs, the best is {finished['best']['epoch']}.")
-        return OK
+        return None
     initial_network(settings)
     if settings.loss.semantic:
         build_guide(settings.guide.name, settings.guide.weights, settings.guide.classes)
@@ -112,20 +86,16 @@ def train(settings: TrainSettings) -> int:
         check_resources(settings)
         corpus = open_corpus(settings, storage, paths)
         say(left_out(corpus))
-        source = corpus.source(settings)
+        source = TrainingData.of(corpus, settings, run, beside_driver(Board))
         say(opening(source))
         resumed = begin_or_resume(run, settings, describe_data(settings, corpus))
         if resumed:
             say(f"Going on after epoch {run.epochs_done()} of {settings.epochs}.")
-        stopped = work(source, run)
-    if stopped:
-        say(f"Stopped: {stopped}")
-        return STOPPED
-    checkpoint = run.load()
-    assert checkpoint is not None
-    summary = run.finish(checkpoint.history)
-    say(f"Finished: the best epoch is {summary['best']['epoch']}; sgllie enhance IN OUT --weights {settings.run}")
-    return OK
+        stopped = follow(source, run.epochs_done() * source.steps_per_epoch)
+    if not stopped:
+        best = run.finish()["best"]["epoch"]
+        say(f"Finished: the best epoch is {best}; sgllie enhance IN OUT --weights {settings.run}")
+    return stopped
 
 
 def check_resources(settings: TrainSettings) -> None:
@@ -140,7 +110,7 @@ def check_resources(settings: TrainSettings) -> None:
 
 
 def describe_data(settings: TrainSettings, corpus: Corpus) -> Row:
-    """What run.json says about the photographs."""
+    """Return what run.json says about the photographs."""
     bad = [{"path": row.path, "error": row.error} for row in corpus.rows if row.error]
     return {
         "uri": settings.data,
@@ -152,7 +122,7 @@ def describe_data(settings: TrainSettings, corpus: Corpus) -> Row:
 
 
 def left_out(corpus: Corpus) -> str:
-    """How many photographs there are, and which of them cannot be used."""
+    """Say how many photographs there are, and which of them cannot be used."""
     bad = [row for row in corpus.rows if row.error]
     lines = [f"{len(corpus.rows):,} photographs, {len(bad):,} of them cannot be used."]
     lines += [f"Left out: {row.path}: {row.error}" for row in bad[:BAD_NAMED]]
@@ -162,7 +132,7 @@ def left_out(corpus: Corpus) -> str:
 
 
 def opening(source: TrainingData) -> str:
-    """What is about to be done, in words."""
+    """Say what is about to be done."""
     chosen = source.sampling
     bright = f" and {len(chosen.bright):,} brighter ones" if len(chosen.bright) else ""
     where = "decoded once, kept in memory" if source.chunks else "decoded again in each epoch"
@@ -172,67 +142,79 @@ def opening(source: TrainingData) -> str:
     )
 
 
-def work(source: TrainingData, run: RunFolder) -> str | None:
-    """Train on the cluster; the reason, if it was stopped before the end."""
-    settings = source.settings
-    board = beside_driver(Board)
+def follow(source: TrainingData, done: int) -> str | None:
+    """Train on the cluster, and show how far it is; return the reason if it was stopped before the end.
+
+    Args:
+        source: put into the object store here.
+        done: steps of earlier commands.
+    """
+    settings, board = source.settings, source.board
     rows = 0
-    done = run.epochs_done() * source.steps_per_epoch
     try:
         with (
             tempfile.TemporaryDirectory(prefix="sgllie-", ignore_cleanup_errors=True) as scratch,
             training_display(settings.epochs * source.steps_per_epoch, done) as shown,
         ):
-            fit = Fit(settings, WorkerContext(ray.put(source), board), scratch)
+            fit = Fit(settings, ray.put(source), scratch)
             fit.start()
             alive = True
             while alive:
                 fit.join(POLL_SECONDS)
                 alive = fit.is_alive()
-                steps, terms, new = ray.get(board.read.remote(rows))
-                rows += len(new)
-                shown.update(max(steps, done), terms)
-                for row in new:
+                state = ray.get(board.read.remote(rows))
+                rows += len(state.rows)
+                shown.update(max(state.steps, done), state.terms)
+                for row in state.rows:
                     shown.epoch(row)
     except KeyboardInterrupt:
         leave_threads_behind()
-        return "interrupted. The same command goes on from the last finished epoch."
-    return fit.stopped
+        return f"interrupted. {GOES_ON}"
+    return ray.get(board.ending.remote()) or fit.failure
 
 
 class Fit(threading.Thread):
-    """Ray Train's controller, beside the main thread, so that this one can draw and be interrupted."""
+    """Ray Train's controller, beside the main thread, so that this one can draw and be interrupted.
 
-    def __init__(self, settings: TrainSettings, context: WorkerContext, scratch: str) -> None:
+    Attributes:
+        failure: why Ray Train gave up, if it did.
+    """
+
+    def __init__(self, settings: TrainSettings, source: Any, scratch: str) -> None:
         super().__init__(daemon=True)
-        self.trainer = make_trainer(settings, context, scratch)
+        self.trainer = make_trainer(settings, source, scratch)
         self.settings = settings
-        self.stopped: str | None = None
+        self.failure: str | None = None
 
     def run(self) -> None:
-        """Train; `stopped` says why if the end was not reached."""
+        """Train to the end, or until there are more failures than are allowed."""
         try:
-            result = self.trainer.fit()
-            self.stopped = result.return_value  # type: ignore[attr-defined]
+            self.trainer.fit()
         except Exception as error:
-            self.stopped = (
+            self.failure = (
                 f"the training processes failed more than --max-failures {self.settings.max_failures} times: "
-                f"{last_line(error)}. The same command goes on from the last finished epoch."
+                f"{last_line(error)}. {GOES_ON}"
             )
 
 
-def make_trainer(settings: TrainSettings, context: WorkerContext, scratch: str) -> TorchTrainer:
-    """Ray Train's trainer for these settings; what it keeps for itself goes to the folder `scratch`."""
+def make_trainer(settings: TrainSettings, source: Any, scratch: str) -> TorchTrainer:
+    """Make Ray Train's trainer.
+
+    Args:
+        settings: of the job.
+        source: a reference to the `TrainingData`.
+        scratch: a folder for what Ray Train keeps for itself.
+    """
     DataContext.get_current().enable_progress_bars = False
     memory = ray.cluster_resources().get("object_store_memory", 0) * STREAM_SHARE / settings.num_workers
     limits = ExecutionResources(object_store_memory=memory)
     resources = {"CPU": float(settings.cpus_per_worker), "GPU": float(settings.use_gpu)}
     return TorchTrainer(
-        train_worker,  # type: ignore[arg-type]
-        train_loop_config={"work": context},
+        train_worker,
+        train_loop_config={"source": source},
         # The functions are called whenever training processes start, so that a stream begins after the last epoch.
         datasets={
-            stream_name(rank): partial(training_stream, context.source, rank, settings.num_workers)
+            stream_name(rank): partial(training_stream, source, rank, settings.num_workers)
             for rank in range(settings.num_workers)
         },
         dataset_config=DataConfig(
@@ -251,62 +233,3 @@ def make_trainer(settings: TrainSettings, context: WorkerContext, scratch: str) 
             logging_config=LoggingConfig(log_level="ERROR"),  # type: ignore[call-arg]
         ),
     )
-
-
-def stream_name(rank: int) -> str:
-    """Name of the dataset of one training process."""
-    return f"training-{rank}"
-
-
-def train_worker(config: dict[str, Any]) -> str | None:
-    """What each training process runs; why it stopped, if before the end."""
-    context: WorkerContext = config["work"]
-    source: TrainingData = ray.get(context.source)
-    settings = source.settings
-    ray_context = ray.train.get_context()
-    rank, workers = ray_context.get_world_rank(), ray_context.get_world_size()
-    sys.setswitchinterval(SWITCH_SECONDS)
-    keep_freed_memory()
-    torch.set_num_threads(settings.cpus_per_worker)
-    torch.set_flush_denormal(True)  # weights that decay to denormals make every convolution several times slower
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    device = ray.train.torch.get_device()
-    train_step = TrainStep(settings, settings.epochs * source.steps_per_epoch, device, ray.train.torch.prepare_model)
-    validation = list(validation_batches(source, np.array_split(source.sampling.held_back, workers)[rank], device))
-    loop = TrainingLoop(
-        train_step, RunFolder(settings), validation, rank, partial(gather, workers), context.board.tell.remote
-    )
-    shard = ray.train.get_dataset_shard(stream_name(rank))
-    size = settings.batch_size // workers
-    stream = shard.iter_torch_batches(batch_size=size, prefetch_batches=2, device=device)
-    try:
-        for row in loop.epochs(to_batch(batch) for batch in stream):
-            ray.train.report({"epoch": row["epoch"]})
-            if rank == 0:
-                context.board.epoch.remote(row)
-    except CollapseError as collapse:
-        return f"the training has collapsed: {collapse}."
-    return None
-
-
-def validation_batches(source: TrainingData, numbers: np.ndarray, device: torch.device) -> Iterator[Batch]:
-    """The photographs that one process validates on, kept for all epochs."""
-    options = source.settings.validation
-    for start in range(0, len(numbers), options.batch_size):
-        chosen = numbers[start : start + options.batch_size].tolist()
-        examples = [validation_example(source.read(number, options.size), source.settings, number) for number in chosen]
-        yield to_batch({name: torch.from_numpy(pixels).to(device) for name, pixels in stack(examples).items()})
-
-
-def to_batch(pixels: dict[str, Tensor]) -> Batch:
-    """`images` and perhaps `targets`, N x H x W x 3 in 0..255, as a batch."""
-    return Batch(**{name: values.permute(0, 3, 1, 2).float().div(255) for name, values in pixels.items()})
-
-
-def gather(workers: int, found: Any) -> list[Any]:
-    """A list of what each training process found, the same in all of them."""
-    if workers == 1:
-        return [found]
-    everyone: list[Any] = [None] * workers
-    torch.distributed.all_gather_object(everyone, found)
-    return everyone

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgllie.enhancer import Factor, Pixels, as_channels
-from sgllie.errors import UsageError
 from sgllie.methods import MethodSettings
+from sgllie.network.effect import EffectSettings
+from sgllie.settings import check_limits, in_words
 
 NOTHING: Factor = np.empty((0, 0, 0), np.float32)
 """The factor map of a method that derives nothing from an image."""
@@ -23,30 +24,29 @@ class BlendedMethod(ABC):
         strength: 0 gives the input back, 1 the full effect, values between blend the two.
     """
 
-    def __init__(self, strength: float = 1.0) -> None:
-        if not 0 <= strength <= 1:
-            raise UsageError(f"the strength is {strength}; it must lie between 0 and 1")
+    def __init__(self, strength: float = EffectSettings.strength) -> None:
+        check_limits(EffectSettings(strength=strength), in_words)
         self.strength = strength
 
     @classmethod
     def from_settings(cls, settings: MethodSettings) -> Self:
-        """The method that the settings describe."""
+        """Make the method that the settings describe."""
         return cls(settings.strength)
 
     @abstractmethod
     def factor_map(self, image: Pixels) -> Factor:
-        """What the method derives from one image: h x w x C."""
+        """Return what the method derives from one image: h x w x C, float32."""
 
     @abstractmethod
     def levels(self, pixels: Pixels, factor: Factor) -> NDArray[np.float32]:
-        """The enhanced levels, finite, neither rounded nor clipped: H x W x C in, float32 H x W x C out."""
+        """Return the enhanced levels, finite, neither rounded nor clipped: H x W x C -> float32 H x W x C."""
 
     def factor_maps(self, images: Sequence[Pixels]) -> list[Factor]:
-        """The factor maps of images, one after another."""
+        """Return the factor maps of images, made one after another."""
         return [self.factor_map(image) for image in images]
 
     def apply(self, image: Pixels, factor: Factor) -> Pixels:
-        """The image enhanced with a given factor map, in its own shape and dtype."""
+        """Return the image enhanced with a given factor map, in its own shape and dtype."""
         pixels = as_channels(image)
         levels = np.clip(self.levels(pixels, factor), 0, peak(image))
         if self.strength < 1:
@@ -54,33 +54,33 @@ class BlendedMethod(ABC):
         return np.rint(levels).astype(image.dtype).reshape(image.shape)
 
     def __call__(self, image: Pixels, /) -> Pixels:
-        """The image enhanced with its own factor map."""
+        """Return the image enhanced with its own factor map."""
         return self.apply(image, self.factor_map(image))
 
 
 def peak(image: NDArray[Any]) -> np.float32:
-    """The highest level of the image's dtype."""
+    """Return the highest level of the image's dtype."""
     return np.float32(np.iinfo(image.dtype).max)
 
 
 def unit(pixels: Pixels) -> NDArray[np.float32]:
-    """Levels as float32 in [0, 1], in the same shape."""
+    """Return levels as float32 in [0, 1], in the same shape."""
     return np.divide(pixels, peak(pixels), dtype=np.float32)
 
 
 def brightest(pixels: Pixels) -> NDArray[np.float32]:
-    """The largest channel of each pixel, as in HSV: H x W x C -> H x W in [0, 1]."""
+    """Return the largest channel of each pixel, as in HSV: H x W x C -> H x W in [0, 1]."""
     return unit(np.maximum.reduce([pixels[..., channel] for channel in range(pixels.shape[2])]))
 
 
 def reduced(plane: NDArray[np.float32], reduction: int) -> NDArray[np.float32]:
-    """The means of blocks of `reduction` squared pixels: H x W (x C) -> h x w (x C), h and w rounded up."""
+    """Return the means of blocks of `reduction` squared pixels: H x W (x C) -> h x w (x C), h and w rounded up."""
     height, width = plane.shape[:2]
     return resized(plane, -(-height // reduction), -(-width // reduction))
 
 
 def resized(plane: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Another size, by the means of areas if it is smaller, else bilinear; a last axis of length one is kept."""
+    """Resize, by the means of areas if it is smaller, else bilinear; a last axis of length one is kept."""
     kind = cv2.INTER_AREA if height < plane.shape[0] or width < plane.shape[1] else cv2.INTER_LINEAR
     result = cv2.resize(plane, (width, height), interpolation=kind)
     return np.asarray(result, np.float32).reshape(height, width, *plane.shape[2:])

@@ -20,11 +20,11 @@ class Clahe(BlendedMethod):
     """
 
     def factor_map(self, image: Pixels) -> Factor:
-        """Nothing: each tile is its own."""
+        """Return nothing: each tile is its own."""
         return NOTHING
 
     def levels(self, pixels: Pixels, factor: Factor) -> NDArray[np.float32]:
-        """Each channel moved as far as the luma is."""
+        """Move each channel as far as the luma is moved."""
         luma = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.shape[2] == 3 else pixels[..., 0]
         step = peak(pixels) / np.float32(255)
         # Made for each image, since it keeps tables that threads must not share.

@@ -22,7 +22,7 @@ class Gamma(BlendedMethod):
     """
 
     def factor_map(self, image: Pixels) -> Factor:
-        """The exponent of one image."""
+        """Find the exponent of one image, 1 x 1 x 1, by bisection."""
         pixels = as_channels(image)
         # Luma is linear in the channels, so its mean is that of one histogram in which each channel has its weight.
         weights = LUMA if pixels.shape[2] == 3 else (1.0,)
@@ -41,7 +41,7 @@ class Gamma(BlendedMethod):
         return np.full((1, 1, 1), (low + high) / 2, np.float32)
 
     def levels(self, pixels: Pixels, factor: Factor) -> NDArray[np.float32]:
-        """Looked up for each level."""
+        """Look each level up in a table of its powers."""
         top = peak(pixels)
         table = (np.linspace(0, 1, int(top) + 1) ** float(factor.item()) * top).astype(np.float32)
         return table[pixels]

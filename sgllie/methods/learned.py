@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def make(settings: MethodSettings) -> "Enhancer":
-    """The enhancer that the settings describe.
+    """Make the enhancer that the settings describe.
 
     Raises:
         UsageError: the weights are missing, cannot be read or are of another method, or the device is not there.
@@ -33,7 +33,7 @@ def make(settings: MethodSettings) -> "Enhancer":
 
 
 def describe(settings: MethodSettings) -> dict[str, Any]:
-    """Name, fingerprint and kind of the weights; UsageError if they are not those of the method."""
+    """Return name, fingerprint and kind of the weights; UsageError if they are not those of the method."""
     name = weights_name(settings)
     found = weights.load(name, settings.s3)
     refuse_others(settings, found)
@@ -46,7 +46,7 @@ def describe(settings: MethodSettings) -> dict[str, Any]:
 
 
 def weights_name(settings: MethodSettings) -> str:
-    """What names the weights; only SGZ has bundled ones."""
+    """Return what names the weights; UsageError where they must be given: only SGZ has bundled ones."""
     if settings.weights is not None:
         return settings.weights
     if settings.method != "sgz":

@@ -27,17 +27,20 @@ class Lime(BlendedMethod):
     """
 
     def factor_map(self, image: Pixels) -> Factor:
-        """The illumination map of one image, before its refinement."""
+        """Return the illumination map of one image before its refinement, h x w x 1."""
         return reduced(brightest(as_channels(image)), REDUCTION)[..., None]
 
     def levels(self, pixels: Pixels, factor: Factor) -> NDArray[np.float32]:
-        """Divided by the illumination map, refined with this image as the guide."""
+        """Divide by the illumination map, refined with this image as the guide."""
         illumination = np.clip(guided(brightest(pixels), factor[..., 0]), DARKEST, 1)
         return pixels * np.power(illumination, np.float32(-GAMMA))[..., None]
 
 
 def guided(guide: NDArray[np.float32], plane: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The guided filter: within each window the linear function of the guide (H x W) nearest to the plane (h x w)."""
+    """Filter a plane (h x w) by a guide (H x W): within each window, the linear function of the guide nearest to it.
+
+    Source: He and Sun, "Fast Guided Filter", 2015.
+    """
     small = resized(guide, *plane.shape)
     mean_guide, mean_plane = box(small), box(plane)
     covariance = box(small * plane) - mean_guide * mean_plane
@@ -48,7 +51,7 @@ def guided(guide: NDArray[np.float32], plane: NDArray[np.float32]) -> NDArray[np
 
 
 def box(plane: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The mean of the window around each sample, the plane mirrored at its borders."""
+    """Return the mean of the window around each sample, the plane mirrored at its borders."""
     side = 2 * RADIUS + 1
     return np.asarray(cv2.boxFilter(plane, -1, (side, side), borderType=cv2.BORDER_REFLECT), np.float32)
 

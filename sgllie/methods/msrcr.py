@@ -36,7 +36,7 @@ class Msrcr(BlendedMethod):
     """
 
     def factor_map(self, image: Pixels) -> Factor:
-        """The values that become black and white."""
+        """Find the two values that become black and white: 1 x 1 x 2."""
         pixels = as_channels(image)
         x = offset_levels(pixels)
         step = max(round(math.sqrt(pixels[..., 0].size / SAMPLES)), 1)
@@ -45,7 +45,7 @@ class Msrcr(BlendedMethod):
         return np.percentile(values, [CLIPPED, 100 - CLIPPED]).astype(np.float32).reshape(1, 1, 2)
 
     def levels(self, pixels: Pixels, factor: Factor) -> NDArray[np.float32]:
-        """The retinex, stretched."""
+        """Compute the retinex, stretched."""
         x = offset_levels(pixels)
         values = retinex(x, resized(log_surround(x), *x.shape[:2]))
         black, white = factor.ravel()
@@ -54,19 +54,19 @@ class Msrcr(BlendedMethod):
 
 
 def offset_levels(pixels: Pixels) -> NDArray[np.float32]:
-    """Levels of 255 plus 1, so that their logarithms start at 0."""
+    """Return levels of 255 plus 1, so that their logarithms start at 0."""
     return unit(pixels) * 255 + 1
 
 
 def log_surround(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The mean of the logarithms of the blurred images: H x W x C -> a quarter of that size."""
+    """Return the mean of the logarithms of the blurred images: H x W x C -> a quarter of that size."""
     small = reduced(x, REDUCTION)
     logs = [np.log(blurred(small, sigma / REDUCTION)) for sigma in SIGMAS]
     return np.mean(logs, axis=0, dtype=np.float32)
 
 
 def blurred(x: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """Gaussian blur, the image mirrored at its borders; a wide one is computed on a smaller image."""
+    """Blur by a Gaussian, the image mirrored at its borders; a wide blur is computed on a smaller image."""
     height, width = x.shape[:2]
     small = reduced(x, max(int(sigma / SHARPEST), 1))
     across, down = sigma * small.shape[1] / width, sigma * small.shape[0] / height
@@ -75,7 +75,7 @@ def blurred(x: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
 
 
 def retinex(x: NDArray[np.float32], surround: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The retinex with its colour restoration."""
+    """Compute the retinex with its colour restoration, of H x W x C and its surround."""
     log_x = np.log(x)
     total = x @ np.ones((x.shape[2], 1), np.float32)  # ten times as fast as a sum over so short an axis
     restoration = log_x + np.log(ALPHA / total)

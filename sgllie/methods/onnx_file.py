@@ -12,6 +12,7 @@ from sgllie.enhancer import Factor, Pixels
 from sgllie.errors import ImageError, StorageError, UsageError
 from sgllie.methods import MethodSettings
 from sgllie.methods.blended import NOTHING, BlendedMethod, peak, unit
+from sgllie.network.effect import EffectSettings
 from sgllie.storage import open_storage, split_uri
 
 MULTIPLES = (1, 2, 4, 8, 12, 16, 24, 32, 64, 128)
@@ -48,7 +49,7 @@ class Network:
     multiple: int
 
     def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """H x W x 3 in [0, 1] -> the same; ImageError where the network refuses the image."""
+        """Run the network: H x W x 3 in [0, 1] -> the same; ImageError where it refuses the image."""
         height, width, _ = image.shape
         rows = padded(height, self.port.height, self.multiple)
         columns = padded(width, self.port.width, self.multiple)
@@ -73,35 +74,35 @@ class OnnxFile(BlendedMethod):
     go in as three equal channels and come out as the mean of three. The factor map is empty.
     """
 
-    def __init__(self, network: Network, strength: float = 1.0) -> None:
+    def __init__(self, network: Network, strength: float = EffectSettings.strength) -> None:
         super().__init__(strength)
         self.network = network
 
     def factor_map(self, image: Pixels) -> Factor:
-        """Nothing: what the network sees in an image stays within it."""
+        """Return nothing: what the network sees in an image stays within it."""
         return NOTHING
 
     def levels(self, pixels: Pixels, factor: Factor) -> NDArray[np.float32]:
-        """Through the network."""
+        """Send the image through the network, a grey one as three equal channels."""
         channels = pixels.shape[2]
         enhanced = self.network(np.broadcast_to(unit(pixels), (*pixels.shape[:2], 3)))
         return (enhanced if channels == 3 else enhanced.mean(axis=2, keepdims=True)) * peak(pixels)
 
 
 def make(settings: MethodSettings) -> OnnxFile:
-    """The method that the settings describe; UsageError if its file is missing or does not fit."""
+    """Make the method that the settings describe; UsageError if its file is missing or does not fit."""
     return OnnxFile(open_network(read(settings), str(settings.weights)), settings.strength)
 
 
 def describe(settings: MethodSettings) -> dict[str, Any]:
-    """Name and SHA-256 of the file; UsageError if it is missing or does not fit."""
+    """Return name and SHA-256 of the file; UsageError if it is missing or does not fit."""
     data = read(settings)
     open_network(data, str(settings.weights))
     return {"name": settings.weights, "fingerprint": hashlib.sha256(data).hexdigest()}
 
 
 def read(settings: MethodSettings) -> bytes:
-    """The bytes of the file that `--weights` names."""
+    """Read the file that `--weights` names; UsageError where none is named, or it cannot be read."""
     if settings.weights is None:
         raise UsageError("--method onnx: --weights must name the .onnx file of a network, local or s3://")
     folder, name = split_uri(settings.weights)
@@ -112,7 +113,7 @@ def read(settings: MethodSettings) -> bytes:
 
 
 def open_network(data: bytes, source: str) -> Network:
-    """The network in these bytes; `source` names them in errors."""
+    """Open the network in these bytes; UsageError, which calls them `source`, where it makes no image of an image."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what goes wrong is told in one sentence
@@ -137,7 +138,7 @@ def open_network(data: bytes, source: str) -> Network:
 
 
 def port_of(session: onnxruntime.InferenceSession, source: str) -> Port:
-    """The input, if it can take an image."""
+    """Return the input; UsageError where it cannot take an image."""
     inputs = session.get_inputs()
     if len(inputs) == 1 and len(inputs[0].shape) == 4 and inputs[0].type in DTYPES:
         count, *sides = (side if isinstance(side, int) and side > 0 else None for side in inputs[0].shape)
@@ -152,19 +153,19 @@ def port_of(session: onnxruntime.InferenceSession, source: str) -> Port:
 
 
 def trial_shape(port: Port, multiple: int) -> tuple[int, int]:
-    """Sides that are no multiples of more than `multiple` (times an odd number), and not equal."""
+    """Return sides that are no multiples of more than `multiple` (times an odd number), and not equal."""
     odd = SMALLEST // multiple | 1
     return port.height or multiple * odd, port.width or multiple * (odd + 2)
 
 
 def batch(image: NDArray[np.float32], port: Port) -> NDArray[Any]:
-    """The image in the layout and dtype of the input."""
+    """Return the image in the layout and dtype of the input."""
     ordered = image if port.channels_last else image.transpose(2, 0, 1)
     return np.ascontiguousarray(ordered[None], port.dtype)
 
 
 def padded(side: int, fixed: int | None, multiple: int) -> int:
-    """The length that a side is padded to."""
+    """Return the length that a side is padded to; ImageError where it is longer than the network takes."""
     if fixed is None:
         return -(-max(side, SMALLEST) // multiple) * multiple
     if side > fixed:
@@ -173,5 +174,5 @@ def padded(side: int, fixed: int | None, multiple: int) -> int:
 
 
 def first_line(error: Exception) -> str:
-    """The text of an error, as far as it is meant for people."""
+    """Return the first line of the text of an error: what is meant for people."""
     return str(error).strip().partition("\n")[0]

@@ -39,21 +39,21 @@ class Pie(BlendedMethod):
     """
 
     def factor_map(self, image: Pixels) -> Factor:
-        """The illumination of one image, reduced."""
+        """Estimate the illumination of one image, reduced: h x w x 1."""
         value = brightest(as_channels(image))
         # The cosine transform wants even sizes.
         rows, columns = (2 * -(-side // (2 * REDUCTION)) for side in value.shape)
         return illumination(np.maximum(resized(value, rows, columns), DARKEST))[..., None]
 
     def levels(self, pixels: Pixels, factor: Factor) -> NDArray[np.float32]:
-        """Divided by the illumination, and multiplied by its root."""
+        """Divide by the illumination, and multiply by its root."""
         value = brightest(pixels)
         light = np.maximum(resized(factor[..., 0], *value.shape), np.maximum(value, DARKEST))
         return pixels * np.power(light, np.float32(1 / GAMMA - 1))[..., None]
 
 
 def illumination(s: NDArray[np.float32]) -> NDArray[np.float32]:
-    """L of an image S with values in (0, 1], h x w, both even."""
+    """Estimate L of an image S with values in (0, 1], h x w, both even."""
     laplacian = eigenvalues(*s.shape)
     prior = np.asarray(cv2.GaussianBlur(s, (0, 0), PRIOR_SIGMA, borderType=cv2.BORDER_REFLECT), np.float32)
     light = prior
@@ -69,28 +69,28 @@ def illumination(s: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def solve(right: NDArray[np.float32], diagonal: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The solution of a linear system that is diagonal in the cosine transform."""
+    """Solve a linear system that is diagonal in the cosine transform."""
     return np.asarray(cv2.idct(cv2.dct(right) / diagonal), np.float32)
 
 
 def eigenvalues(height: int, width: int) -> NDArray[np.float32]:
-    """Those of the negative Laplacian with mirrored borders, in the order of the cosine transform."""
+    """Return the eigenvalues of the negative Laplacian with mirrored borders, in the order of the cosine transform."""
     rows, columns = (2 - 2 * np.cos(np.pi * np.arange(side) / side) for side in (height, width))
     return (rows[:, None] + columns).astype(np.float32)
 
 
 def gradient(plane: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Differences to the next row and to the next column, 0 at the end: h x w -> 2 x h x w."""
+    """Return the differences to the next row and to the next column, 0 at the end: h x w -> 2 x h x w."""
     return np.stack([np.diff(plane, axis=axis, append=np.take(plane, [-1], axis)) for axis in (0, 1)])
 
 
 def adjoint(field: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The transpose of `gradient`, of fields that are 0 where that is: 2 x h x w -> h x w."""
+    """Apply the transpose of `gradient`, to fields that are 0 where that is: 2 x h x w -> h x w."""
     return -np.diff(field[0], axis=0, prepend=0) - np.diff(field[1], axis=1, prepend=0)
 
 
 def shrunk(field: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
-    """Every value moved towards 0 by the threshold."""
+    """Move every value towards 0 by the threshold."""
     return np.sign(field) * np.maximum(np.abs(field) - np.float32(threshold), 0)
 
 

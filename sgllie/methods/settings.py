@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sgllie.methods.registry import METHODS, MethodName
-from sgllie.network.architecture import SCALE_FACTOR
+from sgllie.network.effect import EffectSettings
 from sgllie.settings import check, check_limits, setting
 from sgllie.storage import S3Options
 
@@ -12,7 +12,7 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class MethodSettings:
+class MethodSettings(EffectSettings):
     """Which method enhances, and how."""
 
     method: MethodName = "sgz"
@@ -20,10 +20,6 @@ class MethodSettings:
     # What they hold changes the output, not where they lie: run.json has their fingerprint.
     weights: str | None = setting(None, changes_output=False)
     """Bundled name, .safetensors or published .pth file, or folder of a training run; local or s3://. onnx: .onnx."""
-    scale_factor: int = setting(SCALE_FACTOR, least=1)
-    """The network looks at one sample for each block of this many pixels squared. Zero-DCE was published with 1."""
-    strength: float = setting(1.0, least=0, most=1)
-    """0 leaves images as they are, 1 is the full effect."""
     device: Device = setting("auto", changes_output=False)
     """auto takes the GPUs of the cluster if it has any, and if the method can use them (sgz, zero-dce)."""
     half: bool = False

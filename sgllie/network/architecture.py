@@ -51,7 +51,12 @@ ARCHITECTURES = {
 
 
 def parameter_shapes(architecture: str, conv_type: str) -> dict[str, tuple[int, ...]]:
-    """Parameter name -> shape, for a key of ARCHITECTURES and a convolution type; KeyError for any other name."""
+    """Return name -> shape of all parameters of a network.
+
+    Args:
+        architecture: a key of ARCHITECTURES; KeyError for any other name.
+        conv_type: `dsc`, or one of the others, which all have the same shapes.
+    """
     network = ARCHITECTURES[architecture]
     shapes: dict[str, tuple[int, ...]] = {}
     if network.global_term:

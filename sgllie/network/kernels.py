@@ -18,7 +18,7 @@ Image = NDArray[Any]
 
 @njit(cache=True, nogil=True, fastmath=True)
 def downscale(image: Image, scale: int, peak: float, small: NDArray[np.float32]) -> None:
-    """Bilinear samples with `align_corners=False` of an image padded by its edge to multiples of `scale`.
+    """Take bilinear samples with `align_corners=False` of an image padded by its edge to multiples of `scale`.
 
     Args:
         image: H x W x C.
@@ -51,7 +51,7 @@ def downscale(image: Image, scale: int, peak: float, small: NDArray[np.float32])
 
 @njit(cache=True, nogil=True, fastmath=True)
 def columns_between(columns: int, scale: int, channels: int, width: int) -> tuple[Any, Any, Any]:
-    """For each of the width * C samples of a row: the two samples of a factor row it lies between, and how far."""
+    """Find for each of the width * C samples of a row the two samples of a factor row it lies between, and how far."""
     left = np.empty(width * channels, np.int32)
     right = np.empty(width * channels, np.int32)
     weight = np.empty(width * channels, np.float32)
@@ -68,7 +68,7 @@ def columns_between(columns: int, scale: int, channels: int, width: int) -> tupl
 
 @njit(cache=True, nogil=True, fastmath=True)
 def stretch_row(row: Any, left: Any, right: Any, weight: Any, wide: Any) -> None:
-    """One row of the factor map, w * C, at the full width of the image, W * C."""
+    """Stretch one row of the factor map, w * C, to the full width of the image, W * C."""
     for i in range(len(wide)):
         wide[i] = row[left[i]] + weight[i] * (row[right[i]] - row[left[i]])
 
@@ -77,7 +77,7 @@ def stretch_row(row: Any, left: Any, right: Any, weight: Any, wide: Any) -> None
 def curve_row(
     pixels: Any, above: Any, below: Any, down: Any, peak: Any, strength: Any, levels: Any, result: Any
 ) -> None:
-    """The curve over one row of W * C samples, with a factor `down` of the way from `above` to `below`.
+    """Apply the curve to one row of W * C samples, with a factor `down` of the way from `above` to `below`.
 
     `above` and `below` are maps x (W * C), `levels` has room for W * C. All arguments are float32, since one float64
     would halve the speed. Three loops, since the one in the middle is bound by arithmetic and needs all registers:

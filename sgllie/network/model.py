@@ -28,12 +28,12 @@ class DepthwiseSeparableConv(nn.Module):
         self.point_conv = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """N x C_in x H x W -> N x C_out x H x W."""
+        """Convolve: N x C_in x H x W -> N x C_out x H x W."""
         return self.point_conv(self.depth_conv(x))
 
 
 def convolution(conv_type: ConvType, in_channels: int, out_channels: int) -> nn.Module:
-    """One 3x3 layer that keeps height and width: depthwise separable, plain, or dilated by two."""
+    """Make one 3x3 layer that keeps height and width: depthwise separable, plain, or dilated by two."""
     if conv_type == "dsc":
         return DepthwiseSeparableConv(in_channels, out_channels)
     dilation = {"tc": 1, "dc": 2}[conv_type]
@@ -63,7 +63,7 @@ class FactorNetwork(nn.Module):
                 self.add_module(name, nn.Conv2d(network.width, network.width, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """N x 3 x h x w in [0, 1] -> N x 3*maps x h x w in (-1, 1)."""
+        """Compute factor maps: N x 3 x h x w in [0, 1] -> N x 3*maps x h x w in (-1, 1)."""
         layer = dict(self.named_children())
         f1 = functional.relu(layer["e_conv1"](x))
         f2 = functional.relu(layer["e_conv2"](f1))
@@ -78,21 +78,21 @@ class FactorNetwork(nn.Module):
 
 
 def downscale(x: Tensor, scale_factor: int) -> Tensor:
-    """Bilinear, `align_corners=False`; height and width must be multiples of `scale_factor`."""
+    """Take bilinear samples, `align_corners=False`; height and width must be multiples of `scale_factor`."""
     if scale_factor == 1:
         return x
     return functional.interpolate(x, scale_factor=1 / scale_factor, mode="bilinear", align_corners=False)
 
 
 def upscale(factor: Tensor, scale_factor: int) -> Tensor:
-    """Bilinear, `align_corners=True`, to `scale_factor` times the height and width."""
+    """Stretch bilinearly, `align_corners=True`, to `scale_factor` times the height and width."""
     if scale_factor == 1:
         return factor
     return functional.interpolate(factor, scale_factor=scale_factor, mode="bilinear", align_corners=True)
 
 
 def curve(x: Tensor, factor: Tensor) -> Tensor:
-    """Eight times x <- x + a (x^2 - x).
+    """Apply the curve: eight times x <- x + a (x^2 - x).
 
     N x 3 x H x W, with a factor of N x 3 x H x W (SGZ) or N x 24 x H x W (Zero-DCE: one map for each step).
     a = 0 leaves x as it is, a = -1 gives 1 - (1 - x)^256, a = 1 gives x^256.
@@ -135,7 +135,7 @@ class EnhancementModel(nn.Module):
 
 
 def network_from(weights: Weights) -> FactorNetwork:
-    """The network of these weights, in evaluation mode."""
+    """Make the network of these weights, in evaluation mode."""
     network = FactorNetwork(weights.architecture, weights.conv_type)
     network.load_state_dict({name: torch.from_numpy(tensor.copy()) for name, tensor in weights.tensors.items()})
     return network.eval()

@@ -17,7 +17,7 @@ SKIPS = {"e_conv5": ("e_conv3", "e_conv4"), "e_conv6": ("e_conv2", "e_conv5"), "
 
 
 def factor_session(weights: Weights) -> onnxruntime.InferenceSession:
-    """A session from `image` (N x 3 x h x w, float32 in [0, 1]) to `factor` (N x h x w x 3*maps), on one thread.
+    """Open a session from `image` (N x 3 x h x w, float32 in [0, 1]) to `factor` (N x h x w x 3*maps), on one thread.
 
     The job runs as many of these side by side as there are cores, so one session must not use more than its own.
     onnxruntime's `session.set_denormal_as_zero` stays off: it changes the arithmetic of the calling thread for good,
@@ -32,7 +32,7 @@ def factor_session(weights: Weights) -> onnxruntime.InferenceSession:
 
 
 def factor_graph(weights: Weights) -> onnx.ModelProto:
-    """The network of these weights as an ONNX model."""
+    """Write the network of these weights as an ONNX model."""
     nodes: list[onnx.NodeProto] = []
     previous = "image"
     enriched: dict[str, str] = {}
@@ -61,7 +61,7 @@ def factor_graph(weights: Weights) -> onnx.ModelProto:
 
 
 def global_term(layer: str) -> list[onnx.NodeProto]:
-    """The nodes that add a perceptron on the mean of a feature map to that map, from `LAYER` to `LAYER.global`.
+    """Return the nodes that add a perceptron on the mean of a feature map to that map, from `LAYER` to `LAYER.global`.
 
     Its result is spread over the whole map first: onnxruntime adds maps of one shape several times as fast as it adds
     a map and one value for each of its channels.
@@ -79,7 +79,7 @@ def global_term(layer: str) -> list[onnx.NodeProto]:
 
 
 def convolution(layer: str, source: str, weights: Weights) -> list[onnx.NodeProto]:
-    """The nodes of one 3x3 layer, from `source` to `LAYER.linear`."""
+    """Return the nodes of one 3x3 layer, from `source` to `LAYER.linear`."""
     result = f"{layer}.linear"
     if weights.conv_type == "dsc":
         depth, point = f"{layer}.depth_conv", f"{layer}.point_conv"

@@ -53,7 +53,7 @@ class Weights:
 
     @property
     def parameter_count(self) -> int:
-        """The number of values."""
+        """The number of values in all tensors."""
         return sum(tensor.size for tensor in self.tensors.values())
 
     @property
@@ -96,7 +96,7 @@ def load(name: str, s3: S3Options | None = None) -> Weights:
 
 
 def from_bytes(data: bytes, source: str) -> Weights:
-    """Weights from the bytes of a safetensors file; `source` names it in errors."""
+    """Read weights from the bytes of a safetensors file; UsageError, with `source` as its name, where it is another."""
     try:
         tensors = read_tensors(data)
         metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
@@ -107,7 +107,7 @@ def from_bytes(data: bytes, source: str) -> Weights:
 
 
 def to_bytes(weights: Weights) -> bytes:
-    """The safetensors file of these weights, with their metadata."""
+    """Return the safetensors file of these weights, with their metadata."""
     tensors = {name: np.ascontiguousarray(tensor) for name, tensor in weights.tensors.items()}
     metadata = {"architecture": weights.architecture, "conv_type": weights.conv_type, "origin": weights.origin}
     return write_tensors(tensors, metadata)
@@ -120,7 +120,7 @@ def save(weights: Weights, uri: str, s3: S3Options | None = None) -> None:
 
 
 def from_checkpoint(data: bytes, source: str, conv_type: ConvType | None = None) -> Weights:
-    """Weights from the bytes of a published SGZ, Zero-DCE or Zero-DCE++ checkpoint (a pickled state dict).
+    """Read weights from the bytes of a published SGZ, Zero-DCE or Zero-DCE++ checkpoint (a pickled state dict).
 
     Args:
         data: the `.pth` file; only tensors are unpickled, never code.
@@ -144,13 +144,13 @@ def from_checkpoint(data: bytes, source: str, conv_type: ConvType | None = None)
 
 
 def flushed(tensors: Tensors) -> Tensors:
-    """The same tensors with denormal values set to zero: convolutions on them are 4 to 10 times slower on a CPU."""
+    """Return the tensors with denormal values set to zero: convolutions on them are 4 to 10 times slower on a CPU."""
     smallest = np.finfo(np.float32).tiny
     return {name: np.where(np.abs(tensor) < smallest, np.float32(0), tensor) for name, tensor in tensors.items()}
 
 
 def checked(weights: Weights, source: str) -> Weights:
-    """The same weights, if every tensor of their network is there in its shape and every value is finite."""
+    """Return the weights, if every tensor of their network is there in its shape and every value is finite."""
     if weights.architecture not in ARCHITECTURES or weights.conv_type not in CONV_TYPES:
         raise UsageError(f"{source} is of an unknown architecture: {weights.architecture} ({weights.conv_type})")
     expected = parameter_shapes(weights.architecture, weights.conv_type)

@@ -104,14 +104,19 @@ def display(total: int, noun: str) -> Iterator[Display]:
     if not console.is_terminal:
         yield LogDisplay(total, noun)
         return
+    with live_progress(console, "{task.fields[rate]} " + noun + "/s, {task.fields[failed]},") as progress:
+        yield LiveDisplay(progress, total)
+
+
+def live_progress(console: Console, text: str) -> Progress:
+    """Make a bar with a count, then `text` with the fields of the task, then the time elapsed and left."""
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]} " + noun + "/s, {task.fields[failed]},"),
+        TextColumn(text),
         TimeElapsedColumn(),
         TextColumn("elapsed,"),
         TimeRemainingColumn(),
         TextColumn("left"),
     )
-    with Progress(*columns, console=console) as progress:
-        yield LiveDisplay(progress, total)
+    return Progress(*columns, console=console)

@@ -162,7 +162,8 @@ def find_earlier(settings: Any, output: Storage, description: Json, *, replace: 
     Raises:
         UsageError: the output holds something else, or a run with other settings or another input.
     """
-    earlier = read_run(output, description["command"], replace=replace)
+    advice = "use that version, or another output, or --overwrite to begin anew"
+    earlier = read_run(output, description["command"], replace=replace, advice=advice)
     if earlier and not replace:
         refuse_differences(earlier, description, settings.output)
         return earlier

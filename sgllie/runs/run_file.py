@@ -23,7 +23,14 @@ KINDS = {"input": dict, "fingerprints": dict, "output_settings": dict, "shards":
 """What run.json of a job over shards holds, and of which type it is."""
 
 
-def read_run(output: Storage, command: str, kinds: Mapping[str, type] = KINDS, *, replace: bool = False) -> Json | None:
+def read_run(
+    output: Storage,
+    command: str,
+    kinds: Mapping[str, type] = KINDS,
+    *,
+    replace: bool = False,
+    advice: str = "use that version, or another folder",
+) -> Json | None:
     """Return what run.json says, if a run was begun in the output.
 
     Args:
@@ -31,6 +38,7 @@ def read_run(output: Storage, command: str, kinds: Mapping[str, type] = KINDS, *
         command: which began it.
         kinds: what its run.json must hold; by default that of a job over shards.
         replace: accept a run of any command over shards and of any version, since it is to be removed.
+        advice: what the user can do about a run of another version.
 
     Raises:
         UsageError: the output holds a run.json that is damaged, of another version or command, or of something else.
@@ -46,7 +54,7 @@ def read_run(output: Storage, command: str, kinds: Mapping[str, type] = KINDS, *
     if version != SCHEMA_VERSION:
         raise UsageError(
             f"{output.uri} was written by another version of sgllie (schema {version} there, {SCHEMA_VERSION} here); "
-            "use that version, or another output, or --overwrite to begin anew"
+            f"{advice}"
         )
     if run.get("command") != command:
         raise UsageError(f"{output.uri} belongs to a run of sgllie {run.get('command')}; choose another folder")

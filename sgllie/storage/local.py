@@ -175,7 +175,7 @@ def remove_tree(folder: Path) -> None:
 
 
 def flush_file_system(folder: Path) -> None:
-    """Have all that was written to the file system of a folder reach its disk: syncfs(2), where the C library has it."""
+    """Have all that was written to the file system of a folder reach its disk, by syncfs(2) where there is one."""
     syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
     if syncfs is None or not folder.exists():
         return

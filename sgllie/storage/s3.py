@@ -58,19 +58,19 @@ class S3Storage:
 
     is_remote = True
 
-    def __init__(self, uri: str, options: S3Options) -> None:
+    def __init__(self, uri: str, options: S3Options, met: bool = False) -> None:
         self.bucket, _, self.prefix = uri.removeprefix("s3://").rstrip("/").partition("/")
         if not self.bucket:
             raise UsageError(f"{uri}: the name of the bucket is missing (s3://bucket/prefix)")
         self.uri = f"s3://{self.bucket}/{self.prefix}".rstrip("/")
         self.options = options
         self._repeated = threading.local()
-        self._met = False
+        self._met = met
         self._connection: s3fs.S3FileSystem | None = None
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return S3Storage, (self.uri, self.options)
+        return S3Storage, (self.uri, self.options, True)  # whoever sends it to another process has reached it
 
     @property
     def retries(self) -> int:

@@ -6,16 +6,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sgllie.train.photographs import Photograph
 from sgllie.train.settings import DarkeningSettings, ImageSettings
 
-Pixels = NDArray[np.uint8]
 Light = NDArray[np.floating]
 
 
 def random_parts(
-    photographs: Sequence[Pixels], settings: ImageSettings, scale_factor: int, random: np.random.Generator
-) -> list[Pixels]:
-    """The same random part of each of some photographs, sometimes mirrored: S x S x 3 -> C x C x 3, uint8.
+    photographs: Sequence[Photograph], settings: ImageSettings, scale_factor: int, random: np.random.Generator
+) -> list[Photograph]:
+    """Cut the same random part out of each of some photographs, sometimes mirrored: S x S x 3 -> C x C x 3, uint8.
 
     The part is a rectangle whose sides are uniform between `smallest_crop` and all of the photograph's, brought to
     `crop` pixels; with `inference_scale` by taking single samples (see `sampled`), else by resizing. Without `crop` it
@@ -37,12 +37,13 @@ def random_parts(
     return [np.ascontiguousarray(part, np.uint8) for part in parts]
 
 
-def sampled(part: Pixels, crop: int, scale_factor: int, inference_scale: int) -> Pixels:
-    """The pixels that the network would look at if a part were brought to its full size: h x w x 3 -> C x C x 3.
+def sampled(part: Photograph, crop: int, scale_factor: int, inference_scale: int) -> Photograph:
+    """Take the pixels that the network would look at if a part were brought to its full size: h x w x 3 -> C x C x 3.
 
     Full size is crop / scale_factor blocks of inference_scale x inference_scale pixels. At that scale the network sees
     of each block the pixels in its middle; these are taken, scale_factor squared of each block, so that at
-    `scale_factor` it sees the same: sharpness and noise of single pixels, which a smaller picture of the part would not have.
+    `scale_factor` it sees the same: sharpness and noise of single pixels, which a smaller picture of the part would
+    not have.
     """
     place = np.arange(crop)
     full = crop // scale_factor * inference_scale
@@ -52,8 +53,8 @@ def sampled(part: Pixels, crop: int, scale_factor: int, inference_scale: int) ->
     return cv2.remap(part, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.uint8)
 
 
-def darken(photograph: Pixels, settings: DarkeningSettings, random: np.random.Generator) -> Pixels:
-    """The same picture as a camera with too little light would have taken it: H x W x 3 -> H x W x 3, uint8.
+def darken(photograph: Photograph, settings: DarkeningSettings, random: np.random.Generator) -> Photograph:
+    """Make the picture that a camera with too little light would have taken: H x W x 3 -> H x W x 3, uint8.
 
     In linear light x: the shoulder of the tone curve, x / (1 + k x), is undone, exposure t applied and the shoulder put
     back, in one step t x / (1 - k x + k t x); t is made of stops, a smooth random field for uneven light, and more loss
@@ -77,12 +78,12 @@ def darken(photograph: Pixels, settings: DarkeningSettings, random: np.random.Ge
 
 
 def to_linear(encoded: Light) -> Light:
-    """Linear light of sRGB values in [0, 1] (IEC 61966-2-1)."""
+    """Return the linear light of sRGB values in [0, 1] (IEC 61966-2-1)."""
     return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
 
 
 def to_srgb(light: Light) -> Light:
-    """SRGB values in [0, 1] of linear light; what lies outside is clipped (IEC 61966-2-1)."""
+    """Return the sRGB values in [0, 1] of linear light; what lies outside is clipped (IEC 61966-2-1)."""
     light = np.clip(light, 0, 1)
     return np.where(light <= 0.0031308, 12.92 * light, 1.055 * np.maximum(light, 0.0031308) ** (1 / 2.4) - 0.055)
 

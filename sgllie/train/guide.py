@@ -80,7 +80,7 @@ class RandomPyramid(nn.Module):
                 nn.init.normal_(parameter, std=0.0 if name.endswith("bias") else 0.01)
 
     def forward(self, x: Tensor) -> Tensor:
-        """N x 3 x H x W -> N x classes x H/4 x W/4."""
+        """Compute logits at stride 4: N x 3 x H x W -> N x classes x H/4 x W/4."""
         levels = self.pyramid(self.backbone(x)).values()
         reduced = [reduce(level) for reduce, level in zip(self.reduce, levels, strict=True)]
         size = reduced[0].shape[-2:]
@@ -112,7 +112,7 @@ class DenseClassifier(nn.Module):
         return super().train(False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """N x 3 x H x W -> N x 1000 x H/32 x W/32."""
+        """Compute logits at stride 32: N x 3 x H x W -> N x 1000 x H/32 x W/32."""
         features = self.network.forward_features(normalize(x, *SYMMETRIC))
         head = self.network.classifier
         return functional.conv2d(features, head.weight[:, :, None, None], head.bias)
@@ -131,7 +131,7 @@ class Segmenter(nn.Module):
         return super().train(False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """N x 3 x H x W -> N x 21 x H x W."""
+        """Compute logits for each pixel: N x 3 x H x W -> N x 21 x H x W."""
         return self.network(normalize(x, *IMAGENET))["out"]
 
 

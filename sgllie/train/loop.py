@@ -64,7 +64,7 @@ class TrainingLoop:
             train_step.load_state(checkpoint.tensors, checkpoint.steps)
 
     def epochs(self, batches: Iterator[Batch]) -> Iterator[Row]:
-        """Train to the end; one row of measurements for each epoch.
+        """Train to the end, and yield one row of measurements for each epoch.
 
         Args:
             batches: of the epochs that are left, `steps_per_epoch` of them for each.

@@ -23,7 +23,7 @@ class TotalVariation(nn.Module):
     """
 
     def forward(self, factor: Tensor) -> Tensor:
-        """N x C x H x W -> scalar."""
+        """Compute the term of a factor map: N x C x H x W -> scalar."""
         height, width = factor.shape[-2:]
         vertical = factor.diff(dim=-2).square().sum() / max(1, (height - 1) * width)
         horizontal = factor.diff(dim=-1).square().sum() / max(1, height * (width - 1))
@@ -44,7 +44,7 @@ class SpatialConsistency(nn.Module):
         self.weights = AXIAL if neighbours == 4 else AXIAL | DIAGONAL
 
     def map(self, enhanced: Tensor, original: Tensor) -> Tensor:
-        """Two N x 3 x H x W -> N x 1 x H/patch x W/patch."""
+        """Compute the sum for each patch: two N x 3 x H x W -> N x 1 x H/patch x W/patch."""
         # Differences are linear, so those of the two images are subtracted once instead of for each neighbour.
         change = (enhanced - original).mean(dim=1, keepdim=True)
         change = functional.avg_pool2d(change, self.patch_size)
@@ -57,7 +57,7 @@ class SpatialConsistency(nn.Module):
         return total
 
     def forward(self, enhanced: Tensor, original: Tensor) -> Tensor:
-        """Two N x 3 x H x W -> scalar."""
+        """Compute the mean over all patches: two N x 3 x H x W -> scalar."""
         return self.map(enhanced, original).mean()
 
 
@@ -65,14 +65,14 @@ class ColourConstancy(nn.Module):
     """Distance of the channel means from grey: sqrt((r - g)^4 + (r - b)^4 + (g - b)^4) for each image."""
 
     def per_image(self, enhanced: Tensor) -> Tensor:
-        """N x 3 x H x W -> N."""
+        """Compute the distance of each image: N x 3 x H x W -> N."""
         red, green, blue = enhanced.mean(dim=(2, 3)).unbind(dim=1)
         squares = torch.stack([red - green, red - blue, green - blue]).square()
         # torch defines the gradient of this norm at zero (a grey image) as zero; that of a square root is NaN there.
         return torch.linalg.vector_norm(squares, dim=0)
 
     def forward(self, enhanced: Tensor) -> Tensor:
-        """N x 3 x H x W -> scalar."""
+        """Compute the mean over the images: N x 3 x H x W -> scalar."""
         return self.per_image(enhanced).mean()
 
 
@@ -88,7 +88,7 @@ class ExposureControl(nn.Module):
         self.patch_size = patch_size
 
     def forward(self, enhanced: Tensor, level: float | Tensor) -> Tensor:
-        """N x 3 x H x W and a number, or N x 1 x 1 x 1 of them -> scalar."""
+        """Compute the term: N x 3 x H x W and a number, or N x 1 x 1 x 1 of them -> scalar."""
         patches = functional.avg_pool2d(enhanced.mean(dim=1, keepdim=True), self.patch_size)
         return (patches - level).square().mean()
 
@@ -105,7 +105,7 @@ class FocalLoss(nn.Module):
         self.gamma = gamma
 
     def forward(self, logits: Tensor, labels: Tensor | None = None) -> Tensor:
-        """N x K x H x W and, if given, N x H x W class numbers -> scalar."""
+        """Compute the loss: logits N x K x H x W and, if given, N x H x W class numbers -> scalar."""
         if labels is None:
             labels = logits.argmax(dim=1)
         cross_entropy = functional.cross_entropy(logits, labels, reduction="none")

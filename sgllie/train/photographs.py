@@ -1,4 +1,4 @@
-"""The photographs of a training: how one is decoded, and the first inspection at each that tells which can be used."""
+"""The photographs of a training: how one is decoded, and the first look at each, which tells whether it can be used."""
 
 import hashlib
 from collections.abc import Iterable
@@ -14,13 +14,23 @@ from sgllie.errors import failure_of
 from sgllie.storage import Storage
 from sgllie.train.scenes import layout
 
-Pixels = NDArray[np.uint8]
+Photograph = NDArray[np.uint8]
+"""A decoded photograph, or a part of one: H x W x 3, RGB."""
 READERS = 8
 """Files that one task reads at the same time."""
 
 
 class PhotoInfo(NamedTuple):
-    """What a first inspection at one photograph showed; `error` is empty where it can be used."""
+    """What the first look at one photograph showed.
+
+    Attributes:
+        path: below the root of the storage.
+        digest: SHA-256 of the file, in hexadecimal.
+        brightness: mean over all pixels and channels, 0 to 1.
+        clipped: share of the pixels with a channel at 255.
+        layout: see `scenes.layout`.
+        error: why it cannot be used; empty where it can.
+    """
 
     path: str
     digest: str = ""
@@ -30,7 +40,7 @@ class PhotoInfo(NamedTuple):
     error: str = ""
 
 
-def load(data: bytes, size: int) -> Pixels:
+def load(data: bytes, size: int) -> Photograph:
     """Decode a photograph as it is meant to be seen, resized with Lanczos to size x size x 3, uint8.
 
     Raises:
@@ -47,7 +57,7 @@ def load(data: bytes, size: int) -> Pixels:
 
 def inspect(
     storage: Storage, paths: list[str], size: int, crashers: frozenset[str] = frozenset()
-) -> tuple[list[PhotoInfo], Pixels]:
+) -> tuple[list[PhotoInfo], list[Photograph | None]]:
     """Read and decode some photographs.
 
     Args:
@@ -56,33 +66,32 @@ def inspect(
         size: pixels along each side.
         crashers: those that are known to kill the process that decodes them.
 
+    Returns:
+        One row for each path, and the pixels of each, size x size x 3; None where it cannot be used.
+
     Raises:
         StorageError: the storage is gone; no photograph is to blame.
-
-    Returns:
-        One row for each path, and len(paths) x size x size x 3 pixels, black where a photograph cannot be used.
     """
-    pixels = np.zeros((len(paths), size, size, 3), np.uint8)
 
-    def inspect_one(place: int) -> PhotoInfo:
-        path = paths[place]
+    def inspect_one(path: str) -> tuple[PhotoInfo, Photograph | None]:
         if path in crashers:
-            return PhotoInfo(path, error="decoding it killed its process")
+            return PhotoInfo(path, error="decoding it killed its process"), None
         try:
             data = storage.read(path)
-            photograph = pixels[place] = load(data, size)
+            photograph = load(data, size)
         except Exception as error:
-            return PhotoInfo(path, error=failure_of(error, "photograph").error)
+            return PhotoInfo(path, error=failure_of(error, "photograph").error), None
         clipped = float((photograph == 255).any(axis=-1).mean())
         digest, brightness = hashlib.sha256(data).hexdigest(), float(photograph.mean() / 255)
-        return PhotoInfo(path, digest, brightness, clipped, layout(photograph))
+        return PhotoInfo(path, digest, brightness, clipped, layout(photograph)), photograph
 
     with ThreadPoolExecutor(READERS) as pool:
-        return list(pool.map(inspect_one, range(len(paths)))), pixels
+        found = list(pool.map(inspect_one, paths))
+    return [row for row, _ in found], [photograph for _, photograph in found]
 
 
 def digest_of(rows: Iterable[PhotoInfo]) -> str:
-    """The first 16 hex digits of a SHA-256 over paths and contents of all photographs that can be used."""
+    """Return the first 16 hex digits of a SHA-256 over paths and contents of all photographs that can be used."""
     digest = hashlib.sha256()
     for row in rows:
         if not row.error:

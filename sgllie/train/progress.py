@@ -1,28 +1,26 @@
 """How far a training is: a live line with the losses on a terminal, a line every ten seconds in a log."""
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress
 
-from sgllie.runs.progress import LOG_SECONDS
-from sgllie.runs.words import duration
-
-Row = dict[str, Any]
+from sgllie.runs.progress import LOG_SECONDS, Rate, live_progress
+from sgllie.runs.schemas import Row
+from sgllie.runs.words import duration, say
 
 
 class TrainingDisplay(Protocol):
     """Shows steps and losses."""
 
     def update(self, steps: int, terms: Row) -> None:
-        """Called about twice a second with the steps done and the latest terms."""
+        """Show the steps done and the latest terms; called about twice a second."""
 
     def epoch(self, row: Row) -> None:
-        """Called once for each finished epoch."""
+        """Show a finished epoch; called once for each."""
 
 
 class LogDisplay:
@@ -30,19 +28,23 @@ class LogDisplay:
 
     def __init__(self, total: int, done: int) -> None:
         self.total, self.first = total, done
-        self.started = self.last = time.monotonic()
+        self.told = done  # by the line of an epoch
+        self.rate = Rate()
+        self.last = time.monotonic()
 
     def update(self, steps: int, terms: Row) -> None:
-        """Print a line if it is time."""
+        """Print a line if it is time, and if there are steps that no epoch's line has told."""
+        rate = self.rate.after(steps - self.first)
         now = time.monotonic()
-        if now - self.last < LOG_SECONDS or steps <= self.first:
+        if now - self.last < LOG_SECONDS or steps <= self.told:
             return
         self.last = now
-        left = (now - self.started) / (steps - self.first) * (self.total - steps)
-        say(f"step {steps:,} of {self.total:,}: {in_words(terms)}, {duration(left)} left")
+        left = f", {duration((self.total - steps) / rate)} left" if rate > 0 else ""
+        say(f"step {steps:,} of {self.total:,}: {in_words(terms)}{left}")
 
     def epoch(self, row: Row) -> None:
         """Print the epoch."""
+        self.told = row["steps"]
         say(epoch_line(row))
 
 
@@ -51,54 +53,42 @@ class LiveDisplay:
 
     def __init__(self, progress: Progress, total: int, done: int) -> None:
         self.progress = progress
-        self.task = progress.add_task("", total=total, completed=done, terms="")
+        self.told = done
+        self.task = progress.add_task("", total=total, completed=done, terms=in_words({}))
 
     def update(self, steps: int, terms: Row) -> None:
-        """Redraw."""
-        self.progress.update(self.task, completed=steps, terms=in_words(terms))
+        """Redraw; the reports of single steps may lag behind an epoch's."""
+        self.progress.update(self.task, completed=max(steps, self.told), terms=in_words(terms))
 
     def epoch(self, row: Row) -> None:
         """Print the epoch above the line."""
+        self.told = row["steps"]
+        self.progress.update(self.task, completed=self.told)
         self.progress.console.print(epoch_line(row), highlight=False)
 
 
 @contextmanager
 def training_display(total: int, done: int) -> Iterator[TrainingDisplay]:
-    """A display of `total` steps of which `done` are, live where standard output is a terminal."""
+    """Show how many of `total` steps are done, live where standard output is a terminal; `done` were done before."""
     console = Console()
     if not console.is_terminal:
         yield LogDisplay(total, done)
         return
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("steps, {task.fields[terms]},"),
-        TimeElapsedColumn(),
-        TextColumn("gone,"),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-    )
-    with Progress(*columns, console=console) as progress:
+    with live_progress(console, "steps, {task.fields[terms]},") as progress:
         yield LiveDisplay(progress, total, done)
 
 
 def in_words(terms: Row) -> str:
-    """`loss 1.234 (spatial 0.123, colour 0.456)`."""
+    """Write `loss 1.234 (spatial 0.123, colour 0.456)`."""
     parts = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in terms.items() if name != "loss"]
     return f"loss {terms['loss']:.4g} ({', '.join(parts)})" if terms else "starting"
 
 
 def epoch_line(row: Row) -> str:
-    """An epoch in one line."""
+    """Write an epoch in one line."""
     dead = row["validation_dead_layers"]
     return (
         f"epoch {row['epoch']}: loss {row['training_loss']:.4g}; validation: loss {row['validation_loss']:.4g}, "
         f"brightness {row['validation_brightness']:.3f}, clipped {row['validation_clipped']:.2%}, "
         f"NIQE {row['validation_niqe']:.2f}; {duration(row['seconds'])}" + (f"; dead layers: {dead}" if dead else "")
     )
-
-
-def say(text: str) -> None:
-    """Print, at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()

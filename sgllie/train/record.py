@@ -5,14 +5,12 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Row = dict[str, Any]
-Pixels = NDArray[np.uint8]
+from sgllie.runs.schemas import Row
+from sgllie.train.photographs import Photograph
 
 THUMBNAIL = 256
 TRAINING, VALIDATION = "training_", "validation_"
@@ -20,7 +18,7 @@ TRAINING, VALIDATION = "training_", "validation_"
 
 
 def table(history: Sequence[Row]) -> bytes:
-    """The rows of all epochs as CSV."""
+    """Write the rows of all epochs as CSV."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(history[0]))
     writer.writeheader()
@@ -29,7 +27,7 @@ def table(history: Sequence[Row]) -> bytes:
 
 
 def curves(history: Sequence[Row]) -> bytes:
-    """A PNG with one panel for everything that was measured, over epochs; training and validation in one panel."""
+    """Draw everything that was measured over epochs, as a PNG: a panel for each, training and validation in one."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -55,8 +53,8 @@ def curves(history: Sequence[Row]) -> bytes:
     return buffer.getvalue()
 
 
-def pictures(columns: Sequence[Sequence[Pixels]]) -> bytes:
-    """A PNG with one row for each image and one column for each state of it (before, after).
+def pictures(columns: Sequence[Sequence[Photograph]]) -> bytes:
+    """Draw a PNG with one row for each image and one column for each state of it (before, after).
 
     Args:
         columns: for each state the same number of H x W x 3 images, RGB, uint8.
@@ -68,7 +66,7 @@ def pictures(columns: Sequence[Sequence[Pixels]]) -> bytes:
 
 
 def events(scalars: Sequence[tuple[int, Row]]) -> bytes:
-    """A TensorBoard event file of some steps and what was measured at each."""
+    """Write a TensorBoard event file of some steps and what was measured at each."""
     from tensorboardX import SummaryWriter
 
     with TemporaryDirectory(prefix="sgllie-") as scratch:
@@ -80,5 +78,5 @@ def events(scalars: Sequence[tuple[int, Row]]) -> bytes:
 
 
 def events_name(epoch: int) -> str:
-    """Name of an epoch's event file: TensorBoard joins the files of a folder in the order of their names."""
+    """Return the name of an epoch's event file: TensorBoard joins the files of a folder in the order of their names."""
     return f"events.out.tfevents.{epoch:010d}.sgllie"

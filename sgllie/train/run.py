@@ -59,7 +59,7 @@ class RunFolder:
         self.storage: Storage = open_storage(absolute_uri(settings.run), settings.s3)
 
     def describe(self) -> Row | None:
-        """What run.json says, if a run was begun here; UsageError if something else was."""
+        """Return what run.json says, if a run was begun here; UsageError if something else was."""
         return read_run(self.storage, "train", {"data": dict, "output_settings": dict})
 
     def claim(self) -> None:
@@ -68,20 +68,20 @@ class RunFolder:
         try:
             self.storage.write(f"{SCRATCH}/begun", b"")
         except StorageError as error:
-            raise UsageError(f"the folder of the run: {error}") from error
+            raise UsageError(f"RUN cannot be begun: {error}") from error
 
     def finished(self) -> Row | None:
-        """What _SUCCESS says, if the run has finished."""
+        """Return what _SUCCESS says, if the run has finished."""
         return read_json(self.storage, SUCCESS)
 
     def epochs_done(self) -> int:
-        """How many epochs are finished: the greatest checkpoint that is whole."""
+        """Return how many epochs are finished: the number of the last checkpoint that is whole."""
         names = (entry.path for entry in self.storage.list(CHECKPOINTS))
         whole = [name.split("/")[0] for name in names if name.endswith("/state.json")]
         return max((int(name.removeprefix("epoch-")) for name in whole), default=0)
 
     def load(self) -> Checkpoint | None:
-        """The last checkpoint."""
+        """Read the last checkpoint that is whole; None where there is none."""
         epoch = self.epochs_done()
         if not epoch:
             return None
@@ -107,8 +107,11 @@ class RunFolder:
         """Replace weights/last in the middle of an epoch."""
         self.storage.write("weights/last.safetensors", weights.to_bytes(found))
 
-    def finish(self, history: list[Row]) -> Row:
-        """Mark the run as finished; what _SUCCESS says."""
+    def finish(self) -> Row:
+        """Mark a run whose epochs are all done as finished, and return what _SUCCESS says."""
+        checkpoint = self.load()
+        assert checkpoint is not None
+        history = checkpoint.history
         best = history[best_epoch(history) - 1]
         summary = {"epochs": len(history), "best": best, "finished": now()}
         self.storage.remove(SCRATCH)
@@ -117,12 +120,12 @@ class RunFolder:
 
 
 def folder(epoch: int) -> str:
-    """The folder of a checkpoint."""
+    """Return the folder of the checkpoint after `epoch` epochs."""
     return f"{CHECKPOINTS}/epoch-{epoch:05d}"
 
 
 def best_epoch(history: list[Row]) -> int:
-    """The number, from 1, of the first epoch with the lowest loss on the validation images."""
+    """Return the number, from 1, of the first epoch with the lowest loss on the validation images."""
     return min(range(len(history)), key=lambda index: history[index]["validation_loss"]) + 1
 
 
@@ -149,8 +152,8 @@ def begin_or_resume(run: RunFolder, settings: TrainSettings, data: Row) -> bool:
     if earlier["data"]["digest"] != data["digest"]:
         then, here = earlier["data"]["photographs"], data["photographs"]
         raise UsageError(
-            f"{settings.run} was begun with other photographs ({then} then, {here} now, or other contents). "
-            "Take the same ones to go on, or another RUN to begin anew"
+            f"{settings.run} was begun with other photographs ({then} then, {here} now, or with other contents). "
+            "Use the same photographs to go on, or another RUN to begin anew"
         )
     return True
 
@@ -162,5 +165,5 @@ def refuse_differences(earlier: Row, settings: TrainSettings) -> None:
 
 
 def description(settings: TrainSettings, data: Row) -> Row:
-    """What run.json says."""
+    """Return what run.json says."""
     return header(settings, PACKAGES) | {"data": data}

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgllie.errors import UsageError
-from sgllie.train.augmentation import Pixels, darken, random_parts
-from sgllie.train.photographs import PhotoInfo
+from sgllie.train.augmentation import darken, random_parts
+from sgllie.train.photographs import Photograph, PhotoInfo
 from sgllie.train.scenes import scenes
 from sgllie.train.settings import DarkeningSettings, TrainSettings
 
@@ -27,8 +27,8 @@ Numbers = NDArray[np.int64]
 class Example(NamedTuple):
     """One image to train on, C x C x 3, and the photograph that it was made of, where the two differ in exposure."""
 
-    image: Pixels
-    target: Pixels | None
+    image: Photograph
+    target: Photograph | None
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def sample(rows: Sequence[PhotoInfo], settings: TrainSettings) -> Sampling:
 def parted(
     chosen: Numbers, random: np.random.Generator, settings: TrainSettings, usable: int
 ) -> tuple[Numbers, Numbers]:
-    """Those to train on, and those to hold back; UsageError where there are too few."""
+    """Divide photographs into those to train on and those to hold back; UsageError where there are too few."""
     if len(chosen) < FEWEST:
         raise UsageError(too_few(settings, usable, len(chosen)))
     shuffled = random.permutation(chosen)
@@ -95,7 +95,7 @@ def parted(
 
 
 def by_exposure(rows: Sequence[PhotoInfo], usable: Numbers, settings: DarkeningSettings) -> tuple[Numbers, Numbers]:
-    """The photographs that are well exposed, and those that are brighter."""
+    """Return the photographs that are well exposed, and those that are brighter."""
     brightness = np.array([rows[number].brightness for number in usable])
     clipped = np.array([rows[number].clipped for number in usable])
     well = (settings.darkest < brightness) & (brightness < settings.brightest) & (clipped <= settings.clipped)
@@ -104,7 +104,7 @@ def by_exposure(rows: Sequence[PhotoInfo], usable: Numbers, settings: DarkeningS
 
 
 def brackets(rows: Sequence[PhotoInfo], usable: Numbers, main: Numbers, held_back: Numbers, darkest: float) -> Numbers:
-    """P x 2: each photograph that is too dark to be well exposed, and the best exposed one of its scene.
+    """Pair each photograph that is too dark to be well exposed with the best exposed one of its scene: P x 2.
 
     Scenes of which a photograph is held back are left out. Those that are well exposed are to stay as they are, even
     where another one of their scene is brighter.
@@ -122,7 +122,7 @@ def brackets(rows: Sequence[PhotoInfo], usable: Numbers, main: Numbers, held_bac
 
 
 def too_few(settings: TrainSettings, usable: int, well_exposed: int) -> str:
-    """Why there are too few photographs."""
+    """Say why there are too few photographs."""
     if not settings.darkening.stops:
         return f"{settings.data} holds {usable} photographs that can be used; {FEWEST} is the least"
     options = settings.darkening
@@ -134,12 +134,12 @@ def too_few(settings: TrainSettings, usable: int, well_exposed: int) -> str:
 
 
 def steps_per_epoch(sampling: Sampling, settings: TrainSettings) -> int:
-    """Steps that an epoch takes."""
+    """Return the number of steps that an epoch takes."""
     return len(order(sampling, settings, 0).sources) // settings.batch_size
 
 
 def order(sampling: Sampling, settings: TrainSettings, epoch: int) -> Order:
-    """The images of an epoch in the order of its steps.
+    """Return the images of an epoch in the order of its steps.
 
     Each of `main` comes `repeats` times; the last batch is filled with some of the first.
     """
@@ -157,9 +157,9 @@ def order(sampling: Sampling, settings: TrainSettings, epoch: int) -> Order:
 
 
 def training_example(
-    source: Pixels, target: Pixels, dark: bool, settings: TrainSettings, epoch: int, place: int
+    source: Photograph, target: Photograph, dark: bool, settings: TrainSettings, epoch: int, place: int
 ) -> Example:
-    """The image that one place of one epoch makes of its photographs, S x S x 3 each.
+    """Make the image for one place of one epoch of its photographs, S x S x 3 each.
 
     Args:
         source: what the image is made of.
@@ -177,16 +177,16 @@ def training_example(
     return Example(darken(image, settings.darkening, random) if dark else image, wanted)
 
 
-def validation_example(photograph: Pixels, settings: TrainSettings, number: int) -> Example:
-    """The image that validation makes of photograph `number`: the same after each epoch."""
+def validation_example(photograph: Photograph, settings: TrainSettings, number: int) -> Example:
+    """Make the image that photograph `number` is validated with: the same after each epoch."""
     if not settings.darkening.stops:
         return Example(photograph, None)
     random = np.random.default_rng([settings.seed, number])
     return Example(darken(photograph, settings.darkening, random), photograph)
 
 
-def stack(examples: Sequence[Example]) -> dict[str, Pixels]:
-    """Examples as one batch: `images` and perhaps `targets`, N x C x C x 3."""
+def stack(examples: Sequence[Example]) -> dict[str, NDArray[np.uint8]]:
+    """Stack examples to one batch: `images` and perhaps `targets`, N x C x C x 3."""
     batch = {"images": np.stack([example.image for example in examples])}
     targets = [example.target for example in examples if example.target is not None]
     return batch | ({"targets": np.stack(targets)} if targets else {})

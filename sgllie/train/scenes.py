@@ -14,7 +14,7 @@ of 251 scenes, neighbours of one scene have 0.93 or more but for 5 %, and those 
 
 
 def layout(photograph: NDArray[np.uint8]) -> bytes:
-    """Which parts of a photograph are the brighter ones: the ranks of 8 x 8 parts, a byte each.
+    """Return which parts of a photograph are the brighter ones: the ranks of 8 x 8 parts, a byte each.
 
     Another exposure changes the brightness of all parts, but hardly their order.
     """
@@ -25,7 +25,7 @@ def layout(photograph: NDArray[np.uint8]) -> bytes:
 
 
 def scenes(paths: Sequence[str], layouts: Sequence[bytes]) -> NDArray[np.int64]:
-    """The number of the scene that each photograph shows.
+    """Return the number of the scene that each photograph shows.
 
     Photographs are of one scene if each is like the one before it, in the order of their names with numbers counted.
     """
@@ -41,5 +41,5 @@ def scenes(paths: Sequence[str], layouts: Sequence[bytes]) -> NDArray[np.int64]:
 
 
 def in_order(path: str) -> list[tuple[int, str]]:
-    """A key by which 2.jpg comes before 10.jpg."""
+    """Return a key by which 2.jpg comes before 10.jpg."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path)]

@@ -206,7 +206,7 @@ class TrainSettings:
         self._check_darkening()
 
     def _check_terms(self) -> None:
-        """What the training terms need."""
+        """Raise UsageError where what a training term needs is missing."""
         loss, stops = self.loss, self.darkening.stops
         terms = (loss.total_variation, loss.spatial, loss.colour, loss.exposure, loss.semantic, loss.reconstruction)
         check(any(terms), "--loss.exposure", loss.exposure, "or the weight of another term must be above 0")
@@ -219,7 +219,7 @@ class TrainSettings:
         )
 
     def _check_images(self) -> None:
-        """The sizes of images against each other."""
+        """Raise UsageError where sizes of images do not fit each other."""
         crop, size, inference_scale = self.images.crop, self.images.size, self.images.inference_scale
         check(crop is None or crop <= size, "--images.crop", crop, f"must not be above --images.size ({size})")
         scale = self.network.scale_factor
@@ -228,7 +228,7 @@ class TrainSettings:
         check(fits, "--images.inference-scale", inference_scale, rule)
 
     def _check_darkening(self) -> None:
-        """The ranges and shares of the recipes."""
+        """Raise UsageError where ranges are empty, or shares add up to too much."""
         dark = self.darkening
         shares = {"bright": dark.bright_share, "bracket": dark.bracket_share}
         for name, share in shares.items():
@@ -269,7 +269,7 @@ PRESETS: dict[PresetName, TrainSettings] = {
 
 
 def parse(arguments: Sequence[str], prog: str = "sgllie train") -> TrainSettings:
-    """The settings that a command line asks for: those of its preset, changed by its options."""
+    """Return the settings that a command line asks for: those of its preset, changed by its options."""
     chooser = argparse.ArgumentParser(prog, add_help=False, allow_abbrev=False)
     chooser.add_argument("--preset", choices=get_args(PresetName), default="default")
     preset: PresetName = chooser.parse_known_args(arguments)[0].preset

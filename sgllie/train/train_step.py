@@ -17,17 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sgllie.errors import UsageError
+from sgllie.errors import CollapseError, UsageError
 from sgllie.network import weights as weights_module
 from sgllie.network.model import EnhancementModel, FactorNetwork
 from sgllie.network.weights import Weights
 from sgllie.train.guide import build_guide
 from sgllie.train.losses import ColourConstancy, ExposureControl, FocalLoss, SpatialConsistency, TotalVariation
 from sgllie.train.settings import LossSettings, OptimiserSettings, TrainSettings
-
-
-class CollapseError(Exception):
-    """The training has failed for good; the message says how."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,7 @@ class Objective(nn.Module):
         self.guide = guide
 
     def forward(self, batch: Batch, enhanced: Tensor, factor: Tensor) -> dict[str, Tensor]:
-        """The terms by name, each a scalar times its weight; their sum is what training lowers."""
+        """Compute the terms by name, each a scalar times its weight; their sum is what training lowers."""
         terms: dict[str, Callable[[], Tensor]] = {
             "total_variation": lambda: self.total_variation(factor),
             "spatial": lambda: self.spatial(enhanced, batch.images),
@@ -74,7 +70,7 @@ class Objective(nn.Module):
         return {name: weights[name] * term() for name, term in terms.items() if weights[name]}
 
     def _level(self, batch: Batch) -> float | Tensor:
-        """The brightness that the parts of each image should have."""
+        """Return the brightness that the parts of each image should have."""
         level, targets = self.settings.exposure_level, batch.targets
         if level is not None:
             return level
@@ -160,19 +156,19 @@ class TrainStep:
             self.average[name].lerp_(value, 1 - decay)
 
     def weights(self, origin: str = "") -> Weights:
-        """What the training has come to: the moving average of the network's weights."""
+        """Return what the training has come to: the moving average of the network's weights."""
         network = self.settings.network
         return Weights(network.architecture, network.conv_type, to_numpy(self.average), origin)
 
     def validated_model(self) -> EnhancementModel:
-        """A model of these weights, in evaluation mode, that looks at images as validation asks."""
+        """Make a model of these weights, in evaluation mode, that looks at images as validation asks."""
         network = FactorNetwork(self.settings.network.architecture, self.settings.network.conv_type)
         network.load_state_dict(self.average)
         scale_factor = self.settings.validation.scale_factor or self.settings.network.scale_factor
         return EnhancementModel(network, scale_factor).to(self.device).to(memory_format=torch.channels_last).eval()
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """All tensors that the next step depends on, by name."""
+        """Return all tensors that the next step depends on, by name."""
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
         names = [name for name, _ in self.network.named_parameters()]
@@ -200,7 +196,7 @@ class TrainStep:
 
 
 def initial_network(settings: TrainSettings) -> FactorNetwork:
-    """The network before the first step: random by the seed, or of given weights.
+    """Make the network as it is before the first step: random by the seed, or of given weights.
 
     Raises:
         UsageError: those weights cannot be read, or are of another network.
@@ -239,18 +235,18 @@ def centre(network: nn.Module) -> None:
 
 
 def build_optimiser(network: nn.Module, settings: OptimiserSettings) -> torch.optim.Optimizer:
-    """Adam, or AdamW where weight decay is to be decoupled."""
+    """Make Adam, or AdamW where weight decay is to be decoupled."""
     kind = torch.optim.AdamW if settings.decoupled_decay else torch.optim.Adam
     return kind(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
 
 
 def learning_rate(step: int, total_steps: int, settings: OptimiserSettings) -> float:
-    """The learning rate of the step after `step` steps."""
+    """Return the learning rate of the step after `step` steps."""
     warm = min(1.0, (step + 1) / (settings.warmup_steps + 1))
     fall = (1 + math.cos(math.pi * step / max(1, total_steps))) / 2 if settings.schedule == "cosine" else 1.0
     return settings.learning_rate * warm * fall
 
 
 def to_numpy(tensors: dict[str, Tensor]) -> dict[str, NDArray[Any]]:
-    """The same tensors as arrays."""
+    """Copy tensors to arrays, from whichever device."""
     return {name: value.detach().cpu().contiguous().numpy() for name, value in tensors.items()}

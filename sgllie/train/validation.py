@@ -45,7 +45,7 @@ class Finding:
 
 @torch.no_grad()
 def examine(model: EnhancementModel, objective: Objective, batch: Batch) -> tuple[Finding, NDArray[np.uint8]]:
-    """Enhance one batch with a model in evaluation mode; what was found, and the images as N x H x W x 3."""
+    """Enhance one batch with a model in evaluation mode; return what was found, and the images as N x H x W x 3."""
     with Activity(model.network) as activity:
         enhanced, factor = model(batch.images)
     pixels = to_pixels(enhanced)
@@ -82,7 +82,7 @@ class Activity:
 
 
 def merge(findings: Sequence[Finding]) -> dict[str, Any]:
-    """One row of all findings: means, `loss` (the sum of the terms), `factor_deviation`, `niqe`, `dead_layers`."""
+    """Make one row of all findings: means, `loss` (the sum of the terms), `factor_deviation`, `niqe`, `dead_layers`."""
     counts = np.array([finding.count for finding in findings], float)
     row: dict[str, Any] = {
         name: float(np.average([finding.means[name] for finding in findings], weights=counts))
@@ -99,7 +99,7 @@ def merge(findings: Sequence[Finding]) -> dict[str, Any]:
 
 
 def dead_layers(ranges: Sequence[dict[str, Range]]) -> list[str]:
-    """The layers whose channels have one value each, whatever the photograph."""
+    """Return the layers whose channels have one value each, whatever the photograph."""
     dead = []
     for name in ranges[0]:
         least = np.min([found[name][0] for found in ranges], axis=0)
@@ -110,7 +110,7 @@ def dead_layers(ranges: Sequence[dict[str, Range]]) -> list[str]:
 
 
 def collapse(row: dict[str, Any]) -> str | None:
-    """How a network with these findings has collapsed, in words; None if it has not."""
+    """Say how a network with these findings has collapsed; None if it has not."""
     if not np.isfinite(row["loss"]):
         return "the loss on the validation images is not a finite number"
     if row["factor_deviation"] < CONSTANT:
@@ -121,7 +121,7 @@ def collapse(row: dict[str, Any]) -> str | None:
 
 
 def naturalness(image: NDArray[np.uint8]) -> float:
-    """NIQE of H x W x 3, or NaN for an image that it is not defined for."""
+    """Return the NIQE of H x W x 3, or NaN for an image that it is not defined for."""
     try:
         return niqe(image)
     except ValueError:
@@ -129,6 +129,6 @@ def naturalness(image: NDArray[np.uint8]) -> float:
 
 
 def to_pixels(images: Tensor) -> NDArray[np.uint8]:
-    """N x 3 x H x W in [0, 1] -> N x H x W x 3."""
+    """Round images to 8 bits: N x 3 x H x W in [0, 1] -> N x H x W x 3, uint8."""
     rounded = (images.clamp(0, 1) * 255).round().to(torch.uint8)
     return np.ascontiguousarray(rounded.permute(0, 2, 3, 1).cpu().numpy())

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from sgllie.errors import UsageError
+from sgllie.errors import StorageError, UsageError
 from sgllie.network import weights
 from sgllie.network.architecture import ConvType
 from sgllie.storage import S3Options, open_storage, split_uri
@@ -38,7 +38,7 @@ class Import:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Carry out the command; 0, or UsageError."""
+    """Carry out the command and return its exit code, 0; UsageError where it cannot be carried out."""
     commands: dict[str, Callable[..., Import | Show]] = {"import": Import, "show": Show}
     command = tyro.extras.subcommand_cli_from_dict(commands, args=arguments, prog="sgllie weights")
     if isinstance(command, Import):
@@ -47,8 +47,8 @@ def run(arguments: Sequence[str]) -> int:
         folder, name = split_uri(command.source)
         try:
             data = open_storage(folder, command.s3).read(name)
-        except OSError as error:
-            raise UsageError(f"{command.source} cannot be read: {error.strerror or error}") from error
+        except (OSError, StorageError) as error:
+            raise UsageError(f"{command.source} cannot be read: {getattr(error, 'strerror', None) or error}") from error
         found = weights.from_checkpoint(data, command.source, command.conv_type)
         weights.save(found, command.target, command.s3)
     else:
@@ -58,7 +58,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def describe(found: weights.Weights) -> str:
-    """The facts of these weights, a line each."""
+    """Say what these weights are, a line for each fact."""
     return (
         f"architecture  {found.architecture} ({found.conv_type})\n"
         f"parameters    {found.parameter_count:,}\n"

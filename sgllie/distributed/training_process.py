@@ -1,0 +1,92 @@
+"""What runs in each training process: one `TrainingLoop` on its share of the images."""
+
+import sys
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import ray
+import ray.train
+import ray.train.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sgllie.distributed.board import ends_training
+from sgllie.distributed.ingest import TrainingData
+from sgllie.errors import CollapseError
+from sgllie.runs.allocator import keep_freed_memory
+from sgllie.train.loop import TrainingLoop
+from sgllie.train.sampling import stack, validation_example
+from sgllie.train.train_step import Batch, TrainStep
+
+SWITCH_SECONDS = 2e-4
+"""How long a thread of Ray Data may keep a training process waiting; Python's own 5 ms cost it a tenth of its time."""
+
+
+def stream_name(rank: int) -> str:
+    """Return the name of the dataset of one training process."""
+    return f"training-{rank}"
+
+
+def train_worker(config: dict[str, Any]) -> None:
+    """Train to the end, unless another process has found that the training must end.
+
+    Args:
+        config: `source`, a reference to the `TrainingData`.
+    """
+    source: TrainingData = ray.get(config["source"])
+    if ray.get(source.board.ending.remote()):
+        return
+    settings = source.settings
+    sys.setswitchinterval(SWITCH_SECONDS)
+    keep_freed_memory()
+    torch.set_num_threads(settings.cpus_per_worker)
+    torch.set_flush_denormal(True)  # weights that decay to denormals make every convolution several times slower
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with ends_training(source.board):
+            train_epochs(source)
+    except CollapseError:
+        return  # all processes find it in the same step, and none waits for another
+
+
+def train_epochs(source: TrainingData) -> None:
+    """Train this process's part of the epochs that are left, and tell Ray and the board of each."""
+    settings, board = source.settings, source.board
+    context = ray.train.get_context()
+    rank, workers = context.get_world_rank(), context.get_world_size()
+    device = ray.train.torch.get_device()
+    train_step = TrainStep(settings, settings.epochs * source.steps_per_epoch, device, ray.train.torch.prepare_model)
+    validation = list(validation_batches(source, np.array_split(source.sampling.held_back, workers)[rank], device))
+    loop = TrainingLoop(train_step, source.run, validation, rank, partial(gather, workers), board.tell.remote)
+    shard = ray.train.get_dataset_shard(stream_name(rank))
+    stream = shard.iter_torch_batches(batch_size=settings.batch_size // workers, prefetch_batches=2, device=device)
+    for row in loop.epochs(to_batch(batch) for batch in stream):
+        ray.train.report({"epoch": row["epoch"]})
+        if rank == 0:
+            board.epoch.remote(row)
+
+
+def validation_batches(source: TrainingData, numbers: NDArray[np.int64], device: torch.device) -> Iterator[Batch]:
+    """Yield the photographs that one process validates on, kept for all epochs."""
+    options = source.settings.validation
+    for start in range(0, len(numbers), options.batch_size):
+        chosen = numbers[start : start + options.batch_size].tolist()
+        examples = [validation_example(source.read(number, options.size), source.settings, number) for number in chosen]
+        yield to_batch({name: torch.from_numpy(pixels).to(device) for name, pixels in stack(examples).items()})
+
+
+def to_batch(pixels: dict[str, Tensor]) -> Batch:
+    """Turn `images` and perhaps `targets`, N x H x W x 3 in 0..255, into a batch."""
+    return Batch(**{name: values.permute(0, 3, 1, 2).float().div(255) for name, values in pixels.items()})
+
+
+def gather(workers: int, found: Any) -> list[Any]:
+    """Return a list of what each training process found, the same in all of them."""
+    if workers == 1:
+        return [found]
+    everyone: list[Any] = [None] * workers
+    torch.distributed.all_gather_object(everyone, found)
+    return everyone
