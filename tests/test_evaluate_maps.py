@@ -181,7 +181,7 @@ POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 60 40\n%%EndComments\
         (encoded(np.dstack([TRUTH, TRUTH])), "not_a_label_map", "must hold ids, a palette or RGB colours"),
         (encoded(Image.fromarray(coloured(TRUTH)).convert("CMYK"), "TIFF"), "not_a_label_map", "must hold ids"),
         (png_of_size(70, 40), "too_large", "70 x 40 pixels; at most 2500"),
-        (png_of_size(2**31 - 1, 2**31 - 1), "too_large", "too large"),
+        (png_of_size(2**31 - 1, 2**31 - 1), "too_large", "2147483647 pixels; at most 2500"),
         (
             encoded(Image.fromarray(TRUTH), "TIFF", save_all=True, append_images=[Image.fromarray(TRUTH)]),
             "multi_frame",
