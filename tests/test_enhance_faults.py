@@ -16,6 +16,7 @@ pytestmark = pytest.mark.jobs
 
 HOOKS = str(Path(__file__).parent / "hooks")
 MARKER = b"KILL THE DECODER"
+SLOW = b"WAIT WITH ME"
 ENDLESS = b"NEVER COME BACK"
 
 
@@ -91,11 +92,42 @@ def test_a_job_that_is_asked_to_stop_says_so_and_goes_on_later(tmp_path, number)
 
 def test_ctrl_c_while_the_job_still_starts(tmp_path):
     source = make_corpus(tmp_path / "in", 10)
-    job = subprocess.Popen(command("enhance", source, tmp_path / "out"), stderr=subprocess.PIPE, text=True)
+    line = command("enhance", source, tmp_path / "out", "--num-actors", 1)  # a number of workers asks for a cluster
+    job = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: (tmp_path / "out").exists())
     job.send_signal(signal.SIGINT)
     _, err = job.communicate(timeout=60)
     assert (job.returncode, err) == (1, "sgllie enhance: interrupted; the same command goes on from what is done\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_small_job_is_stopped_and_goes_on_later(tmp_path, number):
+    """No cluster, no images done twice, and no process is left."""
+    source, output = make_corpus(tmp_path / "in", 60), tmp_path / "out"
+    environment = os.environ | {"PYTHONPATH": HOOKS, "HOLD": "stats/part-*.parquet"}
+    job = subprocess.Popen(command("enhance", source, output), stdout=subprocess.PIPE, text=True, env=environment)
+    wait_for(lambda: len(list(output.glob("stats/part-*.parquet"))) == 1)
+    children = psutil.Process(job.pid).children(recursive=True)
+    job.send_signal(number)
+    out, _ = job.communicate(timeout=60)
+    assert job.returncode == 1
+    assert "Stopped: interrupted. What is done is kept; the same command goes on." in out
+    assert "Ray" not in out
+    assert not psutil.wait_procs(children, timeout=10)[1]
+    assert sgllie("enhance", source, output).returncode == 0
+    assert_complete(source, output)
+
+
+def test_a_child_that_is_killed_gives_its_shard_back(tmp_path):
+    source, output = make_corpus(tmp_path / "in", 60), tmp_path / "out"
+    for path in source.rglob("*.jpg"):
+        path.write_bytes(path.read_bytes() + SLOW)
+    job = start("enhance", source, output, PYTHONPATH=HOOKS)
+    wait_for(lambda: len(list(output.glob("images/*/*.jpg"))) > 5)
+    workers = [child for child in psutil.Process(job.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+    workers[0].kill()
+    assert job.wait(120) == 0
+    assert {row["attempt"] for row in assert_complete(source, output)} == {1, 2}
 
 
 def test_an_image_that_kills_its_process(tmp_path):

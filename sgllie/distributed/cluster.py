@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sgllie.distributed.ray_internals import few_services
 from sgllie.errors import UsageError
+from sgllie.runs.watch import stop_on_sigterm
 
 OBJECT_STORE_BYTES = 256 * 2**20
 """For enhancement on a local cluster: no pixels in the object store, only a few bytes for each shard."""
@@ -138,16 +138,6 @@ def beside_driver(actor: Any) -> Any:
     """
     node = ray.get_runtime_context().get_node_id()
     return actor.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote()
-
-
-def stop_on_sigterm() -> None:
-    """Let SIGTERM, with which schedulers end a job, raise KeyboardInterrupt, as Ctrl-C does.
-
-    Once connected: Ray's core takes the signal over, to print its own stack and die. Only the main thread may set a
-    handler; in another one the program around it has its own ways.
-    """
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def leave_threads_behind() -> None:

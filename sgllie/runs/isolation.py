@@ -73,8 +73,14 @@ class Isolated:
 
 
 def prepare(make: Callable[..., Callable[..., Any]], arguments: tuple[Any, ...]) -> None:
-    """Make the function in the new process, which ends when its parent does, however that ends."""
+    """Make the function in the new process."""
     global _function
+    end_with_parent()
+    _function = make(*arguments)
+
+
+def end_with_parent() -> None:
+    """Have this process end when its parent does, however that ends."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -83,7 +89,6 @@ def prepare(make: Callable[..., Callable[..., Any]], arguments: tuple[Any, ...])
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
-    _function = make(*arguments)
 
 
 def call(*arguments: Any) -> Any:

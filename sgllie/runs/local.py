@@ -2,11 +2,13 @@
 
 import multiprocessing
 import os
+import signal
 from collections import deque
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, NamedTuple
 
+from sgllie.runs.isolation import end_with_parent
 from sgllie.runs.progress import Counts, State, counts_of
 from sgllie.runs.run import Run
 from sgllie.runs.watch import watch
@@ -42,9 +44,9 @@ class LocalPool:
     def run_shards(self) -> str | None:
         """Run the shards that are left; return the reason if the run was stopped before its end."""
         processors = len(os.sched_getaffinity(0))
-        for _ in range(min(processors, len(self.waiting))):
-            self._give(begin_child(self.run))
         try:
+            for _ in range(min(processors, len(self.waiting))):
+                self._give(begin_child(self.run))
             reason = watch(self.run, self._counts, self._is_running)
         finally:
             for child in self.at_work:
@@ -87,7 +89,7 @@ def begin_child(run: Run[Any]) -> Child:
     """Start a child process: afresh, since a fork of a process with threads can hang."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=work, args=(run, there), daemon=True)
+    process = context.Process(target=work, args=(run, there))  # no daemon, which could have no isolated processes
     process.start()
     there.close()
     return Child(process, here)
@@ -95,9 +97,11 @@ def begin_child(run: Run[Any]) -> Child:
 
 def work(run: Run[Any], pipe: Connection) -> None:
     """Run shards in a child until there is none, or until its parent is gone."""
+    end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C of the terminal is for the parent to answer
     worker = ShardWorker(run, lambda *state: pipe.send(state))
     try:
         while (shard := pipe.recv()) is not None:
             pipe.send((worker.run(shard),))
-    except (EOFError, ConnectionError, KeyboardInterrupt):
+    except (EOFError, ConnectionError):
         pass

@@ -1,5 +1,7 @@
 """What a command does while its workers work: draw, count failures, and be interrupted."""
 
+import signal
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +18,7 @@ def watch(run: Run[Any], counts: Callable[[], Counts], is_running: Callable[[], 
         counts: tells what they have done.
         is_running: waits a moment, and tells whether they are still at work.
     """
+    stop_on_sigterm()
     limit = run.settings.max_failures
     allowed = failures_allowed(limit, run.plan.items)
     failed_before = run.failed_before()
@@ -31,3 +34,13 @@ def watch(run: Run[Any], counts: Callable[[], Counts], is_running: Callable[[], 
     except KeyboardInterrupt:
         return "interrupted"
     return None
+
+
+def stop_on_sigterm() -> None:
+    """Let SIGTERM, with which schedulers end a job, raise KeyboardInterrupt, as Ctrl-C does.
+
+    Once connected to a cluster, if there is one: Ray's core takes the signal over, to print its own stack and die. Only
+    the main thread may set a handler; in another one the program around it has its own ways.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -40,16 +40,19 @@ def change_enhancer(module):
 
 
 def change_storage(module):
-    """Wrap `write`."""
-    write = module.LocalStorage.write
+    """Wrap `write` and `commit`."""
     pattern = os.environ.get("HOLD")
 
-    def write_or_wait(storage, path, data):
-        while pattern and PurePosixPath(path).match(pattern) and any(storage.root.glob(pattern)):
-            time.sleep(0.1)
-        write(storage, path, data)
+    def held(write):
+        def write_or_wait(storage, path, data):
+            while pattern and PurePosixPath(path).match(pattern) and any(storage.root.glob(pattern)):
+                time.sleep(0.1)
+            write(storage, path, data)
 
-    module.LocalStorage.write = write_or_wait
+        return write_or_wait
+
+    for name in ("write", "commit"):
+        setattr(module.LocalStorage, name, held(getattr(module.LocalStorage, name)))
 
 
 class Hook(importlib.abc.MetaPathFinder):
