@@ -165,7 +165,7 @@ def refuse_differences(earlier: Json, present: Json, output: str) -> None:
     changes += [
         f"the content of {name}"
         for name, value in present["fingerprints"].items()
-        if earlier["fingerprints"].get(name) != value
+        if earlier["fingerprints"].get(name, value) != value
     ]
     if earlier["input"]["digest"] != present["input"]["digest"]:
         then, new = earlier["input"]["items"], present["input"]["items"]
