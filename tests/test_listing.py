@@ -246,3 +246,13 @@ def test_a_list_too_deep_to_be_read(tree):
     (tree / "deep.jsonl").write_text("[" * 100_000)
     with pytest.raises(UsageError, match="no readable column"):
         Listing(str(tree / "deep.jsonl"))
+
+
+@pytest.mark.parametrize("damage", [4, 30, 60])
+def test_a_parquet_list_whose_pages_are_damaged_is_one_sentence(tmp_path, damage):
+    pq.write_table(pa.table({"path": ["a.jpg", "b.jpg"]}), tmp_path / "list.parquet")
+    data = bytearray((tmp_path / "list.parquet").read_bytes())
+    data[damage : damage + 8] = b"\xff" * 8
+    (tmp_path / "list.parquet").write_bytes(data)
+    with pytest.raises(UsageError, match=r"^the list .*list\.parquet has no readable column `path` \(.*\)$"):
+        Listing(str(tmp_path / "list.parquet"))

@@ -226,8 +226,9 @@ def read_list(source: str, s3: S3Options | None) -> list[str]:
         paths = paths_in(data, PurePosixPath(name).suffix.lower())
     except UnicodeDecodeError as error:
         raise UsageError(f"the list {source} is not text in UTF-8 ({error})") from error
-    except (KeyError, TypeError, ValueError, RecursionError, csv.Error, pa.ArrowException) as error:
-        raise UsageError(f"the list {source} has no readable column `path` ({error})") from error
+    except (KeyError, TypeError, ValueError, RecursionError, OSError, csv.Error, pa.ArrowException) as error:
+        reason = str(error).partition("\n")[0]  # Arrow tells of damage in several lines
+        raise UsageError(f"the list {source} has no readable column `path` ({reason})") from error
     for number, path in enumerate(paths, start=1):
         if not isinstance(path, str) or not path:
             raise UsageError(f"the list {source} names no path in entry {number}, but {path!r}")
