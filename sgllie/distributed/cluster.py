@@ -2,14 +2,16 @@
 
 import logging
 import os
+import secrets
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import ray
-from ray._private import auto_init_hook
+from ray._private import auto_init_hook, ray_constants
 from ray._private.node import Node
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -25,6 +27,11 @@ UNUSED_SERVICES = ("start_monitor", "start_log_monitor", "start_api_server")
 reader of logs (no output of workers is shown), and the dashboard's server, which is there without the dashboard too.
 Each imports Ray anew while the job's own workers want the processors; without them a cluster is there in half the time,
 and gone at once. Ray has no setting for it."""
+
+
+SESSIONS = "/tmp"
+"""Where the folder of a local cluster is made: only its user may enter it, and it goes with the cluster, while Ray's
+own is open to all and stays. Not TMPDIR, which may be long: the path of a socket has 107 bytes at most."""
 
 
 class Connection:
@@ -50,6 +57,7 @@ class Connection:
         self.ours = not ray.is_initialized()
         self.error: Exception | None = None
         self.thread: threading.Thread | None = None
+        self.folder: TemporaryDirectory[str] | None = None
         self.made, self.left = threading.Event(), threading.Event()
 
     @property
@@ -94,10 +102,14 @@ class Connection:
         self.made.set()
         self.left.wait()
         ray.shutdown()
+        if self.folder:
+            self.folder.cleanup()
 
     def _connect(self) -> None:
         if self.address == "local":
-            start_local(object_store_memory=self.object_store_bytes)
+            self.folder = TemporaryDirectory(prefix="ray-", dir=SESSIONS, ignore_cleanup_errors=True)
+            inner = os.path.join(self.folder.name, "r")  # which Ray opens to all, as it does with any
+            start_local(object_store_memory=self.object_store_bytes, _temp_dir=inner)
         else:
             with quiet_core():
                 ray.init(self.address, logging_level=logging.ERROR, log_to_driver=False)
@@ -107,10 +119,13 @@ def start_local(**options: Any) -> None:
     """Start a cluster on this machine, with these options of `ray.init`, and connect to it.
 
     Ray waits half a minute for its own processes, which is too little on a machine that is busy; so it is tried again.
+    The token that its ports ask for is told to its processes alone: Ray would write one that all users can read.
     """
+    if "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     for attempt in range(1, STARTS + 1):
         try:
-            with quiet_core(), few_services():
+            with quiet_core(), few_services(), on_loopback():
                 ray.init("local", include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False, **options)
             return
         except Exception:
@@ -130,6 +145,20 @@ def few_services() -> Iterator[None]:
     finally:
         for name, method in started.items():
             setattr(Node, name, method)
+
+
+@contextmanager
+def on_loopback() -> Iterator[None]:
+    """Start a local cluster that nobody reaches from outside: its processes listen on 127.0.0.1.
+
+    That is what Ray does where it supports clusters of one machine only (macOS, Windows).
+    """
+    supported = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = supported
 
 
 @contextmanager
