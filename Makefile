@@ -10,14 +10,14 @@ demo: .venv/installed
 
 # The fast loop: what can be told in a minute.
 check: .venv/tests lint
-	$(BIN)/pytest -m "not slow and not jobs"
+	$(BIN)/pytest -m "not slow and not fuzz and not jobs"
 
 test: .venv/tests lint
 	$(BIN)/pytest
 
-# Real kills of whole jobs, a minute each.
+# Real kills of whole jobs, a minute each, and thousands of mutated files.
 test-slow: .venv/tests
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m "slow or fuzz"
 
 lint: .venv/tests
 	$(BIN)/ruff check .

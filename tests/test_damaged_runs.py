@@ -8,6 +8,7 @@ from jobs import assert_complete, make_corpus, rows_of
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import DamagedError, UsageError
+from sgllie.report import ReportSettings, write_report
 from sgllie.runs.job import InProcess, run_job
 from sgllie.storage import open_storage
 
@@ -76,6 +77,26 @@ def test_a_run_file_with_a_wrong_key_is_one_sentence(settings, output, key, valu
     (output / "run.json").write_text(json.dumps(run | {key: value}))
     with pytest.raises(UsageError, match=f"run.json is damaged: '{key}' is missing or of the wrong type"):
         prepare(settings)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("input.digest", 7), ("input.digest", None), ("input.items", "4"), ("shards", [20, "20"])]
+)
+def test_a_run_file_with_a_wrong_value_within_is_one_sentence(settings, output, key, value):
+    run = json.loads((output / "run.json").read_text())
+    group, _, name = key.rpartition(".")
+    (run[group] if group else run)[name] = value
+    (output / "run.json").write_text(json.dumps(run))
+    with pytest.raises(UsageError, match=f"run.json is damaged: '{key}' is missing or of the wrong type"):
+        prepare(settings)
+
+
+@pytest.mark.parametrize("roots", [None, {}, {"input": 7}])
+def test_a_run_file_without_its_input_is_no_run_to_report(settings, output, roots):
+    run = json.loads((output / "run.json").read_text())
+    (output / "run.json").write_text(json.dumps(run | {"input": run["input"] | {"roots": roots}}))
+    with pytest.raises(UsageError, match=r"run\.json is damaged: 'input\.roots"):
+        write_report(ReportSettings(str(output)))
 
 
 @pytest.mark.parametrize("content", ["", "[" * 100_000, '{"a": ', "\0"])

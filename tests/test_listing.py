@@ -246,3 +246,46 @@ def test_a_list_too_deep_to_be_read(tree):
     (tree / "deep.jsonl").write_text("[" * 100_000)
     with pytest.raises(UsageError, match="no readable column"):
         Listing(str(tree / "deep.jsonl"))
+
+
+@pytest.mark.parametrize("damage", [4, 30, 60])
+def test_a_parquet_list_whose_pages_are_damaged_is_one_sentence(tmp_path, damage):
+    pq.write_table(pa.table({"path": ["a.jpg", "b.jpg"]}), tmp_path / "list.parquet")
+    data = bytearray((tmp_path / "list.parquet").read_bytes())
+    data[damage : damage + 8] = b"\xff" * 8
+    (tmp_path / "list.parquet").write_bytes(data)
+    with pytest.raises(UsageError, match=r"^the list .*list\.parquet has no readable column `path` \(.*\)$"):
+        Listing(str(tmp_path / "list.parquet"))
+
+
+@pytest.mark.parametrize("link", ["link", "deep/link"])
+def test_the_output_is_left_out_by_whatever_name_it_is_reached(tree, tmp_path, link):
+    output = tmp_path / "elsewhere"
+    (output / "images").mkdir(parents=True)
+    (output / "images/bright.jpg").write_bytes(b"")
+    (tmp_path / "elsewhere too").mkdir()
+    (tmp_path / "elsewhere too/z.jpg").write_bytes(b"")
+    (tree / link).parent.mkdir(exist_ok=True)
+    (tree / link).symlink_to(output)
+    (tree / "one.jpg").symlink_to(output / "images/bright.jpg")
+    (tree / "zz").symlink_to(tmp_path / "elsewhere too")
+    assert paths(Listing(str(tree), exclude=str(output))) == [*IMAGES, "zz/z.jpg"]
+    assert paths(Listing(f"{tree}/**/*.jpg", exclude=str(output)))[-1] == "zz/z.jpg"
+    (tmp_path / "alias").symlink_to(output)
+    assert paths(Listing(str(tree), exclude=str(tmp_path / "alias"))) == [*IMAGES, "zz/z.jpg"]
+
+
+def test_an_output_around_the_input_leaves_nothing_out(tree):
+    assert paths(Listing(str(tree), exclude=str(tree.parent))) == IMAGES
+    assert paths(Listing(str(tree), exclude=str(tree))) == IMAGES
+
+
+def test_files_of_a_run_at_work_are_counted_as_ignored(tree):
+    before = Listing(str(tree))
+    assert paths(before) == IMAGES
+    (tree / ".partial").mkdir()
+    (tree / ".partial/half.jpg").write_bytes(b"")
+    listing = Listing(str(tree))
+    assert paths(listing) == IMAGES
+    assert listing.ignored == before.ignored + 1
+    assert ".partial/half.jpg" in listing.ignored_examples

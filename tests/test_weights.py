@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -91,6 +92,36 @@ def test_other_files_are_no_checkpoint(data, capsys):
     with pytest.raises(UsageError, match=r"^x\.pth is not a checkpoint of SGZ or Zero-DCE"):
         weights.from_checkpoint(data, "x.pth")
     assert "code has run" not in capsys.readouterr().out
+
+
+REPEATED = torch.zeros(1).expand(10**6, 10**6)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        REPEATED,
+        REPEATED.as_strided((32, 10**6, 10**6), (0, 0, 0)),
+        torch.zeros(1, dtype=torch.float16).expand(10**12),
+    ],
+)
+@pytest.mark.parametrize("name", ["e_conv1.depth_conv.weight", "e_conv7.point_conv.weight", "another"])
+def test_a_value_repeated_beyond_all_memory_is_refused(name, tensor):
+    state = {known: torch.from_numpy(value) for known, value in some_weights().tensors.items()} | {name: tensor}
+    with pytest.raises(UsageError, match=r"^x\.pth does not fit sgz \(dsc\): see tensor"):
+        weights.from_checkpoint(checkpoint_bytes(state), "x.pth")
+
+
+def test_a_checkpoint_that_grows_when_it_is_read_is_refused():
+    plain = io.BytesIO(checkpoint_bytes({name: torch.from_numpy(x) for name, x in some_weights().tensors.items()}))
+    assert weights.from_checkpoint(plain.getvalue(), "x.pth").architecture == "sgz"
+    packed = io.BytesIO()
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+        target.writestr("archive/data/more", bytes(100 << 20))
+    with pytest.raises(UsageError, match=r"^x\.pth is not a checkpoint"):
+        weights.from_checkpoint(packed.getvalue(), "x.pth")
 
 
 def test_wrong_files_are_named(tmp_path):

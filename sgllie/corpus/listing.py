@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Collection, Iterator
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -37,7 +38,7 @@ class Listing:
 
     Attributes:
         root: the folder or prefix to which all paths are relative.
-        ignored: how many files of the last iteration were no images by their name.
+        ignored: how many files of the last iteration were no images by their name, or in folders of unfinished files.
         ignored_examples: the first few of them.
         unreadable: the folders of the last iteration that may not be listed.
     """
@@ -101,10 +102,11 @@ class Listing:
                 self._ignore(entry.path)
 
     def _is_one(self, path: str) -> bool:
-        """Tell whether a file is an image by its name, and none of the shadow files that macOS puts beside images."""
+        """Tell whether a file is an image by its name, and neither macOS nor a run that is at work has put it there."""
         name = PurePosixPath(path)
         is_shadow = name.name.startswith("._") or "__MACOSX" in name.parts
-        return name.suffix.lower() in self.extensions and not is_shadow
+        is_unfinished = SCRATCH in name.parts
+        return name.suffix.lower() in self.extensions and not is_shadow and not is_unfinished
 
     def _ignore(self, name: str) -> None:
         self.ignored += 1
@@ -126,12 +128,7 @@ class Listing:
         if self._kind == "glob":
             below = self.source.removeprefix(self.root if self.root != "." else "").lstrip("/")
             pattern = re.compile(glob_translate(below))
-        excluded = relative_to(self.exclude, self.root) + "/" if self.exclude and self._contains(self.exclude) else None
-        return Wanted(pattern, excluded)
-
-    def _contains(self, uri: str) -> bool:
-        root = self.root if "://" in self.root else str(Path(self.root).absolute())
-        return uri.startswith(root.rstrip("/") + "/")
+        return Wanted(pattern, self.root, self.exclude)
 
     def _root_of_list(self) -> str:
         """Return the folder of the list where its paths are relative, else the deepest folder that they share."""
@@ -165,19 +162,38 @@ class Listing:
 
 
 class Wanted:
-    """Whether a listed file belongs to the input."""
+    """Tells whether a listed file belongs to the input.
 
-    def __init__(self, pattern: re.Pattern[str] | None, excluded: str | None) -> None:
+    Args:
+        pattern: of the paths of a glob.
+        root: of the listing.
+        exclude: a folder or prefix whose files are none of the input, under whatever name a link gives to them; where
+            the root itself lies in it, nothing is left out.
+    """
+
+    def __init__(self, pattern: re.Pattern[str] | None, root: str, exclude: str | None) -> None:
         self.pattern = pattern
-        self.excluded = excluded
+        self.root = root
+        self._real = lru_cache(1)(os.path.realpath)  # of the folder at hand
+        self._excluded = f"{exclude.rstrip('/')}/" if exclude else ""
+        if exclude and "://" not in exclude:
+            self._excluded = os.path.join(os.path.realpath(exclude), "")
+        if exclude and self._true(".").startswith(self._excluded):
+            self._excluded = ""
 
     def __call__(self, entry: Entry) -> bool:
         """Decide by the path alone."""
-        if self.excluded and entry.path.startswith(self.excluded):
+        if self._excluded and self._true(entry.path).startswith(self._excluded):
             return False
-        if f"/{SCRATCH}/" in f"/{entry.path}":
-            return False  # a run has not finished writing it
         return self.pattern is None or bool(self.pattern.match(entry.path))
+
+    def _true(self, path: str) -> str:
+        """Return the absolute path of a file, links followed, or its uri."""
+        if "://" in self.root:
+            return f"{self.root.rstrip('/')}/{path}"
+        folder, name = os.path.split(os.path.join(self.root, path))
+        true = os.path.join(self._real(folder), name)
+        return os.path.realpath(true) if os.path.islink(true) else true
 
 
 def has_wildcards(path: str) -> bool:
@@ -226,8 +242,9 @@ def read_list(source: str, s3: S3Options | None) -> list[str]:
         paths = paths_in(data, PurePosixPath(name).suffix.lower())
     except UnicodeDecodeError as error:
         raise UsageError(f"the list {source} is not text in UTF-8 ({error})") from error
-    except (KeyError, TypeError, ValueError, RecursionError, csv.Error, pa.ArrowException) as error:
-        raise UsageError(f"the list {source} has no readable column `path` ({error})") from error
+    except (KeyError, TypeError, ValueError, RecursionError, OSError, csv.Error, pa.ArrowException) as error:
+        reason = str(error).partition("\n")[0]  # Arrow tells of damage in several lines
+        raise UsageError(f"the list {source} has no readable column `path` ({reason})") from error
     for number, path in enumerate(paths, start=1):
         if not isinstance(path, str) or not path:
             raise UsageError(f"the list {source} names no path in entry {number}, but {path!r}")

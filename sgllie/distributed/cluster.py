@@ -2,15 +2,17 @@
 
 import logging
 import os
+import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from sgllie.distributed.ray_internals import few_services
+from sgllie.distributed.ray_internals import few_services, on_loopback
 from sgllie.errors import UsageError
 from sgllie.runs.watch import stop_on_sigterm
 
@@ -18,6 +20,11 @@ OBJECT_STORE_BYTES = 256 * 2**20
 """For enhancement on a local cluster: no pixels in the object store, only a few bytes for each shard."""
 
 STARTS = 3
+
+
+SESSIONS = "/tmp"
+"""Where the folder of a local cluster is made: only its user may enter it, and it goes with the cluster, while Ray's
+own is open to all and stays. Not TMPDIR, which may be long: the path of a socket has 107 bytes at most."""
 
 
 class Connection:
@@ -43,6 +50,7 @@ class Connection:
         self.ours = not ray.is_initialized()
         self.error: Exception | None = None
         self.thread: threading.Thread | None = None
+        self.folder: TemporaryDirectory[str] | None = None
         self.made, self.left = threading.Event(), threading.Event()
 
     @property
@@ -92,10 +100,14 @@ class Connection:
         self.made.set()
         self.left.wait()
         ray.shutdown()
+        if self.folder:
+            self.folder.cleanup()
 
     def _connect(self) -> None:
         if self.address == "local":
-            start_local(object_store_memory=self.object_store_bytes)
+            self.folder = TemporaryDirectory(prefix="ray-", dir=SESSIONS, ignore_cleanup_errors=True)
+            inner = os.path.join(self.folder.name, "r")  # which Ray opens to all, as it does with any
+            start_local(object_store_memory=self.object_store_bytes, _temp_dir=inner)
         else:
             with quiet_core():
                 ray.init(self.address, logging_level=logging.ERROR, log_to_driver=False)
@@ -105,10 +117,13 @@ def start_local(**options: Any) -> None:
     """Start a cluster on this machine, with these options of `ray.init`, and connect to it.
 
     Ray waits half a minute for its own processes, which is too little on a machine that is busy; so it is tried again.
+    The token that its ports ask for is told to its processes alone: Ray would write one that all users can read.
     """
+    if "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     for attempt in range(1, STARTS + 1):
         try:
-            with quiet_core(), few_services():
+            with quiet_core(), few_services(), on_loopback():
                 ray.init("local", include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False, **options)
             return
         except Exception:

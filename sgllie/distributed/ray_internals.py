@@ -29,6 +29,11 @@ INTERNALS = (
     Internal("ray._private.node.Node.start_log_monitor", "a local cluster without a reader of logs", FEWER),
     Internal("ray._private.node.Node.start_api_server", "a local cluster without the dashboard's server", FEWER),
     Internal(
+        "ray._private.ray_constants.ENABLE_RAY_CLUSTER",
+        "a local cluster that listens on 127.0.0.1 only",
+        "an option of `ray.init` for the address that its processes listen on",
+    ),
+    Internal(
         "ray.data._internal.execution.execution_callback.ExecutionCallback.on_execution_step",
         "pauses between two steps of Ray Data's scheduler",
         "a setting of DataContext for how often the scheduler runs",
@@ -103,3 +108,19 @@ def pace_scheduler(context: Any) -> None:
             time.sleep(PACE_SECONDS)
 
     context.custom_execution_callback_classes = [Paced]
+
+
+@contextmanager
+def on_loopback() -> Iterator[None]:
+    """Start a local cluster that nobody reaches from outside: its processes listen on 127.0.0.1.
+
+    That is what Ray does where it supports clusters of one machine only (macOS, Windows).
+    """
+    from ray._private import ray_constants
+
+    supported = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = supported

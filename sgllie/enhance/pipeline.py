@@ -2,13 +2,15 @@
 
 import platform
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 
+from sgllie.enhance.memory import UNKNOWN_FILE_BYTES, budgets, worker_bytes
 from sgllie.enhance.processor import ImageProcessor, ImageResult, failed_result
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import Failure, NameRefusedError, failure_of
+from sgllie.runs.allocator import make_room
 from sgllie.runs.isolation import Isolated
 from sgllie.runs.names import IMAGES
 from sgllie.runs.schemas import STATS_SCHEMA, Row
@@ -31,7 +33,9 @@ class ImagePipeline(ShardRunner[Entry]):
     def __init__(self, settings: EnhanceSettings, root: str, report: Report) -> None:
         self.settings = settings
         self.source = open_source(root, settings.s3)
-        self.image_processor = ImageProcessor(settings)
+        self.image_processor = ImageProcessor(settings, self._admitted)
+        self.most_bytes = worker_bytes(settings)
+        self.files, self.pixels = budgets(settings)
         super().__init__(
             open_storage(settings.output, settings.s3),
             [self.source],
@@ -48,8 +52,8 @@ class ImagePipeline(ShardRunner[Entry]):
 
     def processor(self, isolated: bool) -> AbstractContextManager[Processor]:
         """Return the image processor of this process, or of processes of their own."""
-        if isolated:
-            return Isolated(self.settings.threads, self.deadline, ImageProcessor, self.settings)
+        if isolated:  # one at a time: the memory of a worker has room for one process beside it
+            return Isolated(1, self.deadline, ImageProcessor, self.settings)
         return nullcontext(self.image_processor)
 
     def failed_row(self, item: Entry, failure: Failure) -> Row:
@@ -59,17 +63,26 @@ class ImagePipeline(ShardRunner[Entry]):
     def process(self, item: Entry, processor: Processor) -> Row:
         """Take one image all the way, and count the requests that had to be repeated for it, all by this thread."""
         retries = self.source.retries + self.output.retries
+        size = UNKNOWN_FILE_BYTES if item.size is None else item.size
+        self.pixels.check(size)
         known: Row = {}
         started = time.perf_counter()
-        try:
-            data = self.source.read(item.path)
-            known = {"bytes_in": len(data), "read_ms": (time.perf_counter() - started) * 1000}
-            with self.computing:
+        with self.files.held(min(size, self.files.total)):
+            try:
+                data = self.source.read(item.path)
+                known = {"bytes_in": len(data), "read_ms": (time.perf_counter() - started) * 1000}
                 result = processor(item.path, data)
-        except Exception as error:
-            result = failed_result(item.path, {}, failure_of(error))
-        row = self._write(result) | known
+            except Exception as error:
+                result = failed_result(item.path, {}, failure_of(error))
+            row = self._write(result) | known
         return completed(item, row | {"retries": self.source.retries + self.output.retries - retries})
+
+    @contextmanager
+    def _admitted(self, needed: int) -> Iterator[None]:
+        """Compute within memory for so many bytes, and as one of `threads`; nobody waits for bytes with a slot."""
+        with self.pixels.held(needed), self.computing:
+            make_room(needed, self.most_bytes)
+            yield
 
     def _write(self, result: ImageResult) -> Row:
         """Write the output, if there is one; return the row that says so."""

@@ -2,6 +2,8 @@
 
 import hashlib
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgllie import images
+from sgllie.enhance.memory import budgets, bytes_needed
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import Failure, failure_of
-from sgllie.images import luma
+from sgllie.images import OpenedImage, luma
 from sgllie.images.luma import LumaStatistics
 from sgllie.methods import make_method
 from sgllie.runs.schemas import Row
+
+Admission = Callable[[int], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
@@ -33,37 +38,53 @@ class ImageResult:
 
 
 class ImageProcessor:
-    """Decodes, enhances, encodes and measures images as the settings say. Thread-safe."""
+    """Decodes, enhances, encodes and measures images as the settings say. Thread-safe.
 
-    def __init__(self, settings: EnhanceSettings) -> None:
+    Args:
+        settings: of the job.
+        admitted: returns a context, for the bytes of memory that an image needs, within which its pixels are decoded;
+            ItemError where it needs too many. By default the calls of one processor share the memory of a worker.
+    """
+
+    def __init__(self, settings: EnhanceSettings, admitted: Admission | None = None) -> None:
         self.settings = settings
         self.method = make_method(settings)
+        self.admitted = admitted or budgets(settings)[1].held
 
     def __call__(self, path: str, data: bytes) -> ImageResult:
         """Process one image, given its path below IN and its bytes."""
         settings = self.settings
         row: Row = {"bytes_in": len(data), "sha256_in": hashlib.sha256(data).hexdigest()}
-        clock = Clock(row)
         try:
-            image = images.decode(data, max_pixels=settings.max_pixels, exif_orientation=settings.exif_orientation)
-            height, width = image.pixels.shape[:2]
-            row |= {"format": image.format, "mode": image.mode, "bit_depth": image.bit_depth}
-            row |= {"width": width, "height": height}
-            clock.lap("decode_ms")
-            before = luma.measure(image.pixels)
-            row |= luma_columns(before, "in")
-            if settings.only_darker_than is not None and before.mean >= settings.only_darker_than:
-                row |= luma_columns(before, "out")
-                return finished_result(path, row, "copied", data)
-            factor = self.method.factor_map(image.pixels)
-            enhanced = self.method.apply(image.pixels, factor)
-            row |= factor_columns(factor) | luma_columns(luma.measure(enhanced), "out")
-            clock.lap("enhance_ms")
-            encoded = images.encode(image, enhanced, format=settings.format, quality=settings.quality)
-            clock.lap("encode_ms")
+            image = images.open_image(data, max_pixels=settings.max_pixels, exif_orientation=settings.exif_orientation)
+            with self.admitted(bytes_needed(image, settings)):
+                encoded = self._enhanced(image, row)
         except Exception as error:
             return failed_result(path, row, failure_of(error))
+        if encoded is None:
+            return finished_result(path, row, "copied", data)
         return finished_result(images.output_name(path, settings.format), row, "ok", encoded)
+
+    def _enhanced(self, opened: OpenedImage, row: Row) -> bytes | None:
+        """Return the output of an image, None where it is bright enough as it is; what is found out goes into `row`."""
+        settings, clock = self.settings, Clock(row)
+        image = opened.decode()
+        height, width = image.pixels.shape[:2]
+        row |= {"format": image.format, "mode": image.mode, "bit_depth": image.bit_depth}
+        row |= {"width": width, "height": height}
+        clock.lap("decode_ms")
+        before = luma.measure(image.pixels)
+        row |= luma_columns(before, "in")
+        if settings.only_darker_than is not None and before.mean >= settings.only_darker_than:
+            row |= luma_columns(before, "out")
+            return None
+        factor = self.method.factor_map(image.pixels)
+        enhanced = self.method.apply(image.pixels, factor)
+        row |= factor_columns(factor) | luma_columns(luma.measure(enhanced), "out")
+        clock.lap("enhance_ms")
+        encoded = images.encode(image, enhanced, format=settings.format, quality=settings.quality)
+        clock.lap("encode_ms")
+        return encoded
 
 
 class Clock:

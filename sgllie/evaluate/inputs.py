@@ -11,7 +11,7 @@ from sgllie.evaluate.matching import Item, Names, join, match
 from sgllie.evaluate.settings import EvaluateSettings, MeasuringSettings
 from sgllie.runs.names import IMAGES, RUN, SUCCESS
 from sgllie.runs.run import stats_tables
-from sgllie.runs.run_file import read_run
+from sgllie.runs.run_file import ENHANCE_KINDS, read_run
 from sgllie.runs.schemas import Row
 from sgllie.runs.words import plural
 from sgllie.storage import Entry, Storage, absolute_uri, open_storage
@@ -130,7 +130,7 @@ def finished_run(settings: EvaluateSettings) -> tuple[Storage, str] | None:
     if not ("://" in images or Path(images).is_dir()):
         return None
     output = open_storage(images, settings.s3)
-    run = read_run(output, "enhance") if output.exists(RUN) else None
+    run = read_run(output, "enhance", ENHANCE_KINDS) if output.exists(RUN) else None
     if run is None:
         return None
     if not output.exists(SUCCESS):

@@ -14,7 +14,7 @@ from sgllie.images.formats import (
 )
 
 if TYPE_CHECKING:
-    from sgllie.images.codec import DecodedImage, decode, encode
+    from sgllie.images.codec import DecodedImage, OpenedImage, decode, encode, open_image
 
 __all__ = [
     "EXTENSIONS",
@@ -23,17 +23,19 @@ __all__ = [
     "DecodedImage",
     "ExifOrientation",
     "ImageError",
+    "OpenedImage",
     "OutputFormat",
     "Pixels",
     "decode",
     "encode",
+    "open_image",
     "output_name",
 ]
 
 
 def __getattr__(name: str) -> Any:
     """Import the codecs when they are asked for: settings and listings need none."""
-    if name in ("DecodedImage", "decode", "encode"):
+    if name in ("DecodedImage", "OpenedImage", "decode", "encode", "open_image"):
         from sgllie.images import codec
 
         return getattr(codec, name)

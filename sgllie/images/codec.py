@@ -14,7 +14,8 @@ All codecs release the GIL.
 
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
 
@@ -45,6 +46,8 @@ _OTHER_FORMATS: dict[bytes, str] = {
     rb"\x00\x00\x01\x00": "an icon",
     rb"DDS ": "a DDS",
 }
+_Planes = tuple[NDArray, NDArray | None]
+_Read = tuple[Header, Callable[[], _Planes]]
 # cv2 would report every damaged file on stderr; failures reach the caller as ImageError.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
@@ -70,21 +73,55 @@ class DecodedImage:
     metadata: Metadata
 
 
-def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, exif_orientation: ExifOrientation = "keep") -> DecodedImage:
-    """Decode a JPEG, PNG, WebP, BMP or TIFF, recognised by its first bytes.
+@dataclass(frozen=True, slots=True)
+class OpenedImage:
+    """An image of which the header has been read, and no pixel been decoded.
+
+    Attributes:
+        format: as the bytes say, not the name.
+        header: with the size that its pixels will have before they are turned.
+    """
+
+    format: str
+    header: Header
+    _pixels: Callable[[], _Planes]
+    _upright: bool
+
+    def decode(self) -> DecodedImage:
+        """Decode the pixels; ImageError as `open_image`."""
+        with _image_errors(self.format):
+            return _finished(self.format, self.header, *self._pixels(), self._upright)
+
+
+def open_image(data: bytes, *, max_pixels: int = MAX_PIXELS, exif_orientation: ExifOrientation = "keep") -> OpenedImage:
+    """Read the header of a JPEG, PNG, WebP, BMP or TIFF, recognised by its first bytes.
 
     Args:
         data: the file.
-        max_pixels: larger images are refused before any pixel is decoded.
+        max_pixels: larger images are refused.
         exif_orientation: `keep` leaves pixels and the Orientation tag as they are; `apply` turns the pixels as the
             tag says and sets it to 1.
 
     Raises:
         ImageError: the bytes are not a whole image of a kind that is handled; nothing else is raised but MemoryError.
     """
-    format = _recognised(data)
+    format, upright = _recognised(data), exif_orientation == "apply"
+    with _image_errors(format):
+        header, pixels = _READERS[format](data, upright)
+        _check(header, max_pixels)
+    return OpenedImage(format, header, pixels, upright)
+
+
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, exif_orientation: ExifOrientation = "keep") -> DecodedImage:
+    """Decode an image; arguments and errors are those of `open_image`."""
+    return open_image(data, max_pixels=max_pixels, exif_orientation=exif_orientation).decode()
+
+
+@contextmanager
+def _image_errors(format: str) -> Iterator[None]:
+    """Let whatever a decoder raises become an ImageError, but MemoryError."""
     try:
-        return _DECODERS[format](data, max_pixels, exif_orientation == "apply")
+        yield
     except (ImageError, MemoryError):
         raise
     except (IndexError, struct.error):
@@ -134,7 +171,8 @@ def _finished(format: str, header: Header, pixels: NDArray, alpha: NDArray | Non
     if upright and header.orientation != 1:
         pixels = _turned(pixels, header.orientation)
         alpha = None if alpha is None else _turned(alpha, header.orientation)
-    return DecodedImage(pixels, alpha, format, header.mode, header.bit_depth, header.metadata)
+    mode = "RGBA" if format == "bmp" and alpha is not None else header.mode  # only its pixels tell
+    return DecodedImage(pixels, alpha, format, mode, header.bit_depth, header.metadata)
 
 
 def _turned(pixels: NDArray, orientation: int) -> NDArray:
@@ -147,57 +185,52 @@ def _turned(pixels: NDArray, orientation: int) -> NDArray:
     return cv2.rotate(pixels, rotation[orientation]) if orientation in rotation else pixels
 
 
-def _decode_jpeg(data: bytes, max_pixels: int, upright: bool) -> DecodedImage:
+def _read_jpeg(data: bytes, upright: bool) -> _Read:
     header = jpeg.read(data, upright=upright)
-    _check(header, max_pixels)
-    return _finished("jpeg", header, jpeg.decode(data, header), None, upright)
+    return header, lambda: (jpeg.decode(data, header), None)
 
 
-def _decode_png(data: bytes, max_pixels: int, upright: bool) -> DecodedImage:
+def _read_png(data: bytes, upright: bool) -> _Read:
     header, essential = png.read(data, upright=upright)
-    _check(header, max_pixels)
+    return header, lambda: _decode_png(essential, header)
+
+
+def _decode_png(essential: bytes, header: Header) -> _Planes:
     pixels, alpha = _decode_with_cv2(essential, "PNG")
     if header.mode in ("L", "LA") and pixels.ndim == 3:
         pixels = cv2.extractChannel(pixels, 0)
     if header.transparent is not None:
         opaque = np.iinfo(pixels.dtype).max
         alpha = np.where(pixels == header.transparent, 0, opaque).astype(pixels.dtype)
-    return _finished("png", header, pixels, alpha, upright)
+    return pixels, alpha
 
 
-def _decode_webp(data: bytes, max_pixels: int, upright: bool) -> DecodedImage:
-    header = webp.read(data, upright=upright)
-    _check(header, max_pixels)
-    return _finished("webp", header, *_decode_with_cv2(data, "WebP"), upright)
+def _read_webp(data: bytes, upright: bool) -> _Read:
+    return webp.read(data, upright=upright), lambda: _decode_with_cv2(data, "WebP")
 
 
-def _decode_bmp(data: bytes, max_pixels: int, upright: bool) -> DecodedImage:
+def _read_bmp(data: bytes, upright: bool) -> _Read:
     header, layout = bmp.read(data)
-    _check(header, max_pixels)
-    pixels, alpha = bmp.decode(data, header, layout)
-    if alpha is not None:
-        header = replace(header, mode="RGBA")
-    return _finished("bmp", header, pixels, alpha, upright)
+    return header, lambda: bmp.decode(data, header, layout)
 
 
-def _decode_tiff(data: bytes, max_pixels: int, upright: bool) -> DecodedImage:
+def _read_tiff(data: bytes, upright: bool) -> _Read:
     from sgllie.images import tiff  # its libraries take a while to load, and most corpora have no TIFF
 
     header, layout = tiff.read(data, upright=upright)
-    _check(header, max_pixels)
-    return _finished("tiff", header, *tiff.decode(data, header, layout), upright)
+    return header, lambda: tiff.decode(data, header, layout)
 
 
-_DECODERS: dict[str, Callable[[bytes, int, bool], DecodedImage]] = {
-    "jpeg": _decode_jpeg,
-    "png": _decode_png,
-    "webp": _decode_webp,
-    "bmp": _decode_bmp,
-    "tiff": _decode_tiff,
+_READERS: dict[str, Callable[[bytes, bool], _Read]] = {
+    "jpeg": _read_jpeg,
+    "png": _read_png,
+    "webp": _read_webp,
+    "bmp": _read_bmp,
+    "tiff": _read_tiff,
 }
 
 
-def _decode_with_cv2(data: bytes, name: str) -> tuple[NDArray, NDArray | None]:
+def _decode_with_cv2(data: bytes, name: str) -> _Planes:
     """Return pixels (RGB or grey) and alpha as they are stored, without turning them."""
     stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if stored is None:

@@ -15,20 +15,25 @@ class MethodInfo:
             makes none, and would wait for the libraries that it needs.
         takes_weights: whether it has weights, in a file that `--weights` may name.
         uses_gpu: whether it can run on CUDA; the others run on the CPU.
+        pixel_bytes: of memory that it was measured to need for each pixel, beyond what `sgz` needs.
+        sample_bytes: the same for each sample that a network looks at. What an `onnx` file needs is not known; it is
+            taken to be as much as for sgz with a sample for each pixel.
     """
 
     module: str
     takes_weights: bool = False
     uses_gpu: bool = False
+    pixel_bytes: float = 0
+    sample_bytes: float = 0
 
 
 METHODS: dict[MethodName, MethodInfo] = {
-    "sgz": MethodInfo("learned", takes_weights=True, uses_gpu=True),
-    "zero-dce": MethodInfo("learned", takes_weights=True, uses_gpu=True),
-    "lime": MethodInfo("lime"),
-    "pie": MethodInfo("pie"),
-    "msrcr": MethodInfo("msrcr"),
-    "clahe": MethodInfo("clahe"),
-    "gamma": MethodInfo("gamma"),
-    "onnx": MethodInfo("onnx_file", takes_weights=True),
+    "sgz": MethodInfo("learned", takes_weights=True, uses_gpu=True, sample_bytes=560),
+    "zero-dce": MethodInfo("learned", takes_weights=True, uses_gpu=True, sample_bytes=910),
+    "lime": MethodInfo("lime", pixel_bytes=30),
+    "pie": MethodInfo("pie", pixel_bytes=37),
+    "msrcr": MethodInfo("msrcr", pixel_bytes=57),
+    "clahe": MethodInfo("clahe", pixel_bytes=26),
+    "gamma": MethodInfo("gamma", pixel_bytes=24),
+    "onnx": MethodInfo("onnx_file", takes_weights=True, pixel_bytes=560),
 }

@@ -7,6 +7,7 @@ A weights file is safetensors with the metadata that is needed to rebuild the ne
 import hashlib
 import io
 import json
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -130,17 +131,31 @@ def from_checkpoint(data: bytes, source: str, conv_type: ConvType | None = None)
     import torch
 
     try:
+        refuse_inflated(data)
         state = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+        shapes = {name.removeprefix("module."): tuple(tensor.shape) for name, tensor in state.items()}
+        separable = "e_conv1.depth_conv.weight" in shapes
+        last = shapes["e_conv7.point_conv.weight" if separable else "e_conv7.weight"]
+        architecture = "zero-dce" if last[0] == 24 else "sgz"
+        conv_type = conv_type or ("dsc" if separable else "tc")
+        # Before anything is copied: a tensor that is one value, repeated, may have more elements than there is memory.
+        check_shapes(architecture, conv_type, shapes, source)
         tensors = {name.removeprefix("module."): tensor.float().numpy() for name, tensor in state.items()}
-        separable = "e_conv1.depth_conv.weight" in tensors
-        last = tensors["e_conv7.point_conv.weight" if separable else "e_conv7.weight"]
+    except UsageError:
+        raise
     except Exception as error:  # whatever torch raises for the bytes of something else
         raise UsageError(
             f"{source} is not a checkpoint of SGZ or Zero-DCE (a state dict of e_conv1 .. e_conv7)"
         ) from error
-    architecture = "zero-dce" if len(last) == 24 else "sgz"
-    found = Weights(architecture, conv_type or ("dsc" if separable else "tc"), flushed(tensors), Path(source).name)
-    return checked(found, source)
+    return checked(Weights(architecture, conv_type, flushed(tensors), Path(source).name), source)
+
+
+def refuse_inflated(data: bytes) -> None:
+    """Raise ValueError for a zip archive whose files are larger than it: torch would unpack them, and packs none."""
+    if zipfile.is_zipfile(io.BytesIO(data)):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if sum(file.file_size for file in archive.infolist()) > len(data):
+                raise ValueError("its files are compressed")
 
 
 def flushed(tensors: Tensors) -> Tensors:
@@ -149,15 +164,20 @@ def flushed(tensors: Tensors) -> Tensors:
     return {name: np.where(np.abs(tensor) < smallest, np.float32(0), tensor) for name, tensor in tensors.items()}
 
 
-def checked(weights: Weights, source: str) -> Weights:
-    """Return the weights, if every tensor of their network is there in its shape and every value is finite."""
-    if weights.architecture not in ARCHITECTURES or weights.conv_type not in CONV_TYPES:
-        raise UsageError(f"{source} is of an unknown architecture: {weights.architecture} ({weights.conv_type})")
-    expected = parameter_shapes(weights.architecture, weights.conv_type)
-    found = {name: tensor.shape for name, tensor in weights.tensors.items()}
+def check_shapes(architecture: str, conv_type: str, found: dict[str, tuple[int, ...]], source: str) -> None:
+    """Raise UsageError unless these are the tensors, by name and shape, of a network that is known."""
+    if architecture not in ARCHITECTURES or conv_type not in CONV_TYPES:
+        raise UsageError(f"{source} is of an unknown architecture: {architecture} ({conv_type})")
+    expected = parameter_shapes(architecture, conv_type)
     if expected != found:
         wrong = min(name for name, _ in expected.items() ^ found.items())
-        raise UsageError(f"{source} does not fit {weights.architecture} ({weights.conv_type}): see tensor {wrong!r}")
+        raise UsageError(f"{source} does not fit {architecture} ({conv_type}): see tensor {wrong!r}")
+
+
+def checked(weights: Weights, source: str) -> Weights:
+    """Return the same weights, if every tensor of their network is there in its shape and every value is finite."""
+    found = {name: tensor.shape for name, tensor in weights.tensors.items()}
+    check_shapes(weights.architecture, weights.conv_type, found, source)
     if not all(np.isfinite(tensor).all() for tensor in weights.tensors.values()):
         raise UsageError(f"{source} holds values that are not finite: the training that made it has collapsed")
     return weights

@@ -13,7 +13,7 @@ from sgllie.report.distribution import Distribution
 from sgllie.report.gallery import gallery
 from sgllie.report.settings import ReportSettings
 from sgllie.runs.names import REPORT, RUN, SUCCESS
-from sgllie.runs.run_file import read_run
+from sgllie.runs.run_file import ENHANCE_KINDS, read_run
 from sgllie.storage import SCRATCH, Storage, open_storage
 
 MEASURES = {
@@ -36,7 +36,7 @@ def write_report(settings: ReportSettings) -> str:
         StorageError: the output cannot be read or written.
     """
     output = open_storage(settings.output, settings.s3)
-    run = read_run(output, "enhance")
+    run = read_run(output, "enhance", ENHANCE_KINDS)
     if run is None:
         raise UsageError(f"there is no run in {settings.output}: it has no {RUN}. OUT is the output of sgllie enhance")
     finished = output.exists(SUCCESS)

@@ -19,8 +19,18 @@ PACKAGES = ("sgllie", "av", "numpy", "onnxruntime", "opencv-python-headless", "p
 
 Json = dict[str, Any]
 
-KINDS = {"input": dict, "fingerprints": dict, "output_settings": dict, "shards": list}
-"""What run.json of a job over shards holds, and of which type it is."""
+KINDS: dict[str, type] = {
+    "input": dict,
+    "input.digest": str,
+    "input.items": int,
+    "fingerprints": dict,
+    "output_settings": dict,
+    "shards": list,
+}
+"""What run.json of a job over shards holds, and of which type it is; `input.items` is `items` within `input`."""
+
+ENHANCE_KINDS: dict[str, type] = KINDS | {"input.roots": dict, "input.roots.input": str}
+"""The same for a run of sgllie enhance of which other commands read the images."""
 
 
 def read_run(
@@ -59,9 +69,19 @@ def read_run(
     if run.get("command") != command:
         raise UsageError(f"{output.uri} belongs to a run of sgllie {run.get('command')}; choose another folder")
     for name, kind in kinds.items():
-        if not isinstance(run.get(name), kind):
+        found: Any = run
+        for key in name.split("."):
+            found = found.get(key)
+        if not fits(found, kind):
             raise UsageError(f"{output.uri}/{RUN} is damaged: {name!r} is missing or of the wrong type")
     return run
+
+
+def fits(found: Any, kind: type) -> bool:
+    """Tell whether a value of run.json is of a type; lists are of whole numbers."""
+    if kind is list:
+        return isinstance(found, list) and all(type(one) is int for one in found)
+    return isinstance(found, kind)
 
 
 def read_json(output: Storage, name: str) -> Json | None:

@@ -60,7 +60,9 @@ class RunFolder:
 
     def describe(self) -> Row | None:
         """Return what run.json says, if a run was begun here; UsageError if something else was."""
-        return read_run(self.storage, "train", {"data": dict, "output_settings": dict})
+        return read_run(
+            self.storage, "train", {"data": dict, "data.digest": str, "data.photographs": int, "output_settings": dict}
+        )
 
     def claim(self) -> None:
         """Raise UsageError where no run can begin: before all photographs are read, which may take hours."""

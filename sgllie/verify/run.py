@@ -114,10 +114,10 @@ def settings_of(run: Json, settings: VerifySettings) -> EnhanceSettings:
     """
     stored: dict[str, Any] = dict(run["settings"])
     stored |= {"output": settings.output, "s3": settings.s3, "retry_failed": True, "overwrite": False, "dry_run": False}
-    if settings.s3 == S3Options():
-        stored["s3"] = S3Options(**run["settings"]["s3"])
     known = {name.partition(".")[0] for name, _, _ in flat_fields(EnhanceSettings("in", "out"))}
     try:
+        if settings.s3 == S3Options():
+            stored["s3"] = S3Options(**run["settings"]["s3"])
         return EnhanceSettings(**{name: value for name, value in stored.items() if name in known})
-    except TypeError as error:
+    except (KeyError, TypeError) as error:
         raise UsageError(f"{settings.output}/{RUN} does not hold the settings of sgllie enhance: {error}") from error

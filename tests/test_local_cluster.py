@@ -1,0 +1,65 @@
+"""What a local cluster shows of itself: nothing to other machines or users, and nothing when it is over."""
+
+import ipaddress
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+JOB = """
+import json, os, stat, sys
+import psutil
+import ray
+from sgllie.distributed.cluster import Connection
+
+with Connection(None) as connection:
+    connection.wait()
+    ray.get(ray.remote(lambda: 0).remote())  # one worker at least
+    job = psutil.Process()
+    listening = [
+        (process.name(), socket.laddr.ip)
+        for process in (job, *job.children(recursive=True))
+        for socket in process.net_connections("inet")
+        if socket.status == psutil.CONN_LISTEN
+    ]
+    folder = connection.folder.name
+    json.dump({"listening": listening, "folder": folder, "mode": stat.S_IMODE(os.stat(folder).st_mode)}, sys.stdout)
+"""
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    """What was seen during a local job, and the home of its user."""
+    home = tmp_path_factory.mktemp("home")
+    hidden = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS")
+    environment = {name: value for name, value in os.environ.items() if name not in hidden} | {"HOME": str(home)}
+    before = sessions()
+    seen = json.loads(subprocess.check_output([sys.executable, "-c", JOB], env=environment, timeout=300))
+    return seen | {"home": home, "left": sessions() - before}
+
+
+def sessions():
+    """The session folders of Ray's own place."""
+    return {path for path in Path("/tmp/ray").glob("session_*") if not path.is_symlink()}
+
+
+@pytest.mark.jobs
+def test_all_ports_are_on_the_loopback_interface(job):
+    addresses = {ipaddress.ip_address(address.removeprefix("::ffff:")) for _, address in job["listening"]}
+    assert len(job["listening"]) > 3
+    assert all(address.is_loopback for address in addresses)
+
+
+@pytest.mark.jobs
+def test_nothing_is_left_and_nobody_else_may_look(job):
+    assert job["mode"] == 0o700
+    assert not Path(job["folder"]).exists()
+    assert not job["left"]
+
+
+@pytest.mark.jobs
+def test_no_token_is_written_where_others_can_read_it(job):
+    assert not list(job["home"].rglob("*token*"))
