@@ -61,7 +61,7 @@ class RunFolder:
     def describe(self) -> Row | None:
         """Return what run.json says, if a run was begun here; UsageError if something else was."""
         return read_run(
-            self.storage, "train", {"data": dict, "data.digest": str, "data.photographs": int, "output_settings": dict}
+            self.storage, "train", {"data": dict, "output_settings": dict, "data.digest": str, "data.photographs": int}
         )
 
     def claim(self) -> None:
