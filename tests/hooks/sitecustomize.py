@@ -5,6 +5,7 @@ GPU runs on the CPU; with HOLD set to a pattern, whoever would write a second fi
 for ever, so that a job can be stopped in its middle, and cannot end before.
 """
 
+import dataclasses
 import importlib.abc
 import importlib.util
 import os
@@ -17,20 +18,25 @@ SLOW = b"WAIT WITH ME"
 ENDLESS = b"NEVER COME BACK"
 
 
-def change_images(module):
-    """Wrap `decode`."""
-    decode = module.decode
+def change_codec(module):
+    """Wrap the decoding of pixels."""
+    open_image = module.open_image
 
-    def decode_or_die(data, **options):
-        if MARKER in data:
-            os._exit(139)
-        if SLOW in data:
-            time.sleep(0.1)
-        if ENDLESS in data:
-            time.sleep(3600)
-        return decode(data, **options)
+    def open_or_die(data, **options):
+        opened = open_image(data, **options)
 
-    module.decode = decode_or_die
+        def pixels():
+            if MARKER in data:
+                os._exit(139)
+            if SLOW in data:
+                time.sleep(0.1)
+            if ENDLESS in data:
+                time.sleep(3600)
+            return opened._pixels()
+
+        return dataclasses.replace(opened, _pixels=pixels)
+
+    module.open_image = open_or_die
 
 
 def change_enhancer(module):
@@ -59,7 +65,7 @@ class Hook(importlib.abc.MetaPathFinder):
     """Changes modules once they are loaded."""
 
     changes = {  # noqa: RUF012
-        "sgllie.images": change_images,
+        "sgllie.images.codec": change_codec,
         "sgllie.enhancer": change_enhancer,
         "sgllie.storage.local": change_storage,
     }
