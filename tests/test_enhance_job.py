@@ -251,16 +251,15 @@ def test_a_mistake_is_one_sentence(enhance, tmp_path, monkeypatch, source, outpu
 
 @pytest.mark.parametrize("kind", ["list", "link", "glob"])
 def test_overwrite_never_removes_a_file_that_is_to_be_read(enhance, tmp_path, kind):
-    """Whatever way leads into OUT: one entry of a list, a link among the input, a wildcard above it."""
+    """Whatever way leads into OUT: one entry of a list, a link among the input, a wildcard below a link."""
     source, output = make_corpus(tmp_path / "data/in", 2), tmp_path / "data/out"
     assert enhance(source, output)[0] == 0
     (tmp_path / "list.txt").write_text("data/in/000/00000.jpg\ndata/out/images/000/00001.jpg\n")
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked/a.jpg").symlink_to(output / "images/000/00000.jpg")
-    named = {"list": tmp_path / "list.txt", "link": tmp_path / "linked", "glob": tmp_path / "data/**/*1.jpg"}[kind]
-    if kind == "glob":
-        (tmp_path / "elsewhere").symlink_to(tmp_path / "data/out")
-        output = tmp_path / "elsewhere"
+    (tmp_path / "elsewhere").symlink_to(output)
+    below = tmp_path / "elsewhere/images/**/*1.jpg"
+    named = {"list": tmp_path / "list.txt", "link": tmp_path / "linked", "glob": below}[kind]
     code, _, err = enhance(named, output, "--overwrite", "--quality", 90)
     assert (code, err.count("\n")) == (2, 1)
     assert "--overwrite would remove the input" in err
