@@ -5,6 +5,7 @@ GPU runs on the CPU; with HOLD set to a pattern, whoever would write a second fi
 for ever, so that a job can be stopped in its middle, and cannot end before.
 """
 
+import dataclasses
 import importlib.abc
 import importlib.util
 import os
@@ -18,19 +19,24 @@ ENDLESS = b"NEVER COME BACK"
 
 
 def change_images(module):
-    """Wrap `decode`."""
-    decode = module.decode
+    """Wrap `open_image`, so that something happens to the pixels when they are decoded."""
+    open_image = module.open_image
 
-    def decode_or_die(data, **options):
-        if MARKER in data:
-            os._exit(139)
-        if SLOW in data:
-            time.sleep(0.1)
-        if ENDLESS in data:
-            time.sleep(3600)
-        return decode(data, **options)
+    def open_marked(data, **options):
+        opened = open_image(data, **options)
 
-    module.decode = decode_or_die
+        def decode_or_die():
+            if MARKER in data:
+                os._exit(139)
+            if SLOW in data:
+                time.sleep(0.1)
+            if ENDLESS in data:
+                time.sleep(3600)
+            return opened._pixels()
+
+        return dataclasses.replace(opened, _pixels=decode_or_die)
+
+    module.open_image = open_marked
 
 
 def change_enhancer(module):
@@ -56,7 +62,7 @@ class Hook(importlib.abc.MetaPathFinder):
     """Changes modules once they are loaded."""
 
     changes = {  # noqa: RUF012
-        "sgllie.images": change_images,
+        "sgllie.images.codec": change_images,
         "sgllie.enhancer": change_enhancer,
         "sgllie.storage.local": change_storage,
     }
