@@ -267,12 +267,18 @@ def test_the_output_is_left_out_by_whatever_name_it_is_reached(tree, tmp_path, l
     (tmp_path / "elsewhere too/z.jpg").write_bytes(b"")
     (tree / link).parent.mkdir(exist_ok=True)
     (tree / link).symlink_to(output)
-    (tree / "one.jpg").symlink_to(output / "images/bright.jpg")
     (tree / "zz").symlink_to(tmp_path / "elsewhere too")
     assert paths(Listing(str(tree), exclude=str(output))) == [*IMAGES, "zz/z.jpg"]
     assert paths(Listing(f"{tree}/**/*.jpg", exclude=str(output)))[-1] == "zz/z.jpg"
     (tmp_path / "alias").symlink_to(output)
     assert paths(Listing(str(tree), exclude=str(tmp_path / "alias"))) == [*IMAGES, "zz/z.jpg"]
+
+
+def test_a_link_to_one_file_of_the_output_is_a_file_of_the_input(tree):
+    (tree / "out/images").mkdir(parents=True)
+    (tree / "out/images/z.jpg").write_bytes(b"")
+    (tree / "z.jpg").symlink_to(tree / "out/images/z.jpg")
+    assert paths(Listing(str(tree), exclude=str(tree / "out"))) == [*IMAGES, "z.jpg"]
 
 
 def test_an_output_around_the_input_leaves_nothing_out(tree):

@@ -167,8 +167,8 @@ class Wanted:
     Args:
         pattern: of the paths of a glob.
         root: of the listing.
-        exclude: a folder or prefix whose files are none of the input, under whatever name a link gives to them; where
-            the root itself lies in it, nothing is left out.
+        exclude: a folder or prefix whose files are none of the input, whatever links to folders lead into it; a link
+            to one of its files is a file of the input. Where the root itself lies in it, nothing is left out.
     """
 
     def __init__(self, pattern: re.Pattern[str] | None, root: str, exclude: str | None) -> None:
@@ -188,12 +188,11 @@ class Wanted:
         return self.pattern is None or bool(self.pattern.match(entry.path))
 
     def _true(self, path: str) -> str:
-        """Return the absolute path of a file, links followed, or its uri."""
+        """Return the absolute path of a file, its folder with all links followed, or its uri."""
         if "://" in self.root:
             return f"{self.root.rstrip('/')}/{path}"
         folder, name = os.path.split(os.path.join(self.root, path))
-        true = os.path.join(self._real(folder), name)
-        return os.path.realpath(true) if os.path.islink(true) else true
+        return os.path.join(self._real(folder), name)
 
 
 def has_wildcards(path: str) -> bool:
