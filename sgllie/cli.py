@@ -88,6 +88,14 @@ def report(arguments: Sequence[str]) -> int:
     return 0
 
 
+def demo(arguments: Sequence[str]) -> int:
+    """Try it on a few photographs in the browser."""
+    from sgllie.demo.server import serve
+    from sgllie.demo.settings import DemoSettings
+
+    return serve(tyro.cli(DemoSettings, args=arguments, prog="sgllie demo"))
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "enhance": enhance,
     "video": video,
@@ -96,6 +104,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "compare": compare,
     "report": report,
     "weights": weights,
+    "demo": demo,
 }
 
 

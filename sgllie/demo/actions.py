@@ -1,0 +1,156 @@
+"""What the controls of the page set in motion: each function takes what they say, and returns what is to be shown."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from sgllie.demo import words
+from sgllie.demo.chart import histograms, map_picture
+from sgllie.demo.choice import Choice
+from sgllie.demo.item import Item
+from sgllie.demo.preview import naturalness
+from sgllie.demo.session import Session, Sessions, discard, sentence_of
+
+SETTLED_SECONDS = 0.3
+"""Without a change, after which NIQE is measured: it takes longer than all else."""
+
+
+class Taken(NamedTuple):
+    """What changes when files come or go."""
+
+    drop: Any
+    names: Any
+    several: Any
+    status: Any
+
+
+class Shown(NamedTuple):
+    """What changes with every control."""
+
+    pictures: Any = None
+    facts: Any = ""
+    chart: Any = ""
+    factor: Any = None
+    caption: Any = ""
+    status: Any = words.WELCOME
+    command: Any = None
+    download: Any = None
+
+
+class Actions:
+    """The functions of a page.
+
+    Args:
+        sessions: where dropped files go.
+    """
+
+    def __init__(self, sessions: Sessions) -> None:
+        self.sessions = sessions
+
+    def take(self, dropped: Sequence[str] | None, request: gr.Request) -> Taken:
+        """Take files over from the browser."""
+        uploaded = [Path(path) for path in dropped or []]
+        taken = self.take_files(uploaded, request)
+        discard(uploaded)
+        return taken
+
+    def sample(self, path: Path) -> Callable[[gr.Request], Taken]:
+        """Return the function that takes a sample as if it had been dropped."""
+
+        def take(request: gr.Request) -> Taken:
+            return self.take_files([path], request)
+
+        return take
+
+    def take_files(self, paths: Sequence[Path], request: gr.Request) -> Taken:
+        """Take files over, and choose the first of them."""
+        session = self._session(request)
+        before = len(session.items)
+        refused = session.take(paths)
+        names = [item.name for item in session.items]
+        chosen = names[min(before, len(names) - 1)] if names else None
+        session.refused = refused
+        return Taken(None, gr.Radio(names, value=chosen), gr.Row(visible=len(names) > 1), gr.skip())
+
+    def remove_all(self, request: gr.Request) -> tuple[Any, ...]:
+        """Remove what was dropped, and all that was made of it."""
+        self.leave(request)
+        names = gr.Radio([], value=None)
+        return (None, names, gr.Row(visible=False), *self._nothing(words.WELCOME, Choice()))
+
+    def leave(self, request: gr.Request) -> None:
+        """Forget a tab that was closed."""
+        self.sessions.close(str(request.session_hash))
+
+    def show(self, request: gr.Request, name: str | None, *controls: Any) -> Shown:
+        """Show what the controls say of the chosen file."""
+        choice, session = Choice(*controls), self._session(request)
+        session.turn()
+        refused, session.refused = session.refused, []
+        item = session.find(name)
+        if item is None:
+            return self._nothing(words.sentences(refused) or (words.GONE if name else words.WELCOME), choice)
+        try:
+            return self._show(session, item, choice, refused)
+        except Exception as error:
+            return self._nothing(words.sentences([*refused, sentence_of(error, item)]), choice, item)
+
+    def _show(self, session: Session, item: Item, choice: Choice, refused: list[str]) -> Shown:
+        shown = session.shown(item, choice)
+        preview = shown.preview
+        limit = choice.only_darker_than
+        is_kept = not item.is_clip and limit < 1 and preview.brightness >= limit
+        after = preview.side(preview.before if is_kept else preview.after(choice.strength))
+        said = words.outcome(item.name, preview, limit if is_kept else None)
+        return Shown(
+            (session.picture(shown.before.jpeg), session.picture(after.jpeg)),
+            words.facts(shown.before, after, None),
+            histograms(shown.before, after),
+            gr.Image(map_picture(preview.factor), visible=True) if preview.factor.size > 1 else gr.Image(visible=False),
+            words.map_caption(preview.factor),
+            words.sentences([*refused, said]),
+            choice.command(item.is_clip),
+            gr.DownloadButton(visible=False),
+        )
+
+    def _nothing(self, status: str, choice: Choice, item: Item | None = None) -> Shown:
+        """Show no picture, and say why."""
+        command = choice.command(bool(item and item.is_clip))
+        hidden = gr.Image(None, visible=False), gr.DownloadButton(visible=False)
+        return Shown(status=status, factor=hidden[0], command=command, download=hidden[1])
+
+    def measure(self, request: gr.Request, name: str | None, *controls: Any) -> Any:
+        """Measure NIQE of both pictures, once nothing has changed for a moment."""
+        choice, session = Choice(*controls), self._session(request)
+        item, turn = session.find(name), session.turns
+        time.sleep(SETTLED_SECONDS)
+        if item is None or session.turns != turn:
+            return gr.skip()
+        try:
+            shown = session.shown(item, choice)
+        except Exception:  # `show` has said why
+            return gr.skip()
+        preview = shown.preview
+        is_kept = not item.is_clip and choice.only_darker_than < 1 and preview.brightness >= choice.only_darker_than
+        pixels = preview.before if is_kept else preview.after(choice.strength)
+        pair = naturalness(preview.before), naturalness(pixels)
+        return words.facts(shown.before, preview.side(pixels), pair)
+
+    def enhance(self, request: gr.Request, name: str | None, *controls: Any) -> tuple[Any, Any]:
+        """Enhance all files at full size, and offer them for download."""
+        choice, session = Choice(*controls), self._session(request)
+        if not session.items:
+            return gr.DownloadButton(visible=False), words.sentences([words.GONE if name else words.NOTHING])
+        path, refused = session.enhance_all(choice)
+        if path is None:
+            return gr.DownloadButton(visible=False), words.sentences(refused)
+        label = f"Download {path.name} ({path.stat().st_size / 1e6:.2f} MB)"
+        left_out = [f"Left out: {sentence}" for sentence in refused]
+        button = gr.DownloadButton(label, value=str(path), visible=True)
+        return button, words.sentences([*left_out, f"{path.name} is ready, at full size and with all metadata."])
+
+    def _session(self, request: gr.Request) -> Session:
+        return self.sessions[str(request.session_hash)]

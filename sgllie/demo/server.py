@@ -1,0 +1,89 @@
+"""The server of the page, from its start to Ctrl-C."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from sgllie.demo.settings import DemoSettings
+from sgllie.errors import UsageError
+
+
+def serve(settings: DemoSettings, host: str | None = None) -> int:
+    """Show the page until Ctrl-C or SIGTERM; then nothing is left of it.
+
+    Args:
+        settings: of the page.
+        host: address to listen on, in place of that of the settings; for a place with a front door of its own, such as
+            a Hugging Face Space, where no password is asked for.
+
+    Raises:
+        UsageError: Gradio is not installed, the port is taken, or the password file is wrong.
+    """
+    with TemporaryDirectory(prefix="sgllie-demo-") as folder:
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "uploads")
+        try:
+            import gradio as gr
+        except ModuleNotFoundError as error:
+            raise UsageError(f"the page needs Gradio: pip install 'sgllie[demo]' ({error})") from error
+        from sgllie.demo.actions import Actions
+        from sgllie.demo.page import STYLE, THEME, Page
+        from sgllie.demo.session import Sessions
+
+        sessions = Sessions(Path(folder) / "sessions", settings)
+        gr.set_static_paths([str(sessions.folder)])
+        page = Page(settings, Actions(sessions)).blocks
+        try:
+            page.launch(
+                server_name=host or settings.host,
+                server_port=settings.port or free_port(),
+                auth=settings.passwords() or None,
+                max_file_size=settings.max_megabytes * 10**6,
+                theme=THEME,
+                css_paths=STYLE,
+                footer_links=[],
+                run_history=False,
+                enable_monitoring=False,
+                ssr_mode=False,
+                share=False,
+                quiet=True,
+                prevent_thread_lock=True,
+            )
+        except OSError as error:
+            raise UsageError(f"--port {settings.port}: {error}") from error
+        sys.stdout.write(f"The page is at {page.local_url} (Ctrl-C ends it).\n")
+        sys.stdout.flush()
+        threading.Thread(target=warm_up, args=(settings,), daemon=True).start()
+        wait()
+        page.close(verbose=False)
+    return 0
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait() -> None:
+    """Return on Ctrl-C or SIGTERM, so that files are removed whichever it is."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):
+        threading.Event().wait()
+
+
+def warm_up(settings: DemoSettings) -> None:
+    """Load the libraries that the first photograph would wait for, by enhancing a sample."""
+    from sgllie.demo.choice import Choice
+    from sgllie.demo.item import Item
+    from sgllie.demo.page import FOLDER, SAMPLES
+
+    name = next(iter(SAMPLES))
+    Item(name, FOLDER / "samples" / name).preview(Choice(), settings)
