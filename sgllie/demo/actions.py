@@ -11,7 +11,7 @@ from sgllie.demo import words
 from sgllie.demo.chart import histograms, map_picture
 from sgllie.demo.choice import Choice
 from sgllie.demo.item import Item
-from sgllie.demo.preview import naturalness
+from sgllie.demo.preview import Preview, naturalness
 from sgllie.demo.session import Session, Sessions, discard, sentence_of
 
 SETTLED_SECONDS = 0.3
@@ -101,20 +101,24 @@ class Actions:
     def _show(self, session: Session, item: Item, choice: Choice, refused: list[str]) -> Shown:
         shown = session.shown(item, choice)
         preview = shown.preview
-        limit = choice.only_darker_than
-        is_kept = not item.is_clip and limit < 1 and preview.brightness >= limit
-        after = preview.side(preview.before if is_kept else preview.after(choice.strength))
-        said = words.outcome(item.name, preview, limit if is_kept else None)
+        is_copied = item.is_copied(preview, choice)
+        after = preview.side(preview.before if is_copied else preview.after(choice.strength))
+        said = words.outcome(item.name, preview, choice.only_darker_than if is_copied else None)
         return Shown(
             (session.picture(shown.before.jpeg), session.picture(after.jpeg)),
             words.facts(shown.before, after, None),
             histograms(shown.before, after),
-            gr.Image(map_picture(preview.factor), visible=True) if preview.factor.size > 1 else gr.Image(visible=False),
+            self._map(session, preview),
             words.map_caption(preview.factor),
             words.sentences([*refused, said]),
             choice.command(item.is_clip),
             gr.DownloadButton(visible=False),
         )
+
+    def _map(self, session: Session, preview: Preview) -> Any:
+        if preview.factor.size <= 1:
+            return gr.Image(None, visible=False)
+        return gr.Image(session.picture(map_picture(preview.factor)), visible=True)
 
     def _nothing(self, status: str, choice: Choice, item: Item | None = None) -> Shown:
         """Show no picture, and say why."""
@@ -134,8 +138,7 @@ class Actions:
         except Exception:  # `show` has said why
             return gr.skip()
         preview = shown.preview
-        is_kept = not item.is_clip and choice.only_darker_than < 1 and preview.brightness >= choice.only_darker_than
-        pixels = preview.before if is_kept else preview.after(choice.strength)
+        pixels = preview.before if item.is_copied(preview, choice) else preview.after(choice.strength)
         pair = naturalness(preview.before), naturalness(pixels)
         return words.facts(shown.before, preview.side(pixels), pair)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from sgllie.enhance.settings import EnhanceSettings
+from sgllie.images import MAX_PIXELS
 from sgllie.methods import METHODS, MethodName
 from sgllie.network.architecture import SCALE_FACTOR
 from sgllie.settings import option
@@ -45,9 +46,10 @@ class Choice:
         defaults = {field.name: field.default for field in fields(kind)}
         return {name: value for name, value in values.items() if value != defaults.get(name, value)}
 
-    def settings(self, **others: Any) -> EnhanceSettings:
-        """Return the settings of the job on photographs; UsageError where weights and method do not fit."""
-        return EnhanceSettings(*FOLDERS, **self.options(EnhanceSettings), device="cpu", **others)
+    def settings(self, max_pixels: int = MAX_PIXELS) -> EnhanceSettings:
+        """Return the settings of the job on photographs."""
+        options = self.options(EnhanceSettings) | {"device": "cpu", "max_pixels": max_pixels}
+        return EnhanceSettings(*FOLDERS, **options)
 
     def command(self, clips: bool) -> str:
         """Return the command that does the same to a folder, of photographs or of clips."""

@@ -55,6 +55,10 @@ class Item:
         method = full_method(replace(choice, strength=1.0, only_darker_than=1.0))
         return make_preview(self._middle_frame(settings) if self.is_clip else self._photograph(settings), method)
 
+    def is_copied(self, preview: Preview, choice: Choice) -> bool:
+        """Tell whether the job would copy it, since it is bright enough; it never copies a clip."""
+        return not self.is_clip and choice.only_darker_than < 1 and preview.brightness >= choice.only_darker_than
+
     def enhance(self, choice: Choice, settings: DemoSettings) -> tuple[str, bytes]:
         """Enhance it at its full size; return the name and the bytes of the output.
 
@@ -63,7 +67,7 @@ class Item:
         """
         if self.is_clip:
             return self._enhance_clip(choice, settings)
-        processor = ImageProcessor(choice.settings(max_pixels=settings.max_pixels))
+        processor = ImageProcessor(choice.settings(settings.max_pixels))
         result = processor(self.name, self.path.read_bytes())
         if result.data is None:
             raise ItemError(result.row["error_type"], result.row["error"])

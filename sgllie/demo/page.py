@@ -28,7 +28,7 @@ THEME = gr.themes.Base(
     # No fonts but those that the machine has: the page asks nobody for anything.
     font=["system-ui", "sans-serif"],
     font_mono=["ui-monospace", "monospace"],
-)
+).set(button_primary_text_color="#1c1917", button_primary_text_color_dark="#1c1917")
 
 
 class Page:
@@ -49,6 +49,7 @@ class Page:
                     self._add_pictures()
                 with gr.Column(scale=2, min_width=300):
                     self._add_controls()
+            self._add_results()
             with gr.Row(equal_height=False):
                 self._add_measures()
             self._connect()
@@ -66,7 +67,9 @@ class Page:
             )
             with gr.Column(scale=2, min_width=300):
                 self.samples = {
-                    FOLDER / "samples" / name: gr.Button(label, icon=str(FOLDER / "samples" / name))
+                    FOLDER / "samples" / name: gr.Button(
+                        label, icon=str(FOLDER / "samples" / name), elem_classes="sample"
+                    )
                     for name, label in SAMPLES.items()
                 }
         live = '<div role="status" aria-live="polite">${value}</div>'
@@ -111,12 +114,16 @@ class Page:
             info="Photographs with this mean luma or more are copied; at 1 none is",
             elem_id="darker",
         )
-        self.make = gr.Button("Make the files at full size", variant="primary", elem_id="make")
-        self.download = gr.DownloadButton("Download", visible=False, variant="primary", elem_id="download")
-        self.ask = gr.Button("Show the command for a folder", elem_id="ask")
+
+    def _add_results(self) -> None:
+        with gr.Row():
+            self.make = gr.Button("Make the files at full size", variant="primary", min_width=200, elem_id="make")
+            self.download = gr.DownloadButton("Download", visible=False, variant="primary", elem_id="download")
+            self.ask = gr.Button("Show the command for a folder", min_width=200, elem_id="ask")
         self.command = gr.Textbox(
-            default.command(clips=False),
+            Choice().command(clips=False),
             label="The same for a folder of any size",
+            lines=2,
             buttons=["copy"],
             interactive=False,
             visible=False,
@@ -128,15 +135,13 @@ class Page:
             self.facts = gr.HTML(elem_id="facts")
             self.chart = gr.HTML(elem_id="chart")
         with gr.Column(scale=2, min_width=300):
-            self.factor = gr.Image(
-                label="Factor map", interactive=False, buttons=[], visible=False, format="png", elem_id="factor"
-            )
+            self.factor = gr.Image(label="Factor map", interactive=False, buttons=[], visible=False, elem_id="factor")
             self.caption = gr.HTML(elem_id="caption")
 
     def _connect(self) -> None:
         """Tie the functions to the controls."""
         actions = self.actions
-        self.controls = [self.names, self.method, self.weights, self.scale, self.strength, self.darker]
+        self.controls: list[Any] = [self.names, self.method, self.weights, self.scale, self.strength, self.darker]
         self.shown = [getattr(self, name) for name in Shown._fields]
         taken = [getattr(self, name) for name in Taken._fields]
         self._then_show(self.drop.upload(actions.take, self.drop, taken, **PRIVATE))
@@ -154,7 +159,7 @@ class Page:
                 show_progress_on=self.pictures,
                 **PRIVATE,
             )
-            event.then(actions.measure, self.controls, self.facts, **QUIET)
+            self._then_measure(event)
         self.divider.input(None, self.divider, self.pictures, js=DIVIDE, **QUIET)
         made = [self.download, self.status]
         self.make.click(actions.enhance, self.controls, made, show_progress_on=self.make, **PRIVATE)
@@ -164,4 +169,8 @@ class Page:
     def _then_show(self, event: Any) -> None:
         """Show and measure once an event is over."""
         shown = event.then(self.actions.show, self.controls, self.shown, show_progress_on=self.pictures, **PRIVATE)
-        shown.then(self.actions.measure, self.controls, self.facts, **QUIET)
+        self._then_measure(shown)
+
+    def _then_measure(self, event: Any) -> None:
+        """Measure once an event is over; each of several in a row, since only the last one waits until it is quiet."""
+        event.then(self.actions.measure, self.controls, self.facts, trigger_mode="multiple", **QUIET)

@@ -18,7 +18,7 @@ from sgllie.errors import SgllieError, failure_of
 
 KEPT_PREVIEWS = 3
 """Previews that are ready at the same time; the largest has 15 MB."""
-KEPT_PICTURES = 6
+KEPT_PICTURES = 9
 """Pictures for the browser: those it shows, and those that it may be fetching still."""
 ARCHIVE = "bright.zip"
 
