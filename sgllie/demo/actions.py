@@ -12,7 +12,7 @@ from sgllie.demo.chart import histograms, map_picture
 from sgllie.demo.choice import Choice
 from sgllie.demo.item import Item
 from sgllie.demo.preview import Preview, naturalness
-from sgllie.demo.session import Session, Sessions, discard, sentence_of
+from sgllie.demo.session import Session, Sessions, sentence_of
 
 SETTLED_SECONDS = 0.3
 """Without a change, after which NIQE is measured: it takes longer than all else."""
@@ -52,28 +52,15 @@ class Actions:
 
     def take(self, dropped: Sequence[str] | None, request: gr.Request) -> Taken:
         """Take files over from the browser."""
-        uploaded = [Path(path) for path in dropped or []]
-        taken = self.take_files(uploaded, request)
-        discard(uploaded)
-        return taken
+        return self._take([Path(path) for path in dropped or []], request, uploaded=True)
 
     def sample(self, path: Path) -> Callable[[gr.Request], Taken]:
         """Return the function that takes a sample as if it had been dropped."""
 
         def take(request: gr.Request) -> Taken:
-            return self.take_files([path], request)
+            return self._take([path], request, uploaded=False)
 
         return take
-
-    def take_files(self, paths: Sequence[Path], request: gr.Request) -> Taken:
-        """Take files over, and choose the first of them."""
-        session = self._session(request)
-        before = len(session.items)
-        refused = session.take(paths)
-        names = [item.name for item in session.items]
-        chosen = names[min(before, len(names) - 1)] if names else None
-        session.refused = refused
-        return Taken(None, gr.Radio(names, value=chosen), gr.Row(visible=len(names) > 1), gr.skip())
 
     def remove_all(self, request: gr.Request) -> tuple[Any, ...]:
         """Remove what was dropped, and all that was made of it."""
@@ -88,7 +75,7 @@ class Actions:
     def show(self, request: gr.Request, name: str | None, *controls: Any) -> Shown:
         """Show what the controls say of the chosen file."""
         choice, session = Choice(*controls), self._session(request)
-        session.turn()
+        session.turns += 1
         refused, session.refused = session.refused, []
         item = session.find(name)
         if item is None:
@@ -139,7 +126,9 @@ class Actions:
             return gr.skip()
         preview = shown.preview
         pixels = preview.before if item.is_copied(preview, choice) else preview.after(choice.strength)
-        pair = naturalness(preview.before), naturalness(pixels)
+        if shown.niqe is None:
+            shown.niqe = naturalness(preview.before)
+        pair = shown.niqe, naturalness(pixels)
         return words.facts(shown.before, preview.side(pixels), pair)
 
     def enhance(self, request: gr.Request, name: str | None, *controls: Any) -> tuple[Any, Any]:
@@ -154,6 +143,14 @@ class Actions:
         left_out = [f"Left out: {sentence}" for sentence in refused]
         button = gr.DownloadButton(label, value=str(path), visible=True)
         return button, words.sentences([*left_out, f"{path.name} is ready, at full size and with all metadata."])
+
+    def _take(self, paths: Sequence[Path], request: gr.Request, *, uploaded: bool) -> Taken:
+        session = self._session(request)
+        before = len(session.items)
+        session.refused = session.take(paths, uploaded=uploaded)
+        names = [item.name for item in session.items]
+        chosen = names[min(before, len(names) - 1)] if names else None
+        return Taken(None, gr.Radio(names, value=chosen), gr.Row(visible=len(names) > 1), gr.skip())
 
     def _session(self, request: gr.Request) -> Session:
         return self.sessions[str(request.session_hash)]

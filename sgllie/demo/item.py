@@ -44,6 +44,11 @@ class Item:
         """Whether it is a clip by its name; else it is a photograph."""
         return PurePosixPath(self.name).suffix.lower() in CLIPS
 
+    @property
+    def output(self) -> str:
+        """The name of what is made of it."""
+        return output_name(self.name) if self.is_clip else self.name
+
     def preview(self, choice: Choice, settings: DemoSettings) -> Preview:
         """Show what a choice makes of it, at strength 1; of a clip, what it makes of its middle frame by itself.
 
@@ -59,8 +64,8 @@ class Item:
         """Tell whether the job would copy it, since it is bright enough; it never copies a clip."""
         return not self.is_clip and choice.only_darker_than < 1 and preview.brightness >= choice.only_darker_than
 
-    def enhance(self, choice: Choice, settings: DemoSettings) -> tuple[str, bytes]:
-        """Enhance it at its full size; return the name and the bytes of the output.
+    def enhance(self, choice: Choice, settings: DemoSettings) -> bytes:
+        """Enhance it at its full size; return the bytes of the output.
 
         Raises:
             ItemError: it cannot be enhanced, or is beyond a limit.
@@ -71,7 +76,7 @@ class Item:
         result = processor(self.name, self.path.read_bytes())
         if result.data is None:
             raise ItemError(result.row["error_type"], result.row["error"])
-        return result.name, result.data
+        return result.data
 
     def _photograph(self, settings: DemoSettings) -> Still:
         image = decode(self.path.read_bytes(), max_pixels=settings.max_pixels)
@@ -91,14 +96,13 @@ class Item:
                 raise VideoError("not_a_video", "no picture of it can be decoded")
             return Still(found.pixels, orientation=orientation(reader.info.matrix))
 
-    def _enhance_clip(self, choice: Choice, settings: DemoSettings) -> tuple[str, bytes]:
+    def _enhance_clip(self, choice: Choice, settings: DemoSettings) -> bytes:
         with VideoReader(str(self.path)) as reader:
             check_clip(reader.info, settings)
-        name = output_name(self.name)
         with TemporaryDirectory(prefix="sgllie-") as scratch:
-            target = Path(scratch) / f"clip{PurePosixPath(name).suffix.lower()}"
+            target = Path(scratch) / f"clip{PurePosixPath(self.output).suffix.lower()}"
             enhance_video(str(self.path), target, make_method(choice.settings()))
-            return name, target.read_bytes()
+            return target.read_bytes()
 
 
 @lru_cache(KEPT_METHODS)

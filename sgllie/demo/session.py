@@ -1,12 +1,12 @@
 """One person's files on the page, from the drop to the moment the page is closed."""
 
-import os
 import secrets
 import shutil
 import threading
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -43,6 +43,11 @@ class Session:
 
     Args:
         folder: is made, and removed with all that is in it.
+
+    Attributes:
+        items: the files, in the order in which they were dropped.
+        refused: a sentence for each of the last drop that was not taken.
+        turns: how often the controls have changed.
     """
 
     def __init__(self, folder: Path, settings: DemoSettings) -> None:
@@ -52,14 +57,23 @@ class Session:
         self.turns = 0
         self._shown: OrderedDict[tuple[Item, Choice], Shown] = OrderedDict()
         self._pictures: list[Path] = []
+        self._made: Path | None = None
+        self._uploads: list[tuple[Path, int]] = []
         self._lock = threading.RLock()
         folder.mkdir(parents=True)
 
-    def take(self, dropped: Iterable[Path]) -> list[str]:
-        """Take files over from where the browser's upload put them; return a sentence for each that is refused."""
+    def take(self, dropped: Iterable[Path], *, uploaded: bool = False) -> list[str]:
+        """Take files over; return a sentence for each that is refused.
+
+        Args:
+            dropped: the files.
+            uploaded: whether they are there for this page only, and are to go with the session.
+        """
         refused = []
         with self._lock:
             for path in dropped:
+                if uploaded:
+                    self._uploads.append((path, path.stat().st_ino))
                 sentence = refusal(path.name)
                 if sentence is None and len(self.items) >= self.settings.max_files:
                     sentence = f"{path.name}: at most {self.settings.max_files} files are taken at a time (--max-files)"
@@ -67,7 +81,7 @@ class Session:
                     refused.append(sentence)
                     continue
                 place = self.folder / f"{len(self.items)}{path.suffix.lower()}"
-                shutil.copyfile(path, place)
+                take_over(path, place)
                 self.items.append(Item(self._free_name(path.name), place))
         return refused
 
@@ -97,12 +111,6 @@ class Session:
                 self._pictures.pop(0).unlink(missing_ok=True)
             return str(path)
 
-    def turn(self) -> int:
-        """Count a change of the controls; return how many there have been."""
-        with self._lock:
-            self.turns += 1
-            return self.turns
-
     def enhance_all(self, choice: Choice) -> tuple[Path | None, list[str]]:
         """Enhance all files at their full size.
 
@@ -110,33 +118,49 @@ class Session:
             The output, or an archive where there are several files, or None where there is nothing in it; and a
             sentence for each file that is left out.
         """
-        folder = self.folder / secrets.token_hex(8)
-        folder.mkdir()
-        items, refused = list(self.items), []
-        archive = folder / ARCHIVE
-        with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
+        folder, items, refused = self._new_folder(), list(self.items), []
+        target = folder / (items[0].output if len(items) == 1 else ARCHIVE)
+        with ExitStack() as opened:
+            archive = opened.enter_context(zipfile.ZipFile(target, "w")) if len(items) > 1 else None
             for item in items:
                 try:
-                    name, data = item.enhance(choice, self.settings)
+                    data = item.enhance(choice, self.settings)
                 except Exception as error:
                     refused.append(sentence_of(error, item))
                     continue
-                if len(items) == 1:
-                    (folder / name).write_bytes(data)
-                    return folder / name, []
-                file.writestr(name, data)
-        return archive if len(refused) < len(items) else None, refused
+                if archive:
+                    archive.writestr(item.output, data)  # stored: images and videos are compressed already
+                else:
+                    target.write_bytes(data)
+        return target if len(refused) < len(items) else None, refused
+
+    def _new_folder(self) -> Path:
+        """Make a folder for what is downloaded, in the place of the one before."""
+        with self._lock:
+            if self._made:
+                shutil.rmtree(self._made, ignore_errors=True)
+            self._made = self.folder / secrets.token_hex(8)
+            self._made.mkdir()
+            return self._made
 
     def remove(self) -> None:
-        """Remove all files."""
+        """Remove all files, and the uploads that they came from.
+
+        Gradio names an upload by its content: where somebody else has uploaded the same since, it is theirs.
+        """
         with self._lock:
             shutil.rmtree(self.folder, ignore_errors=True)
+            for path, number in self._uploads:
+                with suppress(OSError):
+                    if path.stat().st_ino == number:
+                        path.unlink()
+                        path.parent.rmdir()
 
     def _free_name(self, name: str) -> str:
-        """Return the name of a file, with a number where another one has that name already."""
-        path, taken = PurePosixPath(name), {item.name.casefold() for item in self.items}
+        """Return the name of a file, with a number where the output of another one would have the same."""
+        path, taken = PurePosixPath(name), {item.output.casefold() for item in self.items}
         number = 1
-        while name.casefold() in taken:
+        while Item(name, self.folder).output.casefold() in taken:
             number += 1
             name = f"{path.stem} ({number}){path.suffix}"
         return name
@@ -170,12 +194,12 @@ class Sessions:
             session.remove()
 
 
-def discard(uploaded: Iterable[Path]) -> None:
-    """Remove what the browser's upload has written, once it has been taken over."""
-    for path in uploaded:
-        path.unlink(missing_ok=True)
-        if not os.listdir(path.parent):
-            path.parent.rmdir()
+def take_over(source: Path, place: Path) -> None:
+    """Let a file be in a second place, without using its space twice where that is possible."""
+    try:
+        place.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, place)
 
 
 def sentence_of(error: Exception, item: Item) -> str:

@@ -30,7 +30,7 @@ class DemoSettings:
     """Longer clips are refused."""
     max_files: int = setting(50, least=1, changes_output=False)
     """Photographs and clips that one person may have on the page at the same time."""
-    max_megabytes: int = setting(500, least=1, changes_output=False)
+    max_megabytes: int = setting(200, least=1, changes_output=False)
     """Larger files are refused."""
 
     def __post_init__(self) -> None:
