@@ -14,6 +14,7 @@ from sgllie.methods import METHODS
 
 FOLDER = Path(str(files("sgllie.demo")))
 STYLE = FOLDER / "page.css"
+SAMPLES_FOLDER = FOLDER / "samples"
 SAMPLES = {"coffee.jpg": "Sample: a cup of coffee", "rocket.jpg": "Sample: a rocket launch"}
 """File names of what is tried where there is no photograph at hand; copies of those in samples/ of the repository."""
 LARGEST_SCALE = 32
@@ -67,9 +68,7 @@ class Page:
             )
             with gr.Column(scale=2, min_width=300):
                 self.samples = {
-                    FOLDER / "samples" / name: gr.Button(
-                        label, icon=str(FOLDER / "samples" / name), elem_classes="sample"
-                    )
+                    SAMPLES_FOLDER / name: gr.Button(label, icon=str(SAMPLES_FOLDER / name), elem_classes="sample")
                     for name, label in SAMPLES.items()
                 }
         live = '<div role="status" aria-live="polite">${value}</div>'

@@ -32,11 +32,12 @@ def serve(settings: DemoSettings, host: str | None = None) -> int:
         except ModuleNotFoundError as error:
             raise UsageError(f"the page needs Gradio: pip install 'sgllie[demo]' ({error})") from error
         from sgllie.demo.actions import Actions
-        from sgllie.demo.page import STYLE, THEME, Page
+        from sgllie.demo.page import SAMPLES_FOLDER, STYLE, THEME, Page
         from sgllie.demo.session import Sessions
 
         sessions = Sessions(Path(folder) / "sessions", settings)
-        gr.set_static_paths([str(sessions.folder)])
+        # Gradio would copy them into the folder of uploads, under the name that the upload of the same file would have.
+        gr.set_static_paths([str(sessions.folder), str(SAMPLES_FOLDER)])
         page = Page(settings, Actions(sessions)).blocks
         try:
             page.launch(
@@ -83,7 +84,7 @@ def warm_up(settings: DemoSettings) -> None:
     """Load the libraries that the first photograph would wait for, by enhancing a sample."""
     from sgllie.demo.choice import Choice
     from sgllie.demo.item import Item
-    from sgllie.demo.page import FOLDER, SAMPLES
+    from sgllie.demo.page import SAMPLES, SAMPLES_FOLDER
 
     name = next(iter(SAMPLES))
-    Item(name, FOLDER / "samples" / name).preview(Choice(), settings)
+    Item(name, SAMPLES_FOLDER / name).preview(Choice(), settings)
