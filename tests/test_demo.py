@@ -78,7 +78,7 @@ def test_a_wrong_password_file_is_one_sentence(tmp_path, text):
     if text is not None:
         file.write_text(text)
     with pytest.raises(UsageError, match=r"^--auth-file "):
-        DemoSettings(auth_file=file)
+        DemoSettings(auth_file=file).passwords()
 
 
 CHOICES = {

@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -36,11 +37,11 @@ SLOW = 120
 
 
 @contextmanager
-def page_of(folder, *options):
+def page_of(folder, *options, line=None):
     """The address of a page whose files lie in a folder; at the end there must be nothing in it."""
     folder.mkdir(exist_ok=True)
     environment = os.environ | {"TMPDIR": str(folder)}
-    line = command("demo", "--port", "0", *options)
+    line = line or command("demo", "--port", "0", *options)
     errors = (folder.parent / f"{folder.name}.log").open("w+")
     server = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
     try:
@@ -375,6 +376,7 @@ def test_two_people_do_not_see_each_other(page, address):
 def test_files_go_with_the_tab(page, address, folder):
     drop(page, SAMPLES / "coffee.jpg")
     pictures(page)
+    until(lambda: "…" not in page.find_element("id", "facts").text)
     kept = [path for path in folder.rglob("*") if path.is_file() and "sessions" in path.parts]
     assert kept
     page.get("about:blank")
@@ -439,6 +441,23 @@ def test_a_page_for_others_without_a_password_is_refused():
     assert refused.returncode == 2
     assert refused.stderr.startswith("sgllie demo: --host 0.0.0.0 ")
     assert refused.stderr.count("\n") == 1
+
+
+def test_a_wrong_password_file_is_one_sentence(tmp_path):
+    refused = sgllie("demo", "--auth-file", tmp_path / "absent")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("sgllie demo: --auth-file ")
+    assert refused.stderr.count("\n") == 1
+
+
+def test_the_lines_for_a_space_run(tmp_path):
+    (lines,) = re.findall(
+        r"^```python\n(.*?)^```", (SAMPLES.parent / "docs/demo.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    assert lines.count("\n") == 3
+    lines = lines.replace("DemoSettings(max", "DemoSettings(port=0, max")
+    with page_of(tmp_path / "tmp", line=[sys.executable, "-c", lines]) as address:
+        assert urllib.request.urlopen(f"http://127.0.0.1:{urlsplit(address).port}/").status == 200
 
 
 def test_a_port_that_is_taken_is_one_sentence(address):

@@ -15,6 +15,7 @@ from sgllie import errors
 from sgllie.cli import COMMANDS, main
 from sgllie.compare.settings import CompareSettings
 from sgllie.compare.trial import Trial
+from sgllie.demo.settings import DemoSettings
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.evaluate.detection import ROW_SCHEMA
 from sgllie.evaluate.matching import Item
@@ -48,6 +49,7 @@ PARSERS: dict[str, Callable[[Sequence[str]], Any]] = {
     "train": parse,
     "evaluate": lambda words: tyro.cli(EvaluateSettings, args=words),
     "compare": lambda words: tyro.cli(CompareSettings, args=words),
+    "demo": lambda words: tyro.cli(DemoSettings, args=words),
     "report": lambda words: tyro.cli(ReportSettings, args=words),
     "weights": lambda words: tyro.extras.subcommand_cli_from_dict({"import": Import, "show": Show}, args=words),
 }
@@ -178,7 +180,7 @@ def as_text(value: Any) -> str:
         return "on" if value else "off"
     if isinstance(value, float):
         return f"{value:g}"
-    return {dataclasses.MISSING: "required", None: "-", "": "-"}.get(value, str(value))
+    return {dataclasses.MISSING: "required", None: "-", "": "-", (): "-"}.get(value, str(value))
 
 
 def section(heading: str, level: int = 3) -> str:
@@ -222,6 +224,7 @@ def documented(command: str, published: bool = False) -> list[Option]:
         ("video", VideoSettings, None),
         ("evaluate", EvaluateSettings, None),
         ("compare", CompareSettings, None),
+        ("demo", DemoSettings, None),
         ("report", ReportSettings, None),
         ("weights", Import, None),
         ("train", type(PRESETS["default"]), PRESETS["default"]),

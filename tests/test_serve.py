@@ -1,5 +1,7 @@
 """The service: what it answers, what it refuses, and that it neither falls over nor grows above its capacity."""
 
+import http.client
+import io
 import json
 import threading
 import urllib.error
@@ -7,6 +9,7 @@ import urllib.request
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -79,8 +82,6 @@ def test_metadata_is_kept(address):
     exif = Image.Exif()
     exif[0x010E] = "a dark room"
     _, _, body = ask(address, pillow(RGB, "JPEG", exif=exif, icc_profile=b"x" * 200))
-    import io
-
     assert Image.open(io.BytesIO(body)).getexif()[0x010E] == "a dark room"
 
 
@@ -110,9 +111,6 @@ def test_a_request_without_a_length_is_cut_off_at_the_limit(address):
     def endless():
         for _ in range(40):
             yield bytes(100_000)
-
-    import http.client
-    from urllib.parse import urlsplit
 
     connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=SLOW)
     connection.request("POST", "/", body=endless(), encode_chunked=True, headers={"Transfer-Encoding": "chunked"})

@@ -1,5 +1,6 @@
 """The server of the page, from its start to Ctrl-C."""
 
+import logging
 import os
 import signal
 import socket
@@ -24,6 +25,7 @@ def serve(settings: DemoSettings, host: str | None = None) -> int:
     Raises:
         UsageError: Gradio is not installed, the port is taken, or the password file is wrong.
     """
+    passwords = settings.passwords()
     with TemporaryDirectory(prefix="sgllie-demo-") as folder:
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "uploads")
@@ -43,7 +45,7 @@ def serve(settings: DemoSettings, host: str | None = None) -> int:
             page.launch(
                 server_name=host or settings.host,
                 server_port=settings.port or free_port(),
-                auth=settings.passwords() or None,
+                auth=passwords or None,
                 max_file_size=settings.max_megabytes * 10**6,
                 theme=THEME,
                 css_paths=STYLE,
@@ -57,6 +59,8 @@ def serve(settings: DemoSettings, host: str | None = None) -> int:
             )
         except OSError as error:
             raise UsageError(f"--port {settings.port}: {error}") from error
+        # A tab that is closed in the middle of an answer is no fault, and nothing about a visit is to be logged.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         sys.stdout.write(f"The page is at {page.local_url} (Ctrl-C ends it).\n")
         sys.stdout.flush()
         threading.Thread(target=warm_up, args=(settings,), daemon=True).start()

@@ -40,7 +40,6 @@ class DemoSettings:
                 f"--host {self.host} opens the page to other machines, where whoever finds it could use this one's "
                 "processors and memory; it needs --auth-file with a line NAME:PASSWORD for each person"
             )
-        self.passwords()
 
     def passwords(self) -> list[tuple[str, str]]:
         """Return the name and password of each person; none where everybody on this machine may see the page.
