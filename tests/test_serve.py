@@ -34,16 +34,14 @@ SLOW = 120
 
 
 @contextmanager
-def service(args, **options):
+def service(args):
     """The address of a service with one replica."""
     from ray import serve
 
     port = free_port()
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     try:
-        application = build(args)
-        application._bound_deployment = application._bound_deployment.options(num_replicas=1, **options)
-        serve.run(application, name="sgllie", route_prefix="/")
+        serve.run(build(args, num_replicas=1), name="sgllie", route_prefix="/")
         yield f"http://127.0.0.1:{port}/"
     finally:
         serve.shutdown()

@@ -50,11 +50,12 @@ class ServiceSettings:
         check_limits(self)
 
 
-def build(args: dict[str, Any]) -> Application:
+def build(args: dict[str, Any], **deployment: Any) -> Application:
     """Make the application that a Serve config names.
 
     Args:
         args: options of `sgllie enhance` that are about one image, such as `strength`, and those of ServiceSettings.
+        deployment: options of Serve's for the deployment, such as `num_replicas`, where no config tells them.
 
     Raises:
         UsageError: there is no such option, or its value is wrong.
@@ -67,7 +68,7 @@ def build(args: dict[str, Any]) -> Application:
     options = {"device": "cpu"} | {name: value for name, value in args.items() if name in known}
     settings = EnhanceSettings("-", "-", **options)
     describe_weights(settings)  # a mistake is told here, once, and not by every replica
-    return Enhancement.bind(settings, service)
+    return Enhancement.options(**deployment).bind(settings, service)
 
 
 @serve.deployment(max_ongoing_requests=64)
