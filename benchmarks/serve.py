@@ -27,6 +27,7 @@ from ray import serve
 from sgllie.cli import main as sgllie
 from sgllie.distributed.cluster import start_local
 from sgllie.distributed.serve import build
+from sgllie.images import decode
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "coffee.jpg"
 PORT = 8765
@@ -43,7 +44,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--clients", type=int, default=64, help="above capacity")
     settings = parser.parse_args()
-    pixels = cv2.resize(cv2.imread(str(SAMPLE)), (settings.width, settings.height), interpolation=cv2.INTER_CUBIC)
+    stored = decode(SAMPLE.read_bytes()).pixels[..., ::-1]
+    pixels = cv2.resize(stored, (settings.width, settings.height), interpolation=cv2.INTER_CUBIC)
     data = cv2.imencode(".jpg", pixels)[1].tobytes()
     start_local(num_cpus=settings.cores)
     try:

@@ -68,7 +68,8 @@ def build(args: dict[str, Any], **deployment: Any) -> Application:
     options = {"device": "cpu"} | {name: value for name, value in args.items() if name in known}
     settings = EnhanceSettings("-", "-", **options)
     describe_weights(settings)  # a mistake is told here, once, and not by every replica
-    return Enhancement.options(**deployment).bind(settings, service)
+    made: Any = Enhancement  # what the decorator makes of the class
+    return made.options(**deployment).bind(settings, service)
 
 
 @serve.deployment(max_ongoing_requests=64)
