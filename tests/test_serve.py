@@ -4,6 +4,7 @@ import http.client
 import io
 import json
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
 import yaml
 from image_files import ONE_OF_EACH, RGB, deep, pillow, png
@@ -152,6 +154,15 @@ def test_above_its_capacity_it_refuses_and_goes_on(address):
     waits = [int(headers["Retry-After"]) for status, headers, _ in answers if status == 503]
     assert 1 <= min(waits) <= max(waits) < SLOW
     assert ask(address, data)[0] == 200
+
+
+def test_a_replica_that_was_killed_is_started_anew(address):
+    (replica,) = [one for one in psutil.process_iter(["cmdline"]) if "ServeReplica:sgllie" in str(one.info["cmdline"])]
+    replica.kill()
+    end = time.monotonic() + SLOW
+    while time.monotonic() < end and ask(address, ONE_OF_EACH["jpeg"])[0] != 200:
+        time.sleep(0.5)
+    assert ask(address, ONE_OF_EACH["jpeg"])[0] == 200
 
 
 @pytest.mark.parametrize("name", ["input", "output", "strenght", "num_replicas"])
