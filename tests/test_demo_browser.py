@@ -422,6 +422,13 @@ def test_every_control_is_reached_by_the_tab_key(page):
     assert wanted <= reached
 
 
+@pytest.mark.parametrize("number", range(3))
+def test_it_may_be_ended_as_soon_as_it_is_there(tmp_path, number):
+    """While it still loads what the first photograph needs; `page_of` looks at the exit code."""
+    with page_of(tmp_path / "tmp"):
+        time.sleep(0.5 * number)
+
+
 def test_a_page_for_others_asks_for_a_password(tmp_path):
     (tmp_path / "people").write_text("ada:secret\n")
     with page_of(tmp_path / "tmp", "--host", "0.0.0.0", "--auth-file", tmp_path / "people") as address:

@@ -63,9 +63,11 @@ def serve(settings: DemoSettings, host: str | None = None) -> int:
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         sys.stdout.write(f"The page is at {page.local_url} (Ctrl-C ends it).\n")
         sys.stdout.flush()
-        threading.Thread(target=warm_up, args=(settings,), daemon=True).start()
+        warming = threading.Thread(target=warm_up, args=(settings,))
+        warming.start()
         wait()
         page.close(verbose=False)
+        warming.join()  # Python must not end around compiled code that runs still: it would abort
     return 0
 
 
