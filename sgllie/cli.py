@@ -112,6 +112,14 @@ def verify(arguments: Sequence[str]) -> int:
     return run_job(prepare, chosen, RayExecutor(chosen))
 
 
+def demo(arguments: Sequence[str]) -> int:
+    """Try it on a few photographs in the browser."""
+    from sgllie.demo.server import serve
+    from sgllie.demo.settings import DemoSettings
+
+    return serve(tyro.cli(DemoSettings, args=arguments, prog="sgllie demo"))
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "enhance": enhance,
     "video": video,
@@ -121,6 +129,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "report": report,
     "verify": verify,
     "weights": weights,
+    "demo": demo,
 }
 
 

@@ -15,6 +15,7 @@ from sgllie import errors
 from sgllie.cli import COMMANDS, main
 from sgllie.compare.settings import CompareSettings
 from sgllie.compare.trial import Trial
+from sgllie.demo.settings import DemoSettings
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.evaluate.detection import ROW_SCHEMA
 from sgllie.evaluate.matching import Item
@@ -49,6 +50,7 @@ PARSERS: dict[str, Callable[[Sequence[str]], Any]] = {
     "train": parse,
     "evaluate": lambda words: tyro.cli(EvaluateSettings, args=words),
     "compare": lambda words: tyro.cli(CompareSettings, args=words),
+    "demo": lambda words: tyro.cli(DemoSettings, args=words),
     "report": lambda words: tyro.cli(ReportSettings, args=words),
     "verify": lambda words: tyro.cli(VerifySettings, args=words),
     "weights": lambda words: tyro.extras.subcommand_cli_from_dict({"import": Import, "show": Show}, args=words),
@@ -180,7 +182,7 @@ def as_text(value: Any) -> str:
         return "on" if value else "off"
     if isinstance(value, float):
         return f"{value:g}"
-    return {dataclasses.MISSING: "required", None: "-", "": "-"}.get(value, str(value))
+    return {dataclasses.MISSING: "required", None: "-", "": "-", (): "-"}.get(value, str(value))
 
 
 def section(heading: str, level: int = 3) -> str:
@@ -224,6 +226,7 @@ def documented(command: str, published: bool = False) -> list[Option]:
         ("video", VideoSettings, None),
         ("evaluate", EvaluateSettings, None),
         ("compare", CompareSettings, None),
+        ("demo", DemoSettings, None),
         ("report", ReportSettings, None),
         ("verify", VerifySettings, None),
         ("weights", Import, None),

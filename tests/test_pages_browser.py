@@ -4,26 +4,13 @@ Needs Debian's packages chromium and chromium-driver.
 """
 
 import json
-import os
-import shutil
 from contextlib import contextmanager
 
 import pytest
+from browsers import emulate, started
 from report_runs import ODD_NAMES, make_finished_run
 
 from sgllie.cli import main
-
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 CONTRAST = """
 const channel = (value) => (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
@@ -46,30 +33,10 @@ return [...document.querySelectorAll("h1, h2, p, a, dt, dd, th, td, label, summa
 """
 
 
-def absent(what):
-    """Skip, but never in CI."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"{what} is absent; the report has to be tested in a browser")
-    pytest.skip(f"{what} is absent")
-
-
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    try:
-        from selenium import webdriver
-    except ImportError:
-        absent("selenium")
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        absent("chromium or its driver (packages chromium and chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    found = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield found
-    found.quit()
+    with started(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -109,13 +76,6 @@ def either(request, browser, addresses):
     """The report, or the comparison."""
     with opened(browser, addresses[request.param]) as page:
         yield page
-
-
-def emulate(browser, width, height, *, scheme="light", mobile=False):
-    screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 
 def first(page):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from sgllie.compare.settings import CompareSettings
+from sgllie.demo.settings import DemoSettings
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import UsageError
 from sgllie.evaluate.settings import EvaluateSettings
@@ -41,6 +42,7 @@ CASES = {
         "limit metrics reference name_endings max_pixels input methods scale_factor shown",
         f"{POOL} output threads shard_images device",
     ),
+    "demo": (DemoSettings(), "max_pixels", "host port auth_file weights max_seconds max_files max_megabytes"),
     "train": (
         TrainSettings("data", "run"),
         "epochs batch_size seed dead_layers network.architecture network.conv_type network.scale_factor "

@@ -169,13 +169,13 @@ def _finished(format: str, header: Header, pixels: NDArray, alpha: NDArray | Non
     if pixels.shape[:2] != (header.height, header.width):
         raise ImageError("corrupt", "the header and the picture inside the file differ in size")
     if upright and header.orientation != 1:
-        pixels = _turned(pixels, header.orientation)
-        alpha = None if alpha is None else _turned(alpha, header.orientation)
+        pixels = turned(pixels, header.orientation)
+        alpha = None if alpha is None else turned(alpha, header.orientation)
     mode = "RGBA" if format == "bmp" and alpha is not None else header.mode  # only its pixels tell
     return DecodedImage(pixels, alpha, format, mode, header.bit_depth, header.metadata)
 
 
-def _turned(pixels: NDArray, orientation: int) -> NDArray:
+def turned(pixels: NDArray, orientation: int) -> NDArray:
     """Turn pixels so that an image with this Orientation is upright (EXIF 2.32, section 4.6.4)."""
     if orientation in (5, 7):
         pixels = cv2.transpose(pixels)

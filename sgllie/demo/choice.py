@@ -1,0 +1,58 @@
+"""What the controls of the page say, as settings of the job and as its command."""
+
+import shlex
+from dataclasses import dataclass, fields
+from typing import Any
+
+from sgllie.enhance.settings import EnhanceSettings
+from sgllie.images import MAX_PIXELS
+from sgllie.methods import METHODS, MethodName
+from sgllie.network.architecture import SCALE_FACTOR
+from sgllie.settings import option
+from sgllie.video.settings import VideoSettings
+
+BUNDLED = "bundled"
+"""The name of the weights that come with the package, where one chooses."""
+FOLDERS = ("PHOTOGRAPHS", "BRIGHT")
+"""What stands for input and output in the command."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One setting of all controls.
+
+    Attributes:
+        method, scale_factor, strength: as for the job.
+        weights: as for the job, or BUNDLED; a method that has none does not look at them.
+        only_darker_than: mean luma; 1 leaves out nothing.
+    """
+
+    method: MethodName = "sgz"
+    weights: str = BUNDLED
+    scale_factor: int = SCALE_FACTOR
+    strength: float = 1.0
+    only_darker_than: float = 1.0
+
+    def options(self, kind: type[EnhanceSettings | VideoSettings]) -> dict[str, Any]:
+        """Return the options of a job that differ from its defaults."""
+        info = METHODS[self.method]
+        values = {
+            "method": self.method,
+            "weights": self.weights if info.takes_weights and self.weights != BUNDLED else None,
+            "scale_factor": self.scale_factor if info.uses_gpu else SCALE_FACTOR,  # those with a network of our kind
+            "strength": self.strength,
+            "only_darker_than": self.only_darker_than if self.only_darker_than < 1 else None,
+        }
+        defaults = {field.name: field.default for field in fields(kind)}
+        return {name: value for name, value in values.items() if value != defaults.get(name, value)}
+
+    def settings(self, max_pixels: int = MAX_PIXELS) -> EnhanceSettings:
+        """Return the settings of the job on photographs."""
+        options = self.options(EnhanceSettings) | {"device": "cpu", "max_pixels": max_pixels}
+        return EnhanceSettings(*FOLDERS, **options)
+
+    def command(self, clips: bool) -> str:
+        """Return the command that does the same to a folder, of photographs or of clips."""
+        kind, name = (VideoSettings, "video") if clips else (EnhanceSettings, "enhance")
+        options = [word for key, value in self.options(kind).items() for word in (option(key), f"{value}")]
+        return shlex.join(["sgllie", name, *FOLDERS, *options])
