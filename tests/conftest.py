@@ -99,6 +99,17 @@ def moto() -> Iterator[str]:
     server.wait()
 
 
+def is_removed(filesystem) -> bool:
+    """Remove the bucket `bucket` and tell whether it is gone.
+
+    A gateway that was just killed and started again may fail to remove it, or remove it and fail to say so.
+    """
+    if filesystem.exists("bucket"):
+        with suppress(OSError):
+            filesystem.rm("bucket", recursive=True)
+    return "bucket" not in filesystem.ls("", refresh=True)
+
+
 @pytest.fixture
 def empty_bucket(monkeypatch) -> Callable[[str], S3Options]:
     """Makes the bucket `bucket` at an endpoint, with credentials in the environment; how to reach it."""
@@ -109,11 +120,7 @@ def empty_bucket(monkeypatch) -> Callable[[str], S3Options]:
             monkeypatch.setenv(name, OWNER)
         s3fs.S3FileSystem.clear_instance_cache()  # another test's may have other credentials
         filesystem = s3fs.S3FileSystem(endpoint_url=endpoint, skip_instance_cache=True)
-        if filesystem.exists("bucket"):
-            # A gateway that was just killed and started again may remove it, fail to say so, and be asked once more.
-            with suppress(FileNotFoundError):
-                filesystem.rm("bucket", recursive=True)
-        assert "bucket" not in filesystem.ls("", refresh=True)
+        wait_until(lambda: is_removed(filesystem))
         filesystem.mkdir("bucket")
         return S3Options(endpoint_url=endpoint, region="us-east-1")
 
