@@ -1,0 +1,54 @@
+"""Credentials stay in the environment: neither the output, nor what is printed, nor Ray's logs hold them."""
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from jobs import command, make_corpus
+
+from sgllie.distributed.cluster import SESSIONS
+from sgllie.storage import open_storage
+
+CANARIES = {
+    "AWS_ACCESS_KEY_ID": "canary-of-the-key",
+    "AWS_SECRET_ACCESS_KEY": "canary-of-the-secret",
+    "AWS_SESSION_TOKEN": "canary-of-the-token",
+}
+
+
+def logs() -> list[Path]:
+    """All files of the sessions of local clusters that are at work now."""
+    return [path for folder in Path(SESSIONS).glob("ray-*/r/session_2*") for path in folder.rglob("*.*")]
+
+
+def holds_canary(data: bytes) -> bool:
+    """Tell whether one of the credentials stands in the data."""
+    return any(canary.encode() in data for canary in CANARIES.values())
+
+
+@pytest.mark.parametrize("options", [(), ("--num-actors", "1")], ids=["without Ray", "with Ray"])
+def test_credentials_are_written_nowhere(moto, empty_bucket, tmp_path, monkeypatch, options):
+    s3 = empty_bucket(moto)
+    for name, canary in CANARIES.items():
+        monkeypatch.setenv(name, canary)
+    make_corpus(tmp_path / "in", 3)
+    where = ("--s3.endpoint-url", moto, "--s3.region", "us-east-1")
+    line = command("enhance", tmp_path / "in", "s3://bucket/out", "--device", "cpu", *where, *options)
+    before, seen, found = set(logs()), set(), []
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ) as job:
+        while job.poll() is None:
+            for path in set(logs()) - before:
+                seen.add(path.name)
+                found += [path] if path.is_file() and holds_canary(path.read_bytes()) else []
+            time.sleep(0.5)
+        printed = job.stdout.read()
+    assert job.returncode == 0, printed.decode()
+    assert not found
+    assert not holds_canary(printed)
+    assert bool(options) == any(name.startswith("worker-") for name in seen), "Ray's logs were not where they are sought"
+    output = open_storage("s3://bucket/out", s3)
+    written = {entry.path: output.read(entry.path) for entry in output.list()}
+    assert "run.json" in written
+    assert not [path for path, data in written.items() if holds_canary(data)]
