@@ -1,6 +1,8 @@
 # Two commands on a fresh machine: `make demo` shows it at work, `make test` runs every check.
 PYTHON ?= python3
 BIN := .venv/bin
+# Two processes, one of which has all tests that need Ray (tests/conftest.py).
+PARALLEL := --numprocesses 2 --dist loadgroup
 
 .PHONY: demo check test test-slow lint clean
 
@@ -10,10 +12,10 @@ demo: .venv/installed
 
 # The fast loop: what can be told in a minute.
 check: .venv/tests lint
-	$(BIN)/pytest -m "not slow and not fuzz and not jobs"
+	$(BIN)/pytest $(PARALLEL) -m "not slow and not fuzz and not jobs"
 
 test: .venv/tests lint
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
 
 # Real kills of whole jobs, a minute each, and thousands of mutated files.
 test-slow: .venv/tests

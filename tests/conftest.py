@@ -28,10 +28,16 @@ STARTS = {"ray_session", "ceph", "moto", "s3", "empty_bucket", "browser"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that start something, which `make check` leaves out."""
+    """Mark the tests that start something, which `make check` leaves out, and those that share a process.
+
+    All tests that need Ray share one, in one process; otherwise a file is run by one process, for its fixtures.
+    """
     for item in items:
-        if STARTS & set(getattr(item, "fixturenames", ())):
+        names = set(getattr(item, "fixturenames", ()))
+        if STARTS & names:
             item.add_marker(pytest.mark.jobs)
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group("ray" if "ray_session" in names else item.path.name))
 
 
 @pytest.fixture(scope="session")

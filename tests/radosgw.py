@@ -54,10 +54,13 @@ mon data avail crit = 1
 osd data = {folder}/osd
 osd objectstore = memstore
 memstore device bytes = 2147483648
+# A gateway tells all that watch of what it changes, and waits half a minute for one that was killed.
+osd client watch timeout = 2
 [client.rgw.a]
 rgw data = {folder}/rgw
 rgw frontends = beast endpoint=127.0.0.1:{gateway}
 rgw thread pool size = 32
+rgw cache enabled = false
 """
 
 

@@ -70,7 +70,9 @@ def test_names_of_profiles_that_stand_for_hdr(name):
 
 
 @pytest.mark.parametrize(
-    "icc", [b"", SRGB[:100], SRGB[:128] + b"\xff" * 4, SRGB[:128] + b"\0\0\0\1cicp\xff\xff\xff\xff\0\0\0\x0c"]
+    "icc",
+    [b"", SRGB[:100], SRGB[:128] + b"\xff" * 4, SRGB[:128] + b"\0\0\0\1cicp\xff\xff\xff\xff\0\0\0\x0c"],
+    ids=["empty", "cut off", "too many tags", "a tag beyond the end"],
 )
 def test_damaged_profiles_do_no_harm(icc):
     np.testing.assert_array_equal(decode(png(RGB, 2, 8, iccp(b"any", icc))).pixels, RGB)

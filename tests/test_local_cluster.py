@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = [pytest.mark.jobs, pytest.mark.xdist_group("ray")]  # a cluster that others start meanwhile would be found
+
 JOB = """
 import json, os, stat, sys
 import psutil
@@ -46,20 +48,17 @@ def sessions():
     return {path for path in Path("/tmp/ray").glob("session_*") if not path.is_symlink()}
 
 
-@pytest.mark.jobs
 def test_all_ports_are_on_the_loopback_interface(job):
     addresses = {ipaddress.ip_address(address.removeprefix("::ffff:")) for _, address in job["listening"]}
     assert len(job["listening"]) > 3
     assert all(address.is_loopback for address in addresses)
 
 
-@pytest.mark.jobs
 def test_nothing_is_left_and_nobody_else_may_look(job):
     assert job["mode"] == 0o700
     assert not Path(job["folder"]).exists()
     assert not job["left"]
 
 
-@pytest.mark.jobs
 def test_no_token_is_written_where_others_can_read_it(job):
     assert not list(job["home"].rglob("*token*"))
