@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from jobs import command, make_corpus
 
+from jobs import command, make_corpus
 from sgllie.distributed.cluster import SESSIONS
 from sgllie.storage import open_storage
 
