@@ -9,53 +9,26 @@ import json
 import os
 import re
 import shlex
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
 import pytest
 from browsers import emulate, started
 from clips import static, write_clip
+from demo_pages import SLOW, page_of
 from image_files import RGB, pillow
 from PIL import Image
 
-from jobs import command, sgllie
+from jobs import sgllie
 
 pytest.importorskip("gradio")
-pytestmark = pytest.mark.jobs
+pytestmark = [pytest.mark.jobs, pytest.mark.slow]
 
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
-SLOW = 120
-"""Seconds to wait on a machine that is busy with other tests."""
-
-
-@contextmanager
-def page_of(folder, *options, line=None):
-    """The address of a page whose files lie in a folder; at the end there must be nothing in it."""
-    folder.mkdir(exist_ok=True)
-    environment = os.environ | {"TMPDIR": str(folder)}
-    line = line or command("demo", "--port", "0", *options)
-    errors = (folder.parent / f"{folder.name}.log").open("w+")
-    server = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
-    try:
-        found = re.search(r"http://\S+", server.stdout.readline())
-        errors.seek(0)
-        assert found, errors.read()
-        yield found[0]
-    finally:
-        server.terminate()
-        said = server.communicate(timeout=SLOW)[0]
-    assert (server.returncode, said) == (0, "")
-    errors.seek(0)
-    assert errors.read() == "", "nothing is logged"
-    assert list(folder.glob("sgllie*")) == []
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +57,12 @@ def page(browser, address, tmp_path):
     browser.get_log("performance")
     browser.get_log("browser")
     open_page(browser, address)
+    first = browser.current_window_handle
     yield browser
+    for other in {*browser.window_handles} - {first}:
+        browser.switch_to.window(other)
+        browser.close()
+    browser.switch_to.window(first)
     assert [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     requests = {event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"}
@@ -420,58 +398,6 @@ def test_every_control_is_reached_by_the_tab_key(page):
         )
     wanted = {"drop", "divider", "strength", "method", "weights", "scale", "darker", "make", "ask"}
     assert wanted <= reached
-
-
-@pytest.mark.parametrize("number", range(3))
-def test_it_may_be_ended_as_soon_as_it_is_there(tmp_path, number):
-    """While it still loads what the first photograph needs; `page_of` looks at the exit code."""
-    with page_of(tmp_path / "tmp"):
-        time.sleep(0.5 * number)
-
-
-def test_a_page_for_others_asks_for_a_password(tmp_path):
-    (tmp_path / "people").write_text("ada:secret\n")
-    with page_of(tmp_path / "tmp", "--host", "0.0.0.0", "--auth-file", tmp_path / "people") as address:
-        local = f"http://127.0.0.1:{urlsplit(address).port}/"
-        with pytest.raises(urllib.error.HTTPError) as caught:
-            urllib.request.urlopen(f"{local}config")
-        assert caught.value.code == 401
-        body = b"username=ada&password=wrong"
-        with pytest.raises(urllib.error.HTTPError) as caught:
-            urllib.request.urlopen(f"{local}login", data=body)
-        assert caught.value.code == 400
-        assert urllib.request.urlopen(f"{local}login", data=b"username=ada&password=secret").status == 200
-
-
-def test_a_page_for_others_without_a_password_is_refused():
-    refused = sgllie("demo", "--host", "0.0.0.0")
-    assert refused.returncode == 2
-    assert refused.stderr.startswith("sgllie demo: --host 0.0.0.0 ")
-    assert refused.stderr.count("\n") == 1
-
-
-def test_a_wrong_password_file_is_one_sentence(tmp_path):
-    refused = sgllie("demo", "--auth-file", tmp_path / "absent")
-    assert refused.returncode == 2
-    assert refused.stderr.startswith("sgllie demo: --auth-file ")
-    assert refused.stderr.count("\n") == 1
-
-
-def test_the_lines_for_a_space_run(tmp_path):
-    (lines,) = re.findall(
-        r"^```python\n(.*?)^```", (SAMPLES.parent / "docs/demo.md").read_text(), re.DOTALL | re.MULTILINE
-    )
-    assert lines.count("\n") == 3
-    lines = lines.replace("DemoSettings(max", "DemoSettings(port=0, max")
-    with page_of(tmp_path / "tmp", line=[sys.executable, "-c", lines]) as address:
-        assert urllib.request.urlopen(f"http://127.0.0.1:{urlsplit(address).port}/").status == 200
-
-
-def test_a_port_that_is_taken_is_one_sentence(address):
-    refused = sgllie("demo", "--port", urlsplit(address).port)
-    assert refused.returncode == 2
-    assert refused.stderr.startswith("sgllie demo: --port ")
-    assert refused.stderr.count("\n") == 1
 
 
 def test_the_picture_in_the_docs(page, tmp_path):

@@ -26,7 +26,7 @@ from sgllie.images import decode
 from sgllie.images.png import chunk
 
 pytest.importorskip("ray.serve", exc_type=ImportError)
-pytestmark = pytest.mark.jobs
+pytestmark = [pytest.mark.jobs, pytest.mark.slow]
 
 from sgllie.distributed.serve import CODES, PIXEL, ServiceSettings, build  # noqa: E402
 
