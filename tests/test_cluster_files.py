@@ -31,7 +31,7 @@ def pins() -> dict[str, Version]:
 def test_constraints_hold_every_dependency():
     """To renew: the command at the top of constraints.txt."""
     found = pins()
-    for requirement in map(Requirement, PROJECT["dependencies"]):
+    for requirement in map(Requirement, PROJECT["dependencies"] + PROJECT["optional-dependencies"]["serve"]):
         name = canonicalize_name(requirement.name)
         assert name in found, requirement
         assert requirement.specifier.contains(found[name]), requirement
@@ -86,6 +86,7 @@ def test_the_build_argument_chooses_the_packages(device, tmp_path):
     result = subprocess.run(["sh", "-c", step], env=environment, capture_output=True, text=True, check=False)
     assert (result.returncode == 0) == (device != "tpu")
     assert ("--torch-backend=cpu" in result.stdout) == (device == "cpu")
+    assert ("--extra serve" in result.stdout) == (device != "tpu")
     assert ("must be cpu or cuda" in result.stderr) == (device == "tpu")
 
 

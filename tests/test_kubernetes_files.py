@@ -369,3 +369,16 @@ def test_the_digests_of_the_images_go_into_the_files(tmp_path):
                     images = {container["image"] for container in pod["spec"]["containers"]}
                     suffix = "a" if name == "gpu" else "b"
                     assert images == {f"my.registry/sgllie@sha256:{int(digit):063d}{suffix}"}
+
+
+def test_the_readme_names_what_is_there():
+    names = {name: resource["metadata"]["name"] for name, resource in KUBERAY.items()}
+    (namespace,) = [one["metadata"]["name"] for one in PLAIN if one["kind"] == "Namespace"]
+    assert f"kubectl config set-context --current --namespace {namespace}\n" in README
+    assert f"kubectl get rayjob {names['rayjob-enhance']} " in README
+    assert f"--selector job-name={names['rayjob-enhance']}\n" in README, "KubeRay names the submitter's Job so"
+    assert f"service/{names['raycluster']}-head-svc " in README
+    assert f"kubectl get secret {names['raycluster']} " in README
+    accounts = [one["metadata"]["name"] for one in PLAIN if one["kind"] == "ServiceAccount"]
+    assert f"kubectl annotate serviceaccount {' '.join(accounts)} " in README
+    assert all((CLUSTER.parent / path).is_file() for path in re.findall(r"-f (cluster/\S+)", README))
