@@ -314,7 +314,7 @@ def play(scenario: Callable[[Path, Path], str], source: Path, output: Path) -> O
         for row in rows
         if row["output"] in written
     )
-    top = {path.name for path in output.iterdir()} - {"images", "stats", "manifest", "run.json", "_SUCCESS"}
+    top = {path.name for path in output.iterdir()} - {"images", "stats", "commits", "manifest", "run.json", "_SUCCESS"}
     assert (output / "_SUCCESS").exists()
     return Outcome(
         faults,

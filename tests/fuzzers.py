@@ -120,7 +120,7 @@ def run_files(folder, count):
     with contextlib.redirect_stdout(io.StringIO()):
         run_job(prepare, settings, InProcess())
     changed_settings = dataclasses.replace(settings, output=str(folder / "out"))
-    names = ("run.json", "_SUCCESS", "manifest/part-00000.parquet", "stats/part-00001.parquet")
+    names = ("run.json", "_SUCCESS", "manifest/part-00000.parquet", "commits/part-00001.parquet")
     for name in names:
 
         def attempt(changed, name=name):

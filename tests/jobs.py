@@ -51,9 +51,9 @@ def kill_all(job: subprocess.Popen[bytes]) -> None:
     job.wait()
 
 
-def rows_of(output: Path) -> list[dict[str, object]]:
-    """All rows of statistics."""
-    return ds.dataset(output / "stats").to_table().to_pylist()
+def rows_of(output: Path, folder: str = "stats") -> list[dict[str, object]]:
+    """All rows of statistics; those of an unfinished run are among its commits."""
+    return ds.dataset(output / folder).to_table().to_pylist()
 
 
 def assert_complete(source: Path, output: Path, failed: int = 0) -> list[dict[str, object]]:
@@ -68,7 +68,7 @@ def assert_complete(source: Path, output: Path, failed: int = 0) -> list[dict[st
     written = {str(path.relative_to(output)) for path in (output / "images").rglob("*") if path.is_file()}
     assert written == {row["output"] for row in good}
     top = {path.name for path in output.iterdir()}
-    assert top - {"images"} == {"stats", "manifest", "run.json", "_SUCCESS"}
+    assert top - {"images"} == {"stats", "commits", "manifest", "run.json", "_SUCCESS"}
     totals = json.loads((output / "_SUCCESS").read_text())
     assert (totals["images"], totals["failed"]) == (len(listed), failed)
     return rows

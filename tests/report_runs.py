@@ -74,13 +74,15 @@ def make_rows(count: int, seed: int, begin_ms: int = 1_700_000_000_000) -> list[
 def make_run_of_rows(output: Path, shards: int, rows: int) -> Path:
     """An output with statistics and no images, begun but not marked as finished."""
     for shard in range(shards):
-        path = output / "stats" / part_name(shard)
+        path = output / "commits" / part_name(shard)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(row_bytes(make_rows(rows, shard), STATS_SCHEMA))
     run = {
         "schema_version": SCHEMA_VERSION,
         "command": "enhance",
-        "input": {"uri": "in", "roots": {"input": str(output / "gone")}, "items": 2 * shards * rows, "digest": "0"},
+        "id": "0",
+        "sources": {"input": "in"},
+        "input": {"uri": "in", "roots": {"input": str(output / "gone")}, "items": 2 * shards * rows},
         "fingerprints": {"the weights": "0"},
         "weights": {"name": "sgllie", "fingerprint": "0"},
         "output_settings": {"method": "sgz", "only_darker_than": None},
@@ -89,7 +91,7 @@ def make_run_of_rows(output: Path, shards: int, rows: int) -> Path:
         "versions": {"python": "3.11"},
         "begun": "2026-01-01T00:00:00+00:00",
     }
-    run["input"] |= {"ignored": 0, "ignored_examples": []}  # type: ignore[operator]
+    run["input"] |= {"bytes": 0, "digest": "0", "notes": [], "ignored": 0, "ignored_examples": []}  # type: ignore[operator]
     (output / "run.json").write_text(json.dumps(run))
     return output
 

@@ -16,7 +16,7 @@ from sgllie.compare.trial import Trial, TrialRunner
 from sgllie.images import decode
 from sgllie.methods import MethodSettings, make_method
 from sgllie.metrics import METRICS
-from sgllie.runs.names import STATS, part_name
+from sgllie.runs.names import COMMITS, part_name
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 FEW = ("--num-actors", 1, "--methods", "sgz,gamma", "--metrics", "brisque,loe,psnr")
@@ -58,7 +58,7 @@ def test_every_method_on_every_image(here, photographs):
     check_tables(out, rows)
     assert "3 failed (3 not_an_image)" in result.stdout
 
-    (out / STATS / part_name(0)).unlink()
+    (out / COMMITS / part_name(0)).unlink()
     (out / "_SUCCESS").unlink()
     assert here(*arguments).returncode == 3
     again = {(row["path"], row["method"]): row for row in rows_of(out)}

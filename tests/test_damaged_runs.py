@@ -9,6 +9,7 @@ from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import DamagedError, UsageError
 from sgllie.report import ReportSettings, write_report
+from sgllie.runs.commits import commit_tables
 from sgllie.runs.job import InProcess, run_job
 from sgllie.storage import open_storage
 
@@ -34,7 +35,18 @@ def resume(settings, capsys):
 
 @pytest.mark.parametrize("content", [b"PAR1", b"PAR1" + b"x" * 5000, b"no table at all"])
 def test_a_table_of_statistics_that_is_damaged_is_not_done(settings, output, tmp_path, capsys, content):
-    (output / "stats/part-00001.parquet").write_bytes(content)
+    (output / "commits/part-00001.parquet").write_bytes(content)
+    code, words = resume(settings, capsys)
+    assert code == 0
+    assert "1 file damaged, whose shards are done again: commits/part-00001.parquet" in words
+    assert_complete(tmp_path / "in", output)
+
+
+def test_rows_that_are_damaged_before_the_end_of_their_table_are_not_done(settings, output, tmp_path, capsys):
+    path = output / "commits/part-00001.parquet"
+    data = bytearray(path.read_bytes())
+    data[4:200] = bytes(196)
+    path.write_bytes(data)
     code, words = resume(settings, capsys)
     assert code == 1
     assert "part-00001.parquet is damaged" in words
@@ -44,15 +56,15 @@ def test_a_table_of_statistics_that_is_damaged_is_not_done(settings, output, tmp
 
 
 def test_an_empty_table_is_not_done(settings, output, tmp_path, capsys):
-    (output / "stats/part-00000.parquet").write_bytes(b"")
-    (output / "stats/part-notes.parquet").write_bytes(b"of somebody else")
+    (output / "commits/part-00000.parquet").write_bytes(b"")
+    (output / "commits/part-notes.parquet").write_bytes(b"of somebody else")
     assert resume(settings, capsys)[0] == 0
-    (output / "stats/part-notes.parquet").unlink()
+    (output / "commits/part-notes.parquet").unlink()
     assert_complete(tmp_path / "in", output)
 
 
 def test_rows_of_a_journal_that_are_damaged_are_done_again(settings, output, tmp_path, capsys):
-    (output / "stats/part-00001.parquet").unlink()
+    (output / "commits/part-00001.parquet").unlink()
     (output / "_SUCCESS").unlink()
     journal = output / ".partial/shard-00001"
     journal.mkdir(parents=True)
@@ -63,15 +75,15 @@ def test_rows_of_a_journal_that_are_damaged_are_done_again(settings, output, tmp
 
 
 def test_a_manifest_that_is_damaged_is_one_sentence(settings, output, capsys):
-    (output / "stats/part-00001.parquet").unlink()
+    (output / "commits/part-00001.parquet").unlink()
     (output / "manifest/part-00001.parquet").write_bytes(b"half a table")
     code, words = resume(settings, capsys)
     assert code == 1
     assert "manifest/part-00001.parquet is damaged" in words
 
 
-@pytest.mark.parametrize("key", ["input", "fingerprints", "output_settings", "shards"])
-@pytest.mark.parametrize("value", [None, "text", 7])
+@pytest.mark.parametrize("key", ["input", "fingerprints", "output_settings", "shards", "id", "sources"])
+@pytest.mark.parametrize("value", [None, 7])
 def test_a_run_file_with_a_wrong_key_is_one_sentence(settings, output, key, value):
     run = json.loads((output / "run.json").read_text())
     (output / "run.json").write_text(json.dumps(run | {key: value}))
@@ -109,14 +121,12 @@ def test_a_run_file_that_is_no_json_is_one_sentence(settings, output, content):
 def test_an_output_of_another_version_is_refused(settings, output):
     run = json.loads((output / "run.json").read_text())
     (output / "run.json").write_text(json.dumps(run | {"schema_version": 1}))
-    with pytest.raises(UsageError, match=r"another version of sgllie \(schema 1 there, 2 here\)"):
+    with pytest.raises(UsageError, match=r"another version of sgllie \(schema 1 there, 3 here\)"):
         prepare(settings)
 
 
 def test_rows_that_cannot_be_read_are_told_by_their_file(output):
-    (output / "stats/part-00001.parquet").write_bytes(b"x")
-    from sgllie.runs.run import stats_tables
-
+    (output / "commits/part-00001.parquet").write_bytes(b"x")
     with pytest.raises(DamagedError, match="part-00001"):
-        list(stats_tables(open_storage(str(output))))
-    assert len(rows_of(output)) == 20
+        list(commit_tables(open_storage(str(output))))
+    assert len(rows_of(output)) == 40

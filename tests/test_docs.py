@@ -26,7 +26,7 @@ from sgllie.network.weights import DEFAULT
 from sgllie.report.settings import ReportSettings
 from sgllie.runs import schemas
 from sgllie.runs.plan import Plan
-from sgllie.runs.run_file import describe
+from sgllie.runs.run_file import describe, with_input
 from sgllie.settings import changes_output, option
 from sgllie.storage import Entry
 from sgllie.train.settings import PRESETS, parse
@@ -288,7 +288,7 @@ def test_reference_has_the_version_of_the_schema():
 
 
 def test_reference_has_every_key_of_run_json():
-    said = describe(EnhanceSettings("IN", "OUT"), Plan(0, 0, [], ""), {"roots": {}}, {})
+    said = with_input(describe(EnhanceSettings("IN", "OUT"), {}, {}), Plan(0, 0, [], ""), {"roots": {}})
     assert [names(row[0])[0] for row in table(section("run.json"))] == [*said, "data"]
 
 

@@ -104,9 +104,9 @@ def test_ctrl_c_while_the_job_still_starts(tmp_path):
 def test_a_small_job_is_stopped_and_goes_on_later(tmp_path, number):
     """No cluster, no images done twice, and no process is left."""
     source, output = make_corpus(tmp_path / "in", 60), tmp_path / "out"
-    environment = os.environ | {"PYTHONPATH": HOOKS, "HOLD": "stats/part-*.parquet"}
+    environment = os.environ | {"PYTHONPATH": HOOKS, "HOLD": "commits/part-*.parquet"}
     job = subprocess.Popen(command("enhance", source, output), stdout=subprocess.PIPE, text=True, env=environment)
-    wait_for(lambda: len(list(output.glob("stats/part-*.parquet"))) == 1)
+    wait_for(lambda: len(list(output.glob("commits/part-*.parquet"))) == 1)
     children = psutil.Process(job.pid).children(recursive=True)
     job.send_signal(number)
     out, _ = job.communicate(timeout=60)

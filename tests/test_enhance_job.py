@@ -105,7 +105,9 @@ def test_bad_images_are_rows(enhance, tmp_path):
     assert all(row["error"] and row["output"] is None for row in failed.values())
 
     (folder / "half.jpg").write_bytes(whole)
-    code, _, err = enhance(folder, tmp_path / "out")
+    again = (folder, tmp_path / "out", "--max-pixels", 500_000)
+    assert enhance(*again)[0] == 3, "the input is not listed again"
+    code, _, err = enhance(*again, "--check-input")
     assert code == 2, "the input has changed"
     assert "the input" in err
 
@@ -172,7 +174,7 @@ def test_the_run_of_another_program_is_never_replaced(enhance, tmp_path, content
 def test_an_output_of_another_job_is_refused(enhance, tmp_path):
     source, output = make_corpus(tmp_path / "in", 2), tmp_path / "out"
     output.mkdir()
-    run = {"schema_version": 2, "command": "video", "settings": {}, "versions": {}, "shards": []}
+    run = {"schema_version": 3, "command": "video", "settings": {}, "versions": {}, "shards": []}
     (output / "run.json").write_text(json.dumps(run))
     assert "belongs to a run of sgllie video" in enhance(source, output)[2]
 

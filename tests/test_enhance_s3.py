@@ -51,7 +51,7 @@ def assert_bucket_complete(output: Storage, listed: set[str]) -> list[dict[str, 
         assert hashlib.sha256(output.read(row["output"])).hexdigest() == row["sha256_out"]
     found = {entry.path for entry in output.list()}
     assert {path for path in found if path.startswith("images/")} == {row["output"] for row in rows}
-    assert {path.split("/")[0] for path in found} == {"images", "stats", "manifest", "run.json", "_SUCCESS"}
+    assert {path.split("/")[0] for path in found} == {"images", "commits", "stats", "manifest", "run.json", "_SUCCESS"}
     assert json.loads(output.read("_SUCCESS"))["ok"] == len(listed)
     return rows
 
@@ -65,13 +65,13 @@ def test_from_bucket_to_bucket_again_resumed_and_overwritten(bucket, s3, enhance
     assert {row["output"] for row in rows} == {f"images/{name}" for name in bucket}
     again = enhance("s3://bucket/in", output.uri)
     assert (again.returncode, "All of it was there already" in again.stdout) == (0, True)
-    for name in ("_SUCCESS", "stats/part-00000.parquet"):
+    for name in ("_SUCCESS", "commits/part-00000.parquet"):
         output.remove(name)
     output.write(rows[0]["output"], b"of a worker that was killed")
     assert enhance("s3://bucket/in", output.uri).returncode == 0
     assert_bucket_complete(output, set(bucket))
     open_storage("s3://bucket/in", s3).remove("=.jpg")
-    refused = enhance("s3://bucket/in", output.uri)
+    refused = enhance("s3://bucket/in", output.uri, "--check-input")
     assert (refused.returncode, "the input" in refused.stderr) == (2, True)
     assert enhance("s3://bucket/in", output.uri, "--overwrite").returncode == 0
     assert_bucket_complete(output, set(bucket) - {"=.jpg"})

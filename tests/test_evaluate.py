@@ -23,6 +23,7 @@ from sgllie.images import decode
 from sgllie.metrics import METRICS
 from sgllie.metrics.bootstrap import bootstrap_interval, weighted_mean
 from sgllie.runs.isolation import Isolated
+from sgllie.runs.job import InProcess, finish
 from sgllie.runs.journal import Journal
 from sgllie.runs.names import part_name
 from sgllie.runs.schemas import SCHEMA_VERSION
@@ -87,7 +88,7 @@ def test_values_are_those_of_the_metrics(here, trees):
     assert found["brightness"]["better"] is None
     assert "psnr" in result.stdout
     assert {path.name for path in (trees / "out-evaluation").iterdir()} == {
-        "manifest", "stats", "run.json", "summary.json", "_SUCCESS",
+        "manifest", "commits", "stats", "run.json", "summary.json", "_SUCCESS",
     }  # fmt: skip
 
 
@@ -168,7 +169,8 @@ def test_again_refused_overwritten(here, trees):
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert "--limit (None then, 2 now)" in refused.stderr
     write(trees / "out/new.png", photograph("rocket.jpg"))
-    assert "the input (3 files then, 4 now" in here(*arguments).stderr
+    assert "All of it was there already" in here(*arguments).stdout
+    assert "the input (3 files then, 4 now" in here(*arguments, "--check-input").stderr
     assert here(*arguments, "--limit", 2, "--overwrite").returncode == 0
     assert len(rows_of(result)) == 2
     run = {"schema_version": SCHEMA_VERSION, "command": "enhance", "settings": {}, "versions": {}}
@@ -187,19 +189,21 @@ def test_a_killed_evaluation_goes_on(trees):
     journal.flush()
     run = prepare(settings)
     assert (run.resumed, run.shards) == (True, {0: 3})
-    pipeline.run(0)  # a second attempt, in a process of its own
-    rows = {row["path"]: row for row in rows_of(trees / "result")}
+    results = {0: pipeline.run(0)}  # a second attempt, in a process of its own
+    rows = {row["path"]: row for row in rows_of(trees / "result", "commits")}
     assert told == [1, 2, 3]
     assert sorted(rows) == ["coffee.png", "portrait/astronaut.png", "rocket.png"]
     assert rows["coffee.png"]["brightness"] == 0.25, "what was done is kept"
     image, truth = (pixels_of(trees / side / "rocket.png") for side in ("out", "truth"))
     assert rows["rocket.png"]["psnr"] == METRICS["psnr"].function(image, truth)
     assert prepare(settings).shards == {}
-    totals = run.finalize()
+    totals = finish(run, results, InProcess())
     assert (totals["images"], totals["failed"]) == (3, 0)
-    (trees / "result/stats" / part_name(0)).unlink()
     with pytest.raises(StorageError, match="0 rows for 3 images"):
-        run.finalize()
+        finish(run, {}, InProcess())
+    (trees / "result/commits" / part_name(0)).unlink()
+    with pytest.raises(StorageError, match=r"part-00000\.parquet is not there any more"):
+        finish(run, results, InProcess())
 
 
 def make_deadly():
@@ -225,7 +229,8 @@ def test_from_bucket_to_bucket(here, trees, s3):
     output = open_storage("s3://bucket/out-evaluation", s3)
     assert json.loads(output.read("summary.json"))["ok"] == 3
     assert {entry.path for entry in output.list()} == {
-        "manifest/part-00000.parquet", "stats/part-00000.parquet", "run.json", "summary.json", "_SUCCESS",
+        "manifest/part-00000.parquet", "commits/part-00000.parquet", "stats/part-00000.parquet",
+        "run.json", "summary.json", "_SUCCESS",
     }  # fmt: skip
 
 

@@ -113,7 +113,7 @@ def marked(output, name, value):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = output / "stats/part-00000.parquet"
+    path = output / "commits/part-00000.parquet"
     table = pq.read_table(path)
     rows = [row | {name: value} if row["status"] == "ok" else row for row in table.to_pylist()]
     pq.write_table(pa.Table.from_pylist(rows, table.schema), path)

@@ -25,6 +25,7 @@ from sgllie.methods.msrcr import Msrcr
 from sgllie.methods.pie import Pie
 from sgllie.network import weights
 from sgllie.network.architecture import parameter_shapes
+from sgllie.runs.job import InProcess, finish
 from sgllie.video.reader import VideoReader
 from sgllie.video.run import prepare as prepare_video
 from sgllie.video.settings import VideoSettings
@@ -195,7 +196,7 @@ def test_a_smoothed_video(tmp_path, name):
     chosen = VideoSettings(str(source), str(output), method=name, temporal_smoothing=0.5, codec="ffv1", threads=1)
     run = prepare_video(chosen)
     run.make_pipeline(lambda shard, done, failed, group="": None).run(0)
-    assert run.finalize()["ok"] == 1
+    assert finish(run, {}, InProcess())["ok"] == 1
     described = json.loads((output / "run.json").read_text())
     assert (described["weights"], described["output_settings"]["method"]) == (None, name)
     frames = ds.dataset(output / "frames").to_table().to_pylist()

@@ -43,7 +43,7 @@ def html(finished_run):
 
 
 def frame_of(output):
-    return pd.read_parquet(output / "stats")
+    return pd.read_parquet(output / "commits")
 
 
 @pytest.mark.parametrize("kind", ["real", "random"])
@@ -278,7 +278,7 @@ def test_a_run_without_weights_has_a_report(tmp_path):
 
 def test_a_run_without_rows_has_a_report(tmp_path):
     output = make_run_of_rows(tmp_path / "out", shards=1, rows=3)
-    shutil.rmtree(output / "stats")
+    shutil.rmtree(output / "commits")
     assert main(["report", str(output)]) == 0
     assert "0 of 6 images" in (output / "report.html").read_text("utf-8")
 
@@ -297,7 +297,7 @@ def test_the_file_is_small_whatever_is_in_it(tmp_path):
     output = make_run_of_rows(tmp_path / "out", shards=1, rows=60)
     data = cv2.imencode(".png", noise(250, 300))[1].tobytes()
     rows = [row | {"sha256_in": hashlib.sha256(data).hexdigest()} for row in make_rows(60, seed=0)]
-    (output / "stats" / part_name(0)).write_bytes(row_bytes(rows, STATS_SCHEMA))
+    (output / "commits" / part_name(0)).write_bytes(row_bytes(rows, STATS_SCHEMA))
     for row in rows:
         for folder in ("images", "gone"):
             path = output / folder / row["path"]
@@ -338,6 +338,6 @@ def test_wrong_use_is_one_sentence(tmp_path, capsys):
     assert main(["report", str(output)]) == 2
     assert "belongs to a run of sgllie video" in capsys.readouterr().err
     (output / "run.json").write_text(json.dumps(run))
-    (output / "stats/part-00000.parquet").write_bytes(b"PAR1")
+    (output / "commits/part-00000.parquet").write_bytes(b"PAR1")
     assert main(["report", str(output)]) == 1
-    assert "stats/part-00000.parquet is damaged" in capsys.readouterr().err
+    assert "commits/part-00000.parquet is damaged" in capsys.readouterr().err

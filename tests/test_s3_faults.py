@@ -16,6 +16,7 @@ from jobs import make_corpus
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import NameRefusedError, StorageError, UnreachableError
+from sgllie.runs.job import InProcess, finish
 from sgllie.storage import S3Options, open_storage
 
 IMAGES = 150
@@ -51,9 +52,7 @@ def job(s3: S3Options, report=lambda shard, done, failed: None) -> dict[str, obj
     settings = EnhanceSettings("s3://bucket/in", "s3://bucket/out", device="cpu", s3=s3)
     run = prepare(settings)
     pipeline = run.make_pipeline(report)
-    for shard in run.shards:
-        pipeline.run(shard)
-    return run.finalize()
+    return finish(run, {shard: pipeline.run(shard) for shard in run.shards}, InProcess())
 
 
 @pytest.mark.slow

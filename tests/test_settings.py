@@ -17,7 +17,7 @@ from sgllie.settings import changes_output, check_limits, flat_fields, output_se
 from sgllie.train.settings import TrainSettings
 from sgllie.video.settings import VideoSettings
 
-POOL = "num_actors max_failures retry_failed overwrite dry_run address s3"
+POOL = "num_actors max_failures retry_failed check_input overwrite dry_run address s3"
 METHOD = "method scale_factor strength half"
 
 CASES = {

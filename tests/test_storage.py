@@ -55,6 +55,17 @@ def test_versions_change_with_content(storage):
     assert next(entry for entry in storage.list() if entry.path == "a").version != before
 
 
+def test_of_several_that_create_one_object_one_succeeds(storage):
+    contents = [f"of {number}".encode() for number in range(12)]
+    with ThreadPoolExecutor(12) as pool:
+        succeeded = list(pool.map(lambda data: storage.create("a/lock", data), contents))
+    assert succeeded.count(True) == 1
+    assert storage.read("a/lock") == contents[succeeded.index(True)]
+    assert not storage.create("a/lock", b"later")
+    storage.remove("a/lock")
+    assert storage.create("a/lock", b"later")
+
+
 def test_overwrite_and_remove(storage):
     storage.write("a/b", b"one")
     storage.write("a/b", b"two")

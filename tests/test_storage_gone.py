@@ -84,7 +84,7 @@ def s3(ceph, empty_bucket, tmp_path, monkeypatch) -> S3Options:
 def rows(options: S3Options) -> list[dict]:
     """All rows that are committed."""
     storage = open_storage("s3://bucket/out", options)
-    tables = [pq.read_table(storage.open(f"stats/{entry.path}")) for entry in storage.list("stats")]
+    tables = [pq.read_table(storage.open(f"commits/{entry.path}")) for entry in storage.list("commits")]
     return [row for table in tables for row in table.to_pylist()]
 
 

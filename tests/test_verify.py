@@ -30,7 +30,7 @@ def test_what_is_missing_or_changed_is_named(output, capsys):
     (output / "images/000/00001.jpg").unlink()
     (output / "images/000/00030.jpg").write_bytes(b"tampered with")
     (output / "images/stray.jpg").write_bytes(b"x")
-    rows = sorted((output / "stats").iterdir())
+    rows = sorted((output / "commits").iterdir())
     before = [path.read_bytes() for path in rows]
     capsys.readouterr()
     assert main(["verify", str(output)]) == 3

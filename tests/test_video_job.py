@@ -16,6 +16,7 @@ from video_jobs import pipeline_of, rows, settings_for, work
 from jobs import kill_all, sgllie, start
 from sgllie import Enhancer
 from sgllie.errors import StorageError, UsageError
+from sgllie.runs.job import InProcess, finish
 from sgllie.runs.journal import Journal
 from sgllie.runs.names import part_name
 from sgllie.runs.schemas import SEGMENTS_SCHEMA
@@ -71,7 +72,7 @@ def test_a_folder_of_videos(rides, tmp_path):
     assert len(rows(output, "segments")) == sum(row["segments"] for row in found)
     assert json.loads((output / "_SUCCESS").read_text()) == totals
     left = {path.name for path in output.iterdir()}
-    assert left == {"manifest", "segments", "frames", "stats", "videos", "run.json", "_SUCCESS"}
+    assert left == {"manifest", "segments", "frames", "commits", "stats", "videos", "run.json", "_SUCCESS"}
 
 
 def test_segments_and_a_single_pass_give_the_same_pixels(tmp_path):
@@ -123,8 +124,9 @@ def test_other_settings_are_refused(rides, tmp_path):
         with pytest.raises(UsageError, match=f"--{next(iter(change)).replace('_', '-')}"):
             prepare(settings_for(rides, tmp_path / "out", limit=1, **change))
     write_clip(rides / "a.mp4", static(3))
+    assert prepare(settings).resumed
     with pytest.raises(UsageError, match="the input"):
-        prepare(settings)
+        prepare(settings_for(rides, tmp_path / "out", limit=1, check_input=True))
 
 
 def test_one_video_that_is_done_is_not_done_again(rides, tmp_path):
@@ -135,7 +137,7 @@ def test_one_video_that_is_done_is_not_done_again(rides, tmp_path):
     written = output.stat().st_mtime_ns
     again = prepare(settings)
     assert (again.shards, again.resumed) == ({}, True)
-    assert again.finalize()["frames"] == 60
+    assert finish(again, {}, InProcess())["frames"] == 60
     assert output.stat().st_mtime_ns == written
     with pytest.raises(UsageError, match="--crf"):
         prepare(settings_for(rides / "a.mp4", output, crf=30))
@@ -144,21 +146,21 @@ def test_one_video_that_is_done_is_not_done_again(rides, tmp_path):
     assert timestamps(output) == timestamps(rides / "a.mp4")
     write_clip(rides / "a.mp4", static(3))
     with pytest.raises(UsageError, match="the input"):
-        prepare(settings)
+        prepare(settings_for(rides / "a.mp4", output, check_input=True))
     assert work(settings_for(rides / "a.mp4", output, overwrite=True))["frames"] == 3
 
 
 def test_one_video_killed_between_its_file_and_its_row(rides, tmp_path, monkeypatch):
     settings = settings_for(rides / "a.mp4", tmp_path / "out.mp4")
     pipeline = pipeline_of(prepare(settings))
-    write = pipeline.output.write
+    commit = pipeline.output.commit
 
     def kill(path, data):
-        if path.startswith("stats/"):
+        if path.startswith("commits/"):
             raise KeyboardInterrupt
-        write(path, data)
+        commit(path, data)
 
-    monkeypatch.setattr(pipeline.output, "write", kill)
+    monkeypatch.setattr(pipeline.output, "commit", kill)
     with pytest.raises(KeyboardInterrupt):
         pipeline.run(0)
     assert (tmp_path / "out.mp4").exists()
@@ -179,12 +181,12 @@ def test_failed_videos_are_tried_again(rides, tmp_path):
     shutil.move(hidden, tmp_path / "aside.mp4")  # after the listing
     for shard in run.shards:
         pipeline_of(run).run(shard)
-    assert run.finalize()["errors"] == {"not_a_video": 1, "hdr": 1, "missing": 1}
+    assert finish(run, {}, InProcess())["errors"] == {"not_a_video": 1, "hdr": 1, "missing": 1}
     shutil.move(tmp_path / "aside.mp4", hidden)
-    kept = (output / "stats" / part_name(3)).stat().st_mtime_ns
+    kept = (output / "commits" / part_name(3)).stat().st_mtime_ns
     totals = work(settings_for(rides, output, retry_failed=True))
     assert (totals["ok"], totals["failed"]) == (2, 2)
-    assert (output / "stats" / part_name(3)).stat().st_mtime_ns == kept
+    assert (output / "commits" / part_name(3)).stat().st_mtime_ns == kept
     assert (output / "videos/a.mp4").exists()
 
 

@@ -2,6 +2,7 @@
 
 import pyarrow.dataset as ds
 
+from sgllie.runs.job import InProcess, finish
 from sgllie.video.pipeline import VideoPipeline
 from sgllie.video.run import VideoRun, prepare
 from sgllie.video.settings import VideoSettings
@@ -24,7 +25,7 @@ def work(settings: VideoSettings) -> dict:
         pipeline = pipeline_of(run)
         for shard in run.shards:
             pipeline.run(shard)
-    return run.finalize()
+    return finish(run, {}, InProcess())
 
 
 def rows(output, table="stats") -> list[dict]:

@@ -5,6 +5,7 @@ import io
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,16 +18,18 @@ from sgllie.compare.settings import INPUT, CompareSettings
 from sgllie.compare.trial import Trial
 from sgllie.corpus.listing import Listing
 from sgllie.errors import StorageError, UsageError
-from sgllie.evaluate.inputs import list_files, names_in
+from sgllie.evaluate.inputs import Inputs, list_files, names_in
 from sgllie.evaluate.matching import Names
 from sgllie.evaluate.run import MeasuringRun, open_measuring
 from sgllie.evaluate.summary import column, number, undefined_counts
 from sgllie.evaluate.table import methods_text, undefined_text
 from sgllie.methods import METHODS, describe_weights
 from sgllie.runs.names import COMPARISON, COMPARISON_TABLE
-from sgllie.runs.run import Pipeline, count_rows
+from sgllie.runs.run import Pipeline
 from sgllie.runs.run_file import Json
 from sgllie.runs.shard_runner import Report
+from sgllie.runs.start import survey
+from sgllie.runs.totals import Totals
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,9 @@ class CompareRun(MeasuringRun[CompareSettings]):
 
         return ComparePipeline(self.settings, self.roots, report)
 
-    def finalize(self) -> Json:
+    def finalize(self, totals: Totals) -> Json:
         """Write summary.csv, compare.html, summary.json and _SUCCESS."""
-        settings, counted = self.settings, count_rows(self.output, self.plan)
+        settings, counted = self.settings, self.counted(totals)
         table = self.rows()
         metrics = settings.chosen_metrics(has_input=True)
         methods = summaries(table, [INPUT, *settings.method_settings], metrics)
@@ -64,7 +67,7 @@ class CompareRun(MeasuringRun[CompareSettings]):
 
 
 def prepare(settings: CompareSettings) -> CompareRun:
-    """List the images, and begin a comparison or find the one that is to be resumed.
+    """Find the comparison that is to be resumed, or list the images and begin one.
 
     Raises:
         UsageError: images or weights are missing, or the result folder holds something else.
@@ -75,6 +78,12 @@ def prepare(settings: CompareSettings) -> CompareRun:
         for label, method in settings.method_settings.items()
         if METHODS[method.method].takes_weights
     }
+    run = open_measuring(settings, ("input", "reference"), fingerprints, Trial, partial(find_trials, settings))
+    return CompareRun(settings, *run, *survey(settings, run))
+
+
+def find_trials(settings: CompareSettings) -> Inputs:
+    """Find all images and their references; UsageError where there are none."""
     listing = list_files(settings.input, settings)
     roots = {"before": listing.root}
     try:
@@ -86,7 +95,7 @@ def prepare(settings: CompareSettings) -> CompareRun:
         raise UsageError(f"input {settings.input} cannot be listed: {error}") from error
     if not items:
         raise UsageError(f"input {settings.input} holds no images")
-    return CompareRun(settings, *open_measuring(settings, items, Trial, roots, fingerprints), roots)
+    return Inputs(items, roots)
 
 
 def trials(settings: CompareSettings, listing: Listing, references: Names | None) -> Iterator[Trial]:

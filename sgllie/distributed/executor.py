@@ -2,13 +2,15 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from sgllie.errors import UsageError
+from sgllie.runs.job import InProcess
 from sgllie.runs.run import Run
+from sgllie.runs.totals import Totals
 from sgllie.runs.watch import watch
 from sgllie.runs.words import say
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from sgllie.distributed.cluster import Connection
 
 POLL_SECONDS = 0.5
+
+Argument = TypeVar("Argument")
 
 
 class RayExecutor:
@@ -49,8 +53,8 @@ class RayExecutor:
         if getattr(self.settings, "device", "cpu") == "cuda":
             check_gpu(self.connection)
 
-    def run_shards(self, run: Run[Any]) -> str | None:
-        """Run the shards that are left; return the reason if the run was stopped before its end."""
+    def run_shards(self, run: Run[Any], results: dict[int, Totals]) -> str | None:
+        """Run the shards that are left, note their totals; return the reason if the run was stopped before its end."""
         if not self.connection.is_made:
             say("Starting Ray ..." if self.connection.is_local else "Connecting to Ray ...")
         with ray_data_loading():
@@ -60,7 +64,7 @@ class RayExecutor:
         from sgllie.distributed.cluster import last_line, leave_threads_behind
         from sgllie.distributed.pool import Shards
 
-        shards = Shards(run)
+        shards = Shards(run, results)
         shards.start()
 
         def is_running() -> bool:
@@ -74,6 +78,16 @@ class RayExecutor:
         if reason:
             leave_threads_behind()
         return reason or shards.error
+
+    def run_tasks(self, task: Callable[[Argument], None], arguments: Sequence[Argument]) -> None:
+        """Call a function with each of some arguments: several as tasks of the cluster, if the job has used one."""
+        connection = self._connection
+        if len(arguments) <= 1 or connection is None or not connection.is_made or connection.error:
+            InProcess().run_tasks(task, arguments)
+            return
+        from sgllie.distributed.pool import run_tasks
+
+        run_tasks(task, arguments)
 
 
 @contextmanager

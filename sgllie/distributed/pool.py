@@ -1,19 +1,29 @@
 """Shards over a pool of Ray Data actors, each of which holds what its run makes for it."""
 
+import json
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import ray
+from ray.exceptions import RayError, RayTaskError
 
 from sgllie.distributed.cluster import beside_driver, last_line, total_resource
+from sgllie.errors import StorageError
 from sgllie.methods.settings import Device
 from sgllie.runs.progress import Counts, State, counts_of
 from sgllie.runs.run import Run
+from sgllie.runs.totals import Totals
 from sgllie.runs.worker import ShardWorker
 
 if TYPE_CHECKING:
     from ray.data import Dataset
+
+Argument = TypeVar("Argument")
+
+RETRIES = 3
+"""Of a task whose node was lost."""
 
 
 @ray.remote(num_cpus=0)
@@ -40,7 +50,9 @@ class RayWorker(ShardWorker):
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         """Run the shards of a batch; why the job must stop is returned, since Ray would repeat what raises."""
-        return {"shard": batch["shard"], "error": [self.run(shard) for shard in batch["shard"].tolist()]}
+        results = [self.run(shard) for shard in batch["shard"].tolist()]
+        totals, errors = zip(*results, strict=True)
+        return {"shard": batch["shard"], "totals": [json.dumps(one) for one in totals], "error": list(errors)}
 
 
 def shard_dataset(run: Run[Any], progress: Any) -> "Dataset":
@@ -68,7 +80,7 @@ def shard_dataset(run: Run[Any], progress: Any) -> "Dataset":
     items = [{"shard": shard} for shard in shards]
     return from_items(items, override_num_blocks=len(items)).map_batches(
         RayWorker,
-        fn_constructor_args=(run.on_device(device), progress),
+        fn_constructor_args=(run.for_workers(device), progress),
         batch_size=1,
         compute=ActorPoolStrategy(min_size=workers, max_size=most, max_tasks_in_flight_per_actor=2),
         **resources,
@@ -79,12 +91,17 @@ class Shards(threading.Thread):
     """Runs the shards that are left of a run on the cluster. Beside the main thread, so that this one can draw, count
     and be interrupted.
 
+    Args:
+        run: whose shards they are.
+        results: gets the totals of each shard that is done.
+
     Attributes:
         error: why the job must stop, if it must.
     """
 
-    def __init__(self, run: Run[Any]) -> None:
+    def __init__(self, run: Run[Any], results: dict[int, Totals]) -> None:
         super().__init__(daemon=True)
+        self.results = results
         self.progress = beside_driver(Progress)
         self.dataset = shard_dataset(run, self.progress)
         self.error: str | None = None
@@ -96,9 +113,26 @@ class Shards(threading.Thread):
                 if result["error"]:
                     self.error = result["error"]
                     return
+                self.results[result["shard"]] = json.loads(result["totals"])
         except Exception as error:
             self.error = f"the cluster gave up: {last_line(error)}"
 
     def counts(self) -> Counts:
         """Ask the workers how far they are."""
         return ray.get(self.progress.read.remote())
+
+
+def run_tasks(task: Callable[[Argument], None], arguments: Sequence[Argument]) -> None:
+    """Call a function with each of some arguments, one processor each; StorageError where one of them fails."""
+
+    @ray.remote(num_cpus=1, max_retries=RETRIES)
+    def call(argument: Argument) -> None:
+        task(argument)
+
+    try:
+        ray.get([call.remote(argument) for argument in arguments])
+    except RayTaskError as error:
+        cause = error.cause
+        raise cause if isinstance(cause, StorageError) else error from error
+    except RayError as error:
+        raise StorageError(f"the cluster gave up: {last_line(error)}") from error

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from sgllie.enhance.memory import UNKNOWN_FILE_BYTES, budgets, worker_bytes
 from sgllie.enhance.processor import ImageProcessor, ImageResult, failed_result
 from sgllie.enhance.settings import EnhanceSettings
+from sgllie.enhance.totals import TALLY
 from sgllie.errors import Failure, NameRefusedError, failure_of
 from sgllie.runs.allocator import make_room
 from sgllie.runs.isolation import Isolated
@@ -29,6 +30,8 @@ class ImagePipeline(ShardRunner[Entry]):
         root: folder or prefix of the input.
         report: told of finished rows.
     """
+
+    tally = TALLY
 
     def __init__(self, settings: EnhanceSettings, root: str, report: Report) -> None:
         self.settings = settings

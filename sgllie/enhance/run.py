@@ -3,19 +3,18 @@
 import shlex
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
-import pyarrow.compute as pc
 
 from sgllie.enhance.settings import EnhanceSettings
+from sgllie.enhance.totals import sums
 from sgllie.images import output_name
 from sgllie.methods import describe_weights
 from sgllie.runs.inputs import plan_inputs
 from sgllie.runs.names import REPORT
-from sgllie.runs.run import Pipeline, Run, count_rows, mark_finished, open_run, shards_to_do, stats_tables
+from sgllie.runs.run import Pipeline, Run, mark_finished
 from sgllie.runs.run_file import Json, describe
 from sgllie.runs.shard_runner import Report
+from sgllie.runs.start import open_run, survey
+from sgllie.runs.totals import Totals
 from sgllie.runs.words import duration, outcomes, plural
 from sgllie.storage import open_storage
 
@@ -40,11 +39,11 @@ class EnhanceRun(Run[EnhanceSettings]):
             lines.append(f"Dry run: {self.remaining:,} would be enhanced into {settings.output}; nothing was written.")
         return "\n".join(lines)
 
-    def finalize(self) -> Json:
-        """Count the rows and write _SUCCESS."""
-        totals = count_rows(self.output, self.plan) | sums(self)
-        mark_finished(self.output, totals)
-        return totals
+    def finalize(self, totals: Totals) -> Json:
+        """Write _SUCCESS."""
+        result = self.counted(totals) | sums(totals)
+        mark_finished(self.output, result)
+        return result
 
     def summarize(self, totals: Json, seconds: float) -> str:
         """Say how many images were enhanced, how their brightness changed, and where they are."""
@@ -61,32 +60,13 @@ class EnhanceRun(Run[EnhanceSettings]):
 
 
 def prepare(settings: EnhanceSettings) -> EnhanceRun:
-    """List the input, and begin a run or find the one that is to be resumed. Nothing is written for a dry run.
+    """Find the run that is to be resumed, or list the input and begin one. Nothing is written for a dry run.
 
     Raises:
         UsageError: there is nothing to do, or the output holds something else.
     """
-    output = open_storage(settings.output, settings.s3)
-    weights = describe_weights(settings)
-    with TemporaryDirectory(prefix="sgllie-") as scratch:
-        rename = partial(output_name, format=settings.format)
-        inputs = plan_inputs(settings, rename, settings.shard_images, Path(scratch))
-        description = describe(settings, inputs.plan, inputs.describe(), {}, weights)
-        plan, resumed = open_run(settings, output, inputs.plan, Path(scratch), description)
-    shards = shards_to_do(settings, output, plan, resumed)
-    return EnhanceRun(settings, output, plan, shards, resumed, inputs.roots, inputs.notes)
-
-
-def sums(run: EnhanceRun) -> Json:
-    """Add up bytes and repeated requests over all rows, and average the luma of those that did not fail."""
-    names = ("bytes_in", "bytes_out", "retries", "luma_mean_in", "luma_mean_out")
-    total = dict.fromkeys(names, 0.0)
-    good = 0
-    for table in stats_tables(run.output, [*names, "status"]):
-        is_good = pc.not_equal(table["status"], "failed")
-        good += pc.sum(is_good).as_py() or 0
-        for name in names:
-            values = table[name].filter(is_good) if name.startswith("luma") else table[name]
-            total[name] += pc.sum(values).as_py() or 0
-    counts = {name: int(total[name]) for name in names[:3]}
-    return counts | {name: round(total[name] / max(good, 1), 4) for name in names[3:]}
+    description = describe(settings, {"input": settings.input}, {}, describe_weights(settings))
+    rename = partial(output_name, format=settings.format)
+    list_input = partial(plan_inputs, settings, rename, settings.shard_images)
+    run = open_run(settings, open_storage(settings.output, settings.s3), description, list_input)
+    return EnhanceRun(settings, *run, *survey(settings, run))

@@ -11,16 +11,18 @@ from numpy.typing import NDArray
 from sgllie.errors import UsageError
 from sgllie.evaluate import summary
 from sgllie.evaluate.box_files import BoxFiles
+from sgllie.evaluate.inputs import Inputs
 from sgllie.evaluate.run import MeasuringRun, open_measuring
 from sgllie.evaluate.settings import EvaluateSettings, split_names
 from sgllie.metrics.bootstrap import Statistic
 from sgllie.metrics.detection import Evidence, average_precision, match
-from sgllie.runs.names import STATS, part_name
-from sgllie.runs.run import Pipeline, count_rows
+from sgllie.runs.commits import write_commit
+from sgllie.runs.run import Pipeline
 from sgllie.runs.run_file import Json
 from sgllie.runs.schemas import Row, both_sides, row_schema
 from sgllie.runs.shard_runner import Report
-from sgllie.runs.tables import row_bytes
+from sgllie.runs.start import survey
+from sgllie.runs.totals import Tally, Totals
 from sgllie.runs.words import plural
 from sgllie.storage import Entry
 
@@ -95,7 +97,7 @@ class DetectionRun(MeasuringRun[EvaluateSettings]):
         """Make what writes the rows of a shard."""
         return DetectionPipeline(self)
 
-    def finalize(self) -> Json:
+    def finalize(self, totals: Totals) -> Json:
         """Write summary.json and _SUCCESS."""
         found = self.found
         assert found is not None
@@ -111,8 +113,8 @@ class DetectionRun(MeasuringRun[EvaluateSettings]):
                 for name in classes:
                     classes[name][f"ap50{suffix}"] = summary.number(scores.class_ap50[name])
                     classes[name][f"ap50_95{suffix}"] = summary.number(scores.class_ap50_95[name])
-        counted = count_rows(self.output, self.plan)
-        return self.mark_finished(counted | {"metrics": [asdict(one) for one in comparisons], "classes": classes})
+        metrics = [asdict(one) for one in comparisons]
+        return self.mark_finished(self.counted(totals) | {"metrics": metrics, "classes": classes})
 
     def summarize(self, totals: Json, seconds: float) -> str:
         """Write what was found."""
@@ -128,10 +130,10 @@ class DetectionPipeline:
         self.rows = list(image_rows(run.found))
         self.starts = np.concatenate([[0], np.cumsum(run.plan.shards)]).tolist()
 
-    def run(self, shard: int) -> None:
+    def run(self, shard: int) -> Totals:
         """Write the rows of one shard."""
         rows = self.rows[self.starts[shard] : self.starts[shard + 1]]
-        self.output.write(f"{STATS}/{part_name(shard)}", row_bytes(rows, ROW_SCHEMA))
+        return write_commit(self.output, shard, rows, ROW_SCHEMA, Tally())
 
 
 def prepare(settings: EvaluateSettings) -> DetectionRun:
@@ -144,7 +146,10 @@ def prepare(settings: EvaluateSettings) -> DetectionRun:
     items = [Entry(name, None, found.digest) for name in found.after.images]
     sides = {"truth": settings.labels, "after": settings.predictions, "before": settings.predictions_before}
     roots = {side: source for side, source in sides.items() if source}
-    return DetectionRun(settings, *open_measuring(settings, items, Entry, roots, {}), roots, found.notes, found)
+    inputs = Inputs(items, roots, found.notes)
+    sources = ("labels", "predictions", "predictions_before")
+    run = open_measuring(settings, sources, {"the boxes": found.digest}, Entry, lambda: inputs)
+    return DetectionRun(settings, *run, *survey(settings, run), found)
 
 
 def image_rows(found: Detections) -> Iterator[Row]:

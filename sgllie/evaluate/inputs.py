@@ -1,16 +1,18 @@
 """What is to be measured: the files of every picture, and where they lie."""
 
+import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sgllie.corpus.listing import Listing
 from sgllie.errors import StorageError, UsageError
 from sgllie.evaluate.matching import Item, Names, join, match
 from sgllie.evaluate.settings import EvaluateSettings, MeasuringSettings
+from sgllie.runs.commits import commit_tables
 from sgllie.runs.names import IMAGES, RUN, SUCCESS
-from sgllie.runs.run import stats_tables
 from sgllie.runs.run_file import ENHANCE_KINDS, read_run
 from sgllie.runs.schemas import Row
 from sgllie.runs.words import plural
@@ -27,7 +29,7 @@ class Inputs:
         notes: what the user is to know of how they were found.
     """
 
-    items: list[Item]
+    items: Sequence[tuple[Any, ...]]
     roots: dict[str, str]
     notes: list[str] = field(default_factory=list)
 
@@ -138,10 +140,16 @@ def finished_run(settings: EvaluateSettings) -> tuple[Storage, str] | None:
     return output, run["input"]["roots"]["input"]
 
 
+def fingerprint_of_run(settings: EvaluateSettings) -> dict[str, str]:
+    """Return what changes when the run that is measured does, if it is one: its rows are not looked at again."""
+    run = finished_run(settings)
+    return {"the run": hashlib.sha256(run[0].read(SUCCESS)).hexdigest()[:16]} if run else {}
+
+
 def rows_of(output: Storage) -> Iterator[Row]:
     """Yield the rows of a finished run, with the columns that are needed here."""
     columns = ["path", "output", "status", "error", "bytes_in", "bytes_out", "sha256_in", "sha256_out"]
-    for table in stats_tables(output, columns):
+    for table in commit_tables(output, columns):
         yield from table.to_pylist()
 
 

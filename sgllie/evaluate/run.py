@@ -2,29 +2,31 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from sgllie.evaluate import summary
-from sgllie.evaluate.inputs import find_inputs
+from sgllie.evaluate.inputs import Inputs, find_inputs, fingerprint_of_run
 from sgllie.evaluate.map_measures import UNKNOWN_COLUMNS, label_scheme
 from sgllie.evaluate.matching import Item
 from sgllie.evaluate.measures import make_measure
 from sgllie.evaluate.settings import EvaluateSettings, MeasuringSettings
 from sgllie.evaluate.summary import Comparison
 from sgllie.evaluate.table import classes_text, comparisons_text, undefined_text, unknown_text, worst_text
+from sgllie.runs.commits import commit_tables
 from sgllie.runs.names import SUMMARY
 from sgllie.runs.plan import Plan, write_manifest
-from sgllie.runs.run import Pipeline, Run, count_rows, mark_finished, open_run, shards_to_do, stats_tables
+from sgllie.runs.run import Pipeline, Run, mark_finished
 from sgllie.runs.run_file import Json, describe
 from sgllie.runs.shard_runner import Report
+from sgllie.runs.start import Opened, open_run, survey
+from sgllie.runs.totals import Totals
 from sgllie.runs.words import duration, outcomes, plural
-from sgllie.storage import Storage, open_storage
+from sgllie.storage import open_storage
 
 DARK_CITYSCAPE = ("dark_miou", "dark_mpa")
 
@@ -48,7 +50,7 @@ class MeasuringRun(Run[SettingsT]):
 
     def rows(self) -> pa.Table:
         """Return the rows of all shards."""
-        return pa.concat_tables(stats_tables(self.output))
+        return pa.concat_tables(commit_tables(self.output))
 
     def mark_finished(self, result: Json) -> Json:
         """Write the summary, and mark the run as finished."""
@@ -87,9 +89,9 @@ class EvaluateRun(MeasuringRun[EvaluateSettings]):
 
         return EvaluatePipeline(self.settings, self.roots, report)
 
-    def finalize(self) -> Json:
+    def finalize(self, totals: Totals) -> Json:
         """Sum up all rows; write summary.json and _SUCCESS."""
-        settings, counted = self.settings, count_rows(self.output, self.plan)
+        settings, counted = self.settings, self.counted(totals)
         table = self.rows()
         if settings.task == "segmentation":
             comparisons, classes = summary.segmentation(table, label_scheme(settings).names)
@@ -110,45 +112,50 @@ class EvaluateRun(MeasuringRun[EvaluateSettings]):
 
 
 def prepare(settings: EvaluateSettings) -> EvaluateRun:
-    """Find the files, and begin an evaluation or find the one that is to be resumed.
+    """Find the evaluation that is to be resumed, or find the files and begin one.
 
     Raises:
         UsageError: files are missing, or the result folder holds something else.
     """
-    inputs = find_inputs(settings)
-    make_measure(settings, set(inputs.roots))  # its sentences are for the user, not for a worker
-    fingerprints = {}
+    fingerprints = fingerprint_of_run(settings)
     if settings.task == "segmentation":
         fingerprints["the classes"] = hashlib.sha256(repr(label_scheme(settings)).encode()).hexdigest()[:16]
-    opened = open_measuring(settings, inputs.items, Item, inputs.roots, fingerprints)
-    return EvaluateRun(settings, *opened, inputs.roots, inputs.notes)
+
+    def find() -> Inputs:
+        inputs = find_inputs(settings)
+        make_measure(settings, set(inputs.roots))  # its sentences are for the user, not for a worker
+        return inputs
+
+    sources = ("images", "before", "reference", "labels", "predictions", "predictions_before")
+    run = open_measuring(settings, sources, fingerprints, Item, find)
+    return EvaluateRun(settings, *run, *survey(settings, run))
 
 
 def open_measuring(
     settings: MeasuringSettings,
-    items: Sequence[tuple[Any, ...]],
-    item_type: type[tuple[Any, ...]],
-    roots: dict[str, str],
+    sources: Sequence[str],
     fingerprints: dict[str, str],
-) -> tuple[Storage, Plan, dict[int, int], bool]:
+    item_type: type[tuple[Any, ...]],
+    find: Callable[[], Inputs],
+) -> Opened:
     """Begin a measurement, or find the one that is to be resumed. Nothing is written for a dry run.
 
     Args:
         settings: of the present command.
-        items: what is to be measured, named tuples with `size`.
-        item_type: their type.
-        roots: where the files of each side lie.
+        sources: the settings that name its input.
         fingerprints: what else must be the same where it is resumed.
-
-    Returns:
-        Output, plan and shards of the run, and whether it is resumed.
+        item_type: type of the items, named tuples with `size`.
+        find: finds what is to be measured.
 
     Raises:
         UsageError: the result folder holds something else.
     """
+
+    def list_input(manifest: Path) -> tuple[Plan, Json]:
+        inputs = find()
+        plan = write_manifest(inputs.items, item_type, settings.shard_images, manifest)
+        return plan, {"roots": inputs.roots, "notes": inputs.notes}
+
+    named = {name: getattr(settings, name) for name in sources}
     output = open_storage(settings.output, settings.s3)
-    with TemporaryDirectory(prefix="sgllie-") as scratch:
-        plan = write_manifest(items, item_type, settings.shard_images, Path(scratch))
-        description = describe(settings, plan, {"roots": roots}, fingerprints)
-        plan, resumed = open_run(settings, output, plan, Path(scratch), description)
-    return output, plan, shards_to_do(settings, output, plan, resumed), resumed
+    return open_run(settings, output, describe(settings, named, fingerprints), list_input)

@@ -2,51 +2,16 @@
 
 import itertools
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sgllie.corpus.listing import Listing, is_pattern
 from sgllie.errors import StorageError, UsageError
 from sgllie.images import EXTENSIONS
 from sgllie.runs.plan import OutputNames, Plan, write_manifest
+from sgllie.runs.run_file import Json
 from sgllie.runs.settings import CorpusSettings
 from sgllie.runs.words import examples, ignored_note, plural
 from sgllie.storage import Entry, absolute_uri
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What an input came to: its listing and its plan."""
-
-    listing: Listing
-    plan: Plan
-
-    @property
-    def roots(self) -> dict[str, str]:
-        """The folder or prefix that all paths are relative to."""
-        return {"input": self.listing.root}
-
-    @property
-    def notes(self) -> list[str]:
-        """What the user is to know of the listing."""
-        listing = self.listing
-        notes = ignored_note(listing.ignored, listing.ignored_examples)
-        if listing.unreadable:
-            folders = f"{plural(len(listing.unreadable), 'folders')} cannot be read, and left out"
-            notes.append(f"{folders}: {examples(listing.unreadable)}")
-        return notes
-
-    def describe(self) -> dict[str, Any]:
-        """Return what run.json says of it."""
-        listing = self.listing
-        return {
-            "uri": listing.source,
-            "roots": self.roots,
-            "ignored": listing.ignored,
-            "ignored_examples": listing.ignored_examples,
-            "unreadable": listing.unreadable,
-        }
 
 
 class Limited:
@@ -67,7 +32,7 @@ def plan_inputs(
     *,
     extensions: Collection[str] = EXTENSIONS,
     noun: str = "images",
-) -> Inputs:
+) -> tuple[Plan, Json]:
     """List the input of a job, and write its manifest into a local folder.
 
     Args:
@@ -77,6 +42,9 @@ def plan_inputs(
         folder: for the manifest.
         extensions: of the files that count.
         noun: what they are called.
+
+    Returns:
+        What it came to, and what run.json is to say of it.
 
     Raises:
         UsageError: the input cannot be listed, or holds nothing to do.
@@ -93,4 +61,20 @@ def plan_inputs(
         others = f" ({listing.ignored} other files)" if listing.ignored else ""
         advice = "; *, ? and [ are wildcards in it: write [[] for a bracket" if is_pattern(settings.input) else ""
         raise UsageError(f"input {settings.input} holds no {noun}{others}{advice}")
-    return Inputs(listing, plan)
+    return plan, described(listing)
+
+
+def described(listing: Listing) -> Json:
+    """Return what run.json says of a listing."""
+    notes = ignored_note(listing.ignored, listing.ignored_examples)
+    if listing.unreadable:
+        folders = f"{plural(len(listing.unreadable), 'folders')} cannot be read, and left out"
+        notes.append(f"{folders}: {examples(listing.unreadable)}")
+    return {
+        "uri": listing.source,
+        "roots": {"input": listing.root},
+        "ignored": listing.ignored,
+        "ignored_examples": listing.ignored_examples,
+        "unreadable": listing.unreadable,
+        "notes": notes,
+    }

@@ -4,20 +4,25 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol, Self, TypeVar
 
 from sgllie.errors import StorageError, StuckError
+from sgllie.runs.compaction import outdated, write_stats_file
 from sgllie.runs.local import LocalPool
 from sgllie.runs.names import SUCCESS
 from sgllie.runs.plan import SHARD_BYTES
 from sgllie.runs.run import Run
+from sgllie.runs.run_file import Json
 from sgllie.runs.settings import JobSettings
+from sgllie.runs.totals import Totals, add_up
 from sgllie.runs.words import say
 from sgllie.storage import open_storage
 
 SettingsT = TypeVar("SettingsT", bound=JobSettings)
+Argument = TypeVar("Argument")
 
 OK, STOPPED, WITH_FAILURES = 0, 1, 3
 
@@ -33,8 +38,16 @@ class Executor(Protocol):
     def begin(self) -> None:
         """Start what takes long; UsageError where it cannot be had."""
 
-    def run_shards(self, run: Run[Any]) -> str | None:
-        """Run the shards that are left; return the reason if the run was stopped before its end."""
+    def run_shards(self, run: Run[Any], results: dict[int, Totals]) -> str | None:
+        """Run the shards that are left; return the reason if the run was stopped before its end.
+
+        Args:
+            run: whose shards they are.
+            results: gets the totals of each shard that is done.
+        """
+
+    def run_tasks(self, task: Callable[[Argument], None], arguments: Sequence[Argument]) -> None:
+        """Call a function with each of some arguments, where there is room; StorageError where one of them fails."""
 
     def __enter__(self) -> Self: ...
 
@@ -53,12 +66,17 @@ class InProcess:
     def begin(self) -> None:
         """Do nothing: this process has begun."""
 
-    def run_shards(self, run: Run[Any]) -> str | None:
+    def run_shards(self, run: Run[Any], results: dict[int, Totals]) -> str | None:
         """Run the shards; StorageError where the job must stop."""
         pipeline = run.make_pipeline(lambda shard, done, failed, group="": None)
         for shard in run.shards:
-            pipeline.run(shard)
+            results[shard] = pipeline.run(shard)
         return None
+
+    def run_tasks(self, task: Callable[[Argument], None], arguments: Sequence[Argument]) -> None:
+        """Make one call after another."""
+        for argument in arguments:
+            task(argument)
 
 
 def run_job(prepare: Callable[[SettingsT], Run[SettingsT]], settings: SettingsT, executor: Executor) -> int:
@@ -83,18 +101,36 @@ def run_job(prepare: Callable[[SettingsT], Run[SettingsT]], settings: SettingsT,
         if settings.dry_run:
             return OK
         try:
+            results: dict[int, Totals] = {}
             stopped = None
             if run.shards:
-                stopped = LocalPool(run).run_shards() if is_small(run, executor) else executor.run_shards(run)
+                is_quick = is_small(run, executor)
+                stopped = LocalPool(run, results).run_shards() if is_quick else executor.run_shards(run, results)
             if stopped:
                 say(f"Stopped: {stopped}. What is done is kept; the same command goes on.")
                 return STOPPED
-            totals = run.finalize()
+            totals = finish(run, results, executor)
         except (StorageError, StuckError) as error:
             say(f"Stopped: {error}.")
             return STOPPED
         say(run.summarize(totals, time.monotonic() - started))
     return WITH_FAILURES if totals["failed"] else OK
+
+
+def finish(run: Run[Any], results: dict[int, Totals], executor: Executor) -> Json:
+    """Bring a run whose shards are done to its end; return its result.
+
+    Args:
+        run: of which all shards are done.
+        results: the totals of the shards that were done now.
+        executor: copies the rows into few files.
+
+    Raises:
+        StorageError: the rows are not one for each item, or the output cannot be written.
+    """
+    run.check_replaced()
+    executor.run_tasks(partial(write_stats_file, run.output), outdated(run.output, run.commit_sizes))
+    return run.finalize(add_up([*run.done.values(), *results.values()]))
 
 
 @contextmanager

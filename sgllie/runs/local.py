@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from sgllie.runs.isolation import end_with_parent
 from sgllie.runs.progress import Counts, State, counts_of
 from sgllie.runs.run import Run
+from sgllie.runs.totals import Totals
 from sgllie.runs.watch import watch
 from sgllie.runs.worker import ShardWorker
 
@@ -31,10 +32,13 @@ class LocalPool:
 
     Args:
         run: whose shards are left.
+        results: gets the totals of each shard that is done.
     """
 
-    def __init__(self, run: Run[Any]) -> None:
-        self.run = run.on_device("cpu")
+    def __init__(self, run: Run[Any], results: dict[int, Totals]) -> None:
+        self.run = run
+        self.for_workers = run.for_workers("cpu")
+        self.results = results
         # Large shards first, small ones last: see `plan.cut`.
         self.waiting = deque(sorted(run.shards, reverse=True))
         self.states: dict[int, State] = {}
@@ -46,7 +50,7 @@ class LocalPool:
         processors = len(os.sched_getaffinity(0))
         try:
             for _ in range(min(processors, len(self.waiting))):
-                self._give(begin_child(self.run))
+                self._give(begin_child(self.for_workers))
             reason = watch(self.run, self._counts, self._is_running)
         finally:
             for child in self.at_work:
@@ -65,16 +69,17 @@ class LocalPool:
             except (EOFError, ConnectionError):  # it has died
                 self.waiting.appendleft(self.at_work.pop(child))
                 child.process.join()
-                self._give(begin_child(self.run))
+                self._give(begin_child(self.for_workers))
         return bool(self.at_work) and self.error is None
 
     def _hear(self, child: Child, message: tuple[Any, ...]) -> None:
         """Note the state of a shard, or that a child has finished its own."""
-        if len(message) > 1:
+        if len(message) > 2:
             self.states[message[0]] = State(*message[1:])
             return
-        del self.at_work[child]
-        self.error = self.error or message[0] or None
+        totals, error = message
+        self.results[self.at_work.pop(child)] = totals
+        self.error = self.error or error or None
         self._give(child)
 
     def _give(self, child: Child) -> None:
@@ -102,6 +107,6 @@ def work(run: Run[Any], pipe: Connection) -> None:
     worker = ShardWorker(run, lambda *state: pipe.send(state))
     try:
         while (shard := pipe.recv()) is not None:
-            pipe.send((worker.run(shard),))
+            pipe.send(worker.run(shard))
     except (EOFError, ConnectionError):
         pass

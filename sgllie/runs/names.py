@@ -2,7 +2,8 @@
 
 OUT/run.json                      settings, fingerprints, versions
 OUT/manifest/part-00042.parquet   the items of shard 42
-OUT/stats/part-00042.parquet      one row for each of them; the shard is done when this file exists, and only then
+OUT/commits/part-00042.parquet    one row for each of them; the shard is done when this file exists, and only then
+OUT/stats/part-00000.parquet      all rows in few files, written at the end
 OUT/images/, videos/              what was enhanced
 OUT/segments/, frames/            rows of the parts and frames of videos
 OUT/.partial/                     what is not finished
@@ -14,17 +15,17 @@ from collections.abc import Iterable
 
 from sgllie.storage import Entry
 
-MANIFEST, STATS, IMAGES, RUN, SUCCESS = "manifest", "stats", "images", "run.json", "_SUCCESS"
+MANIFEST, COMMITS, STATS, IMAGES, RUN, SUCCESS = "manifest", "commits", "stats", "images", "run.json", "_SUCCESS"
 SEGMENTS, FRAMES, VIDEOS = "segments", "frames", "videos"
 REPORT, SUMMARY, COMPARISON, COMPARISON_TABLE = "report.html", "summary.json", "compare.html", "summary.csv"
 
 
 def part_name(shard: int) -> str:
-    """Return `part-00042.parquet`; the same in the manifest and in the statistics."""
+    """Return `part-00042.parquet`; the same in the manifest and among the commits."""
     return f"part-{shard:05d}.parquet"
 
 
 def parts(entries: Iterable[Entry]) -> set[int]:
-    """Return the shards that a listing of manifest/ or stats/ holds; empty files and those of others do not count."""
+    """Return the numbers in a listing of manifest/, commits/ or stats/; empty and foreign files do not count."""
     found = (re.fullmatch(r"part-(\d+)\.parquet", entry.path) for entry in entries if entry.size)
     return {int(name[1]) for name in found if name}

@@ -4,39 +4,45 @@ import dataclasses
 import importlib.metadata
 import json
 import platform
+import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from sgllie.errors import StorageError, UsageError
 from sgllie.runs.names import RUN
 from sgllie.runs.plan import Plan
 from sgllie.runs.schemas import SCHEMA_VERSION
 from sgllie.settings import option, output_settings
-from sgllie.storage import Storage
+from sgllie.storage import Storage, absolute_uri
 
 PACKAGES = ("sgllie", "av", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "pyarrow", "ray", "torch")
 
 Json = dict[str, Any]
 
-KINDS: dict[str, type] = {
+KINDS: dict[str, Any] = {
+    "id": str,
+    "sources": dict,
     "input": dict,
-    "input.digest": str,
+    "input.roots": dict[str, str],
     "input.items": int,
+    "input.bytes": int,
+    "input.digest": str,
+    "input.notes": list[str],
     "fingerprints": dict,
     "output_settings": dict,
-    "shards": list,
+    "shards": list[int],
 }
 """What run.json of a job over shards holds, and of which type it is; `input.items` is `items` within `input`."""
 
-ENHANCE_KINDS: dict[str, type] = KINDS | {"input.roots": dict, "input.roots.input": str}
+ENHANCE_KINDS: dict[str, Any] = KINDS | {"input.roots.input": str}
 """The same for a run of sgllie enhance of which other commands read the images."""
 
 
 def read_run(
     output: Storage,
     command: str,
-    kinds: Mapping[str, type] = KINDS,
+    kinds: Mapping[str, Any] = KINDS,
     *,
     replace: bool = False,
     advice: str = "use that version, or another folder",
@@ -77,11 +83,12 @@ def read_run(
     return run
 
 
-def fits(found: Any, kind: type) -> bool:
-    """Tell whether a value of run.json is of a type; lists are of whole numbers."""
-    if kind is list:
-        return isinstance(found, list) and all(type(one) is int for one in found)
-    return isinstance(found, kind)
+def fits(found: Any, kind: Any) -> bool:
+    """Tell whether a value of run.json is of a type: one of JSON's own, or such as `list[int]` and `dict[str, str]`."""
+    if not isinstance(found, get_origin(kind) or kind):
+        return False
+    inner = get_args(kind)
+    return not inner or all(type(one) is inner[-1] for one in (found.values() if isinstance(found, dict) else found))
 
 
 def read_json(output: Storage, name: str) -> Json | None:
@@ -100,14 +107,13 @@ def read_json(output: Storage, name: str) -> Json | None:
 
 
 def describe(
-    settings: Any, plan: Plan, inputs: Json, fingerprints: dict[str, str], weights: Json | None = None
+    settings: Any, sources: Mapping[str, str | None], fingerprints: dict[str, str], weights: Json | None = None
 ) -> Json:
-    """Return what run.json says.
+    """Return what run.json says of a run before its input is listed.
 
     Args:
         settings: of the present command.
-        plan: what the input came to.
-        inputs: what there is to say of the input, with its `roots`.
+        sources: what the user named as input, by what it is.
         fingerprints: the hash of what else must be the same where the run is resumed, by what it is called.
         weights: what `describe_weights` says; they must be the same too.
     """
@@ -115,11 +121,28 @@ def describe(
         fingerprints = fingerprints | {"the weights": weights["fingerprint"]}
     return {
         **header(settings, PACKAGES),
-        "input": inputs | {"items": plan.items, "bytes": plan.size, "digest": plan.digest},
+        "id": uuid.uuid4().hex,
+        "sources": {name: absolute_uri(source) for name, source in sources.items() if source},
         "fingerprints": fingerprints,
         "weights": weights,
-        "shards": plan.shards,
     }
+
+
+def with_input(description: Json, plan: Plan, inputs: Json) -> Json:
+    """Return what run.json says of a run whose input is listed.
+
+    Args:
+        description: what `describe` says.
+        plan: what the input came to.
+        inputs: what there is to say of the input, with its `roots` and `notes`.
+    """
+    counts = {"items": plan.items, "bytes": plan.size, "digest": plan.digest}
+    return description | {"input": inputs | counts, "shards": plan.shards}
+
+
+def plan_in(run: Json) -> Plan:
+    """Return the plan of a run from its run.json."""
+    return Plan(run["input"]["items"], run["input"]["bytes"], run["shards"], run["input"]["digest"])
 
 
 def header(settings: Any, packages: Sequence[str]) -> Json:
@@ -180,14 +203,20 @@ def refuse_changes(changes: list[str], name: str, advice: str) -> None:
 
 
 def refuse_differences(earlier: Json, present: Json, output: str) -> None:
-    """Raise UsageError unless the present command does what the earlier one began."""
+    """Raise UsageError unless the present command has the settings of the earlier one, and its input if that is listed.
+
+    Args:
+        earlier: run.json.
+        present: what the present command would write into it; without `input` that is not compared.
+        output: as the user calls it.
+    """
     changes = changed_options(earlier["output_settings"], present["output_settings"])
     changes += [
         f"the content of {name}"
         for name, value in present["fingerprints"].items()
         if earlier["fingerprints"].get(name, value) != value
     ]
-    if earlier["input"]["digest"] != present["input"]["digest"]:
+    if "input" in present and earlier["input"]["digest"] != present["input"]["digest"]:
         then, new = earlier["input"]["items"], present["input"]["items"]
         changes.append(f"the input ({then} files then, {new} now, or other sizes or dates)")
     refuse_changes(changes, f"output {output}", "choose another output, or --overwrite to begin anew")

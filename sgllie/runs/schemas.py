@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Of all tables and of run.json; an output of another version is neither resumed nor read."""
 
 Row = dict[str, Any]

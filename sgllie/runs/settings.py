@@ -23,6 +23,8 @@ class JobSettings:
     """Stop when more than this have failed: a count (100) or a share (2%)."""
     retry_failed: bool = setting(False, changes_output=False)
     """Run only what a row says has failed, and replace these rows."""
+    check_input: bool = setting(False, changes_output=False)
+    """List the input again where a run is resumed, and refuse to go on if it has changed."""
     overwrite: bool = setting(False, changes_output=False)
     """Remove an earlier result first."""
     dry_run: bool = setting(False, changes_output=False)

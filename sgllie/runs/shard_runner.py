@@ -17,10 +17,12 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import pyarrow as pa
 
 from sgllie.errors import Failure, StuckError, failure_of
+from sgllie.runs.commits import write_commit
 from sgllie.runs.journal import Journal
-from sgllie.runs.names import STATS, part_name
+from sgllie.runs.names import COMMITS, part_name
 from sgllie.runs.schemas import Row
-from sgllie.runs.tables import read_rows, row_bytes
+from sgllie.runs.tables import read_rows
+from sgllie.runs.totals import Tally, Totals
 from sgllie.storage import Storage
 
 WAITING_THREADS = {"local": 1, "remote": 24}
@@ -82,10 +84,12 @@ class ShardRunner(ABC, Generic[Item]):
 
     keys: ClassVar[tuple[str, ...]] = ("path",)
     """The columns, and the attributes of an item, that tell one item from all others."""
-    folder: ClassVar[str] = STATS
+    folder: ClassVar[str] = COMMITS
     """Where the rows of a finished shard are committed."""
     noun: ClassVar[str] = "image"
     """What an item is called in the sentences of failed rows."""
+    tally: ClassVar[Tally] = Tally()
+    """What the rows come to."""
 
     def __init__(
         self,
@@ -125,8 +129,8 @@ class ShardRunner(ABC, Generic[Item]):
     def failed_row(self, item: Item, failure: Failure) -> Row:
         """Return the row of an item that failed."""
 
-    def run(self, shard: int) -> None:
-        """Bring one shard to its commit: the items that are missing.
+    def run(self, shard: int) -> Totals:
+        """Bring one shard to its commit: the items that are missing; return what all its rows come to.
 
         Raises:
             StorageError: a storage is gone, or the output cannot be written; no item is to blame, the job must stop.
@@ -142,8 +146,9 @@ class ShardRunner(ABC, Generic[Item]):
             journal.add(row | {"shard": shard, "attempt": journal.attempt})
             failed += row["status"] == "failed"
             self.tell(shard, len(journal.rows), failed)
-        self.output.commit(f"{self.folder}/{part_name(shard)}", row_bytes(kept + journal.rows, self.schema))
+        totals = write_commit(self.output, shard, kept + journal.rows, self.schema, self.tally, self.folder)
         journal.remove()
+        return totals
 
     def tell(self, shard: int, done: int, failed: int) -> None:
         """Report how many rows of a shard are finished."""

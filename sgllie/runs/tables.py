@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import pyarrow as pa
 
 from sgllie.errors import DamagedError
-from sgllie.runs.names import MANIFEST, STATS, part_name
+from sgllie.runs.names import MANIFEST, part_name
 from sgllie.runs.schemas import Row, manifest_schema
 from sgllie.storage import Storage
 from sgllie.storage.parquet import from_parquet, to_parquet
@@ -42,16 +42,16 @@ def items_in(data: bytes, item_type: type[Item]) -> list[Item]:
     return [item_type(**row) for row in from_parquet(data).to_pylist()]
 
 
+def to_table(rows: Iterable[Row], schema: pa.Schema) -> pa.Table:
+    """Return the table of these rows, in the order of their paths."""
+    return pa.Table.from_pylist(sorted(rows, key=lambda row: row["path"]), schema)
+
+
 def row_bytes(rows: Iterable[Row], schema: pa.Schema) -> bytes:
     """Return the Parquet file of these rows, in the order of their paths."""
-    return to_parquet(pa.Table.from_pylist(sorted(rows, key=lambda row: row["path"]), schema))
+    return to_parquet(to_table(rows, schema))
 
 
 def read_rows(storage: Storage, path: str) -> list[Row]:
     """Return the rows of one file."""
     return read_table(storage, path).to_pylist()
-
-
-def stats_table(storage: Storage, shard: int, columns: list[str] | None = None) -> pa.Table:
-    """Return the rows of one finished shard, or some of their columns."""
-    return read_table(storage, f"{STATS}/{part_name(shard)}", columns)

@@ -8,8 +8,11 @@ from typing import Any
 from sgllie.errors import StorageError, StuckError
 from sgllie.runs.allocator import keep_freed_memory
 from sgllie.runs.run import Run
+from sgllie.runs.totals import Totals
 
 REPORT_SECONDS = 0.5
+CHECK_SECONDS = 5.0
+"""Between two looks at whether another command has begun a new run in the output."""
 
 
 class ShardWorker:
@@ -27,24 +30,32 @@ class ShardWorker:
         cv2.setNumThreads(1)  # the pipeline's own threads are the parallel ones
         self.tell = tell
         self.pending: tuple[int, int, int, str] | None = None
-        self.told = 0.0
+        self.told = self.checked = 0.0
+        self.check_replaced = run.check_replaced
         self.pipeline = run.make_pipeline(self.report)
 
-    def run(self, shard: int) -> str:
-        """Run a shard; return why the job must stop, or nothing."""
+    def run(self, shard: int) -> tuple[Totals, str]:
+        """Run a shard; return what its rows come to, and why the job must stop, if it must."""
         try:
-            self.pipeline.run(shard)
+            self.check()
+            return self.pipeline.run(shard), ""
         except StorageError as error:
-            return str(error)
+            return {}, str(error)
         except StuckError:
             os._exit(1)  # nothing else stops its thread; the shard is begun again, and knows what was done
         finally:
             self.send()
-        return ""
+
+    def check(self) -> None:
+        """Raise StorageError, now and then, where the run has been replaced."""
+        if time.monotonic() - self.checked > CHECK_SECONDS:
+            self.check_replaced()
+            self.checked = time.monotonic()
 
     def report(self, shard: int, done: int, failed: int, group: str = "") -> None:
         """Take down the state of a shard, and send it on now and then."""
         self.pending = (shard, done, failed, group)
+        self.check()
         if time.monotonic() - self.told > REPORT_SECONDS:
             self.send()
 

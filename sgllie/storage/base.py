@@ -87,6 +87,12 @@ class Storage(Protocol):
     def write(self, path: str, data: bytes) -> None:
         """Create or replace one object, atomically; NameRefusedError or StorageError where that cannot be done."""
 
+    def create(self, path: str, data: bytes) -> bool:
+        """Write one object unless there is one of this path; tell whether it was written.
+
+        Of several that try at once one succeeds, if their data differ.
+        """
+
     def commit(self, path: str, data: bytes) -> None:
         """Write one object that says of others that they are there: not even a power cut may keep it and lose them."""
 

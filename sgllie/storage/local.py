@@ -91,6 +91,22 @@ class LocalStorage:
     def write(self, path: str, data: bytes) -> None:
         self._place(path, partial(write_file, data=data))
 
+    def create(self, path: str, data: bytes) -> bool:
+        target = Path(self._inside(path))
+        try:
+            os.makedirs(target.parent, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"{self.root} cannot be written: {error.strerror}") from error
+        try:
+            # Not by a link to a whole file, which many mounted buckets do not have.
+            with target.open("xb", buffering=0) as file:
+                file.write(data)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise StorageError(f"{self.root} cannot be written: {error.strerror}") from error
+        return True
+
     def commit(self, path: str, data: bytes) -> None:
         try:
             flush_file_system(self.root)

@@ -39,6 +39,7 @@ READ_BYTES = 4 * 2**20
 REMOVALS = 32
 """Objects that are removed at the same time. Not all servers can take the names of many in one request."""
 PASSING_CODES = {"RequestTimeout", "IncompleteBody", "BadDigest", "Throttling", "RequestLimitExceeded"}
+PASSING_CODES |= {"ConditionalRequestConflict"}
 """Faults on the way that S3 reports like mistakes of the request, with status 400 or 403."""
 EVERYTHING_CODES = {
     "NoSuchBucket": "the bucket does not exist",
@@ -50,6 +51,7 @@ EVERYTHING_CODES = {
     "RequestTimeTooSkewed": "the clock of this machine is wrong",
 }
 """Answers that would be the same for every object, and what they mean; some servers send only the code."""
+PRECONDITION_FAILED = 412
 NO_ANSWER = (EndpointConnectionError, ConnectTimeoutError, aiohttp.ClientConnectorError)
 
 
@@ -132,6 +134,20 @@ class S3Storage:
             self._call("put_object", f"{self.uri}/{path}", Key=self._key(path), Body=data)
         except FileNotFoundError as error:
             raise StorageError(str(error)) from error
+
+    def create(self, path: str, data: bytes) -> bool:
+        try:
+            self._call("put_object", f"{self.uri}/{path}", Key=self._key(path), Body=data, IfNoneMatch="*")
+        except FileNotFoundError as error:
+            raise StorageError(str(error)) from error
+        except StorageError as error:
+            if error.__cause__ is None or http_status(error.__cause__) != PRECONDITION_FAILED:
+                raise
+        try:
+            # The answer to a first attempt may have been lost; and some servers know no conditions.
+            return self.read(path) == data
+        except FileNotFoundError:  # removed by whoever had written it
+            return False
 
     def commit(self, path: str, data: bytes) -> None:
         self.write(path, data)  # a server answers once it is safe

@@ -22,9 +22,9 @@ from sgllie.errors import StorageError, UsageError
 from sgllie.network import weights
 from sgllie.network.weights import Weights
 from sgllie.runs.names import RUN, SUCCESS
-from sgllie.runs.run import refuse_other_files
 from sgllie.runs.run_file import changed_options, header, now, read_json, read_run, refuse_changes
 from sgllie.runs.schemas import Row
+from sgllie.runs.start import refuse_other_files
 from sgllie.settings import output_settings
 from sgllie.storage import SCRATCH, Storage, absolute_uri, open_storage
 from sgllie.train.settings import TrainSettings

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sgllie.enhance.settings import EnhanceSettings
+from sgllie.enhance.totals import TALLY
 from sgllie.errors import ReadError, UsageError
-from sgllie.runs.names import IMAGES, RUN, STATS, SUCCESS, part_name, parts
+from sgllie.runs.commits import commit_table, write_commit
+from sgllie.runs.names import COMMITS, IMAGES, RUN, SUCCESS, parts
 from sgllie.runs.progress import display
 from sgllie.runs.run_file import Json, read_run
 from sgllie.runs.schemas import STATS_SCHEMA, Row
-from sgllie.runs.tables import read_rows, row_bytes
 from sgllie.runs.words import examples, plural
 from sgllie.settings import flat_fields
 from sgllie.storage import S3Options, Storage, open_storage
@@ -61,12 +62,12 @@ def open_verified(settings: VerifySettings) -> tuple[Storage, Json]:
 
 def verify(settings: VerifySettings, output: Storage) -> Findings:
     """Read every output, and compare it with its row."""
-    shards = sorted(parts(output.list(STATS)))
+    shards = sorted(parts(output.list(COMMITS)))
     findings = Findings()
     known: set[str] = set()
     with ThreadPoolExecutor(settings.threads) as pool, display(sum(1 for _ in output.list(IMAGES)), "images") as shown:
         for shard in shards:
-            rows = [row for row in read_rows(output, f"{STATS}/{part_name(shard)}") if row["output"]]
+            rows = [row for row in commit_table(output, shard).to_pylist() if row["output"]]
             for row, kind in zip(rows, pool.map(lambda row: difference(output, row), rows), strict=True):
                 findings.checked += 1
                 known.add(row["output"])
@@ -93,9 +94,8 @@ def mark_failed(output: Storage, findings: Findings) -> None:
     """Let the rows of wrong images say that they failed, so that they are tried again."""
     output.remove(SUCCESS)
     for shard, wrong in findings.wrong.items():
-        name = f"{STATS}/{part_name(shard)}"
-        rows = list(marked(read_rows(output, name), wrong))
-        output.commit(name, row_bytes(rows, STATS_SCHEMA))
+        rows = list(marked(commit_table(output, shard).to_pylist(), wrong))
+        write_commit(output, shard, rows, STATS_SCHEMA, TALLY)
 
 
 def marked(rows: list[Row], wrong: dict[str, str]) -> Iterator[Row]:

@@ -17,10 +17,12 @@ import pyarrow as pa
 
 from sgllie.errors import Failure, VideoError, failure_of
 from sgllie.methods import make_method
-from sgllie.runs.names import FRAMES, SEGMENTS, STATS, VIDEOS, part_name
+from sgllie.runs.commits import write_commit
+from sgllie.runs.names import COMMITS, FRAMES, SEGMENTS, VIDEOS, part_name
 from sgllie.runs.schemas import FRAMES_SCHEMA, SEGMENTS_SCHEMA, VIDEOS_SCHEMA, Row
 from sgllie.runs.shard_runner import Report, ShardRunner
-from sgllie.runs.tables import read_rows, row_bytes
+from sgllie.runs.tables import read_rows
+from sgllie.runs.totals import Totals
 from sgllie.storage import Storage, open_source, open_storage
 from sgllie.storage.parquet import to_parquet
 from sgllie.video.clip import FrameRow, end_of, enhance_segment
@@ -66,15 +68,19 @@ class VideoPipeline(ShardRunner[Segment]):
         self.method = make_method(settings)
         super().__init__(output, [self.source], SEGMENTS_SCHEMA, report, threads=1, retry_failed=False)
 
-    def run(self, shard: int) -> None:
-        """Bring one segment to its commit, and its video, if it was the last one of it."""
+    def run(self, shard: int) -> Totals:
+        """Bring one segment to its commit, and its video, if it was the last one of it.
+
+        No totals are returned: what is counted is videos, two workers may join one, and their rows are few.
+        """
         segment = self.segments[shard]
         if not self.output.exists(f"{SEGMENTS}/{part_name(shard)}"):
             super().run(shard)
         numbers = range(segment.first, segment.last + 1)
         done = all(self.output.exists(f"{SEGMENTS}/{part_name(number)}") for number in numbers)
-        if done and not self.output.exists(f"{STATS}/{part_name(segment.video)}"):
+        if done and not self.output.exists(f"{COMMITS}/{part_name(segment.video)}"):
             self._commit_video(segment)
+        return {}
 
     def items(self, shard: int) -> list[Segment]:
         """Return the segment, which is all of a shard."""
@@ -144,7 +150,7 @@ class VideoPipeline(ShardRunner[Segment]):
             self.report(segment.shard, segment.frames, 1, segment.path)
         row |= {"path": segment.path, "segments": len(rows), "bytes_in": segment.size}
         row |= summed(rows) | worked(sum(one["seconds"] for one in rows))
-        self.output.write(f"{STATS}/{part_name(segment.video)}", row_bytes([row], VIDEOS_SCHEMA))
+        write_commit(self.output, segment.video, [row], VIDEOS_SCHEMA, self.tally)
         for number in numbers:
             self.output.remove(encoded_name(number))
 

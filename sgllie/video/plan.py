@@ -5,7 +5,7 @@ OUT/manifest/segments.parquet        their segments, numbered through
 OUT/segments/part-00042.parquet      one row: segment 42 is done
 OUT/frames/part-00042.parquet        a row for each of its frames
 OUT/.partial/encoded/00042.mp4       its pictures, until its video is joined
-OUT/stats/part-00007.parquet         one row: video 7 is done, and lies in OUT/videos/
+OUT/commits/part-00007.parquet       one row: video 7 is done, and lies in OUT/videos/
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +15,7 @@ from typing import NamedTuple
 from sgllie.errors import ReadError, VideoError
 from sgllie.runs.names import MANIFEST, part_name
 from sgllie.runs.plan import Plan
+from sgllie.runs.start import incomplete_manifest
 from sgllie.runs.tables import items_in, manifest_bytes
 from sgllie.storage import SCRATCH, Entry, Storage
 from sgllie.video.reader import VideoReader
@@ -90,8 +91,11 @@ def spans(source: Storage, path: str, seconds: float) -> tuple[list[Span], int]:
 
 
 def read_segments(output: Storage) -> list[Segment]:
-    """Return the planned segments of a run, by their number."""
-    return items_in(output.read(f"{MANIFEST}/{SEGMENT_TABLE}"), Segment)
+    """Return the planned segments of a run, by their number; UsageError where their table is not there."""
+    try:
+        return items_in(output.read(f"{MANIFEST}/{SEGMENT_TABLE}"), Segment)
+    except FileNotFoundError as error:
+        raise incomplete_manifest(output) from error
 
 
 def encoded_name(shard: int) -> str:

@@ -10,20 +10,22 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import ClassVar
 
 from sgllie.corpus.listing import is_pattern
 from sgllie.errors import StorageError, UsageError
 from sgllie.methods import describe_weights
 from sgllie.runs.inputs import plan_inputs
-from sgllie.runs.names import FRAMES, RUN, SEGMENTS, STATS, SUCCESS, VIDEOS, part_name, parts
+from sgllie.runs.names import COMMITS, FRAMES, RUN, SEGMENTS, STATS, SUCCESS, VIDEOS, part_name, parts
+from sgllie.runs.plan import Plan
 from sgllie.runs.progress import Display
-from sgllie.runs.run import Pipeline, Run, begin, find_earlier, mark_finished
+from sgllie.runs.run import Pipeline, Run, mark_finished
 from sgllie.runs.run_file import Json, describe, now, read_json
 from sgllie.runs.schemas import Row
 from sgllie.runs.shard_runner import Report
+from sgllie.runs.start import Opened, done_shards, open_run
 from sgllie.runs.tables import read_rows
+from sgllie.runs.totals import Totals
 from sgllie.runs.words import duration, outcomes, plural
 from sgllie.storage import SCRATCH, Storage, open_storage, split_uri
 from sgllie.video.formats import CONTAINERS, EXTENSIONS, check_suffix, output_name
@@ -60,9 +62,10 @@ class VideoRun(Run[VideoSettings]):
         """Show the frames of each video that is at work."""
         return display([self.segments[shard] for shard in self.shards])
 
-    def failed_before(self) -> int:
-        """Count the videos that have failed before."""
-        return count(self.output)["failed"] if self.resumed and self.settings.max_failures is not None else 0
+    @property
+    def commit_sizes(self) -> list[int]:
+        """One row for each video."""
+        return [1] * self.plan.items
 
     def describe_plan(self) -> str:
         """Say how many videos and segments there are, what is ignored, and what a dry run would do."""
@@ -77,18 +80,16 @@ class VideoRun(Run[VideoSettings]):
             lines.append(f"Dry run: they would be enhanced into {settings.output}; nothing was written.")
         return "\n".join(lines)
 
-    def finalize(self) -> Json:
-        """Count the rows and write _SUCCESS."""
-        totals = count(self.output)
-        if totals["videos"] != self.plan.items:
-            raise StorageError(f"{self.output.uri}/{STATS} holds {totals['videos']} rows for {self.plan.items} videos")
-        mark_finished(self.output, totals)
+    def finalize(self, totals: Totals) -> Json:
+        """Sum up the rows of all videos, and write _SUCCESS."""
+        result = count(self.output)
+        mark_finished(self.output, result)
         if self.target:
             beside = open_storage(self.target[0], self.settings.s3)
             beside.remove(SCRATCH)
-            if totals["failed"]:
+            if result["failed"]:
                 beside.remove(split_uri(self.output.uri)[1])  # other settings may do better, and must be free to try
-        return totals
+        return result
 
     def summarize(self, totals: Json, seconds: float) -> str:
         """Say how many videos were enhanced, what is wrong with the others, and where they are."""
@@ -110,7 +111,7 @@ class VideoRun(Run[VideoSettings]):
 
 
 def prepare(settings: VideoSettings) -> VideoRun:
-    """List the input, and begin a run or find the one that is to be resumed. Nothing is written for a dry run.
+    """Find the run that is to be resumed, or list the input and begin one. Nothing is written for a dry run.
 
     Raises:
         UsageError: there is nothing to do, or the output holds something else.
@@ -118,38 +119,28 @@ def prepare(settings: VideoSettings) -> VideoRun:
     target = single_target(settings)
     folder = run_folder(target) if target else settings.output
     output = open_storage(folder, settings.s3)
-    weights = describe_weights(settings)
     replace = settings.overwrite or is_removed(output, target, settings)
     if target and not settings.overwrite and not has_run(output) and exists(target, settings):
         raise UsageError(f"output {settings.output} is there already; --overwrite replaces it")
-    with TemporaryDirectory(prefix="sgllie-") as scratch:
-        manifest = Path(scratch)
+    planned: list[Segment] = []
+
+    def list_input(manifest: Path) -> tuple[Plan, Json]:
         listed = dataclasses.replace(settings, output=folder)
         names = partial(output_name, codec=settings.codec)
-        inputs = plan_inputs(listed, names, LISTED_TOGETHER, manifest, extensions=EXTENSIONS, noun="videos")
-        described = describe(settings, inputs.plan, inputs.describe(), {}, weights)
-        earlier = find_earlier(settings, output, described, replace=replace)
-        if earlier:
-            segments = read_segments(output)
-        else:
-            source = open_storage(inputs.roots["input"], settings.s3)
-            segments = plan_segments(manifest, inputs.plan, source, settings.segment_seconds)
-            if not settings.dry_run:
-                begin(output, manifest, described)
+        plan, inputs = plan_inputs(listed, names, LISTED_TOGETHER, manifest, extensions=EXTENSIONS, noun="videos")
+        if replace or not has_run(output):
+            source = open_storage(inputs["roots"]["input"], settings.s3)
+            planned.extend(plan_segments(manifest, plan, source, settings.segment_seconds))
+        return plan, inputs
+
+    description = describe(settings, {"input": settings.input}, {}, describe_weights(settings))
+    run = open_run(settings, output, description, list_input, replace=replace)
+    segments = read_segments(output) if run.resumed else planned
     if settings.retry_failed:
-        forget_failed(output, segments, settings.dry_run)
-    shards = open_shards(output, segments) if earlier else [segment.shard for segment in segments]
-    return VideoRun(
-        settings=settings,
-        output=output,
-        plan=inputs.plan,
-        shards=dict.fromkeys(shards, 1),
-        resumed=bool(earlier),
-        roots=inputs.roots,
-        notes=inputs.notes,
-        target=target,
-        segments=segments,
-    )
+        forget_failed(run, segments, settings.dry_run)
+    shards = open_shards(output, segments) if run.resumed else [segment.shard for segment in segments]
+    left = dict.fromkeys(shards, 1)
+    return VideoRun(settings, *run, left, done_shards(run) if run.resumed else {}, target=target, segments=segments)
 
 
 def has_run(output: Storage) -> bool:
@@ -194,15 +185,15 @@ def run_folder(target: tuple[str, str]) -> str:
     return f"{target[0].rstrip('/')}/.{target[1]}.run"
 
 
-def forget_failed(output: Storage, segments: list[Segment], dry_run: bool) -> None:
+def forget_failed(run: Opened, segments: list[Segment], dry_run: bool) -> None:
     """Take back the rows of failed videos and of their failed segments, so that they are done again."""
-    done = parts(output.list(STATS))
+    output, done = run.output, done_shards(run)
     videos = {segment.video for segment in segments}
     if len(done) < len(videos):
         raise UsageError(f"--retry-failed: {len(videos) - len(done)} videos are not finished; run without it first")
     if dry_run:
         return
-    failed = {video for video in done if read_rows(output, f"{STATS}/{part_name(video)}")[0]["status"] == "failed"}
+    failed = {video for video, totals in done.items() if totals.get("failed")}
     if failed:
         output.remove(SUCCESS)
     for segment in segments:
@@ -210,12 +201,12 @@ def forget_failed(output: Storage, segments: list[Segment], dry_run: bool) -> No
             # The pictures of its good segments are gone too.
             output.remove(f"{SEGMENTS}/{part_name(segment.shard)}")
     for video in failed:
-        output.remove(f"{STATS}/{part_name(video)}")
+        output.remove(f"{COMMITS}/{part_name(video)}")
 
 
 def open_shards(output: Storage, segments: list[Segment]) -> list[int]:
     """Return the segments that are not done, and one segment of each video that only remains to be joined."""
-    videos, done = parts(output.list(STATS)), parts(output.list(SEGMENTS))
+    videos, done = parts(output.list(COMMITS)), parts(output.list(SEGMENTS))
     waiting = [segment for segment in segments if segment.video not in videos]
     left = [segment.shard for segment in waiting if segment.shard not in done]
     begun = {segments[shard].video for shard in left}
@@ -225,7 +216,7 @@ def open_shards(output: Storage, segments: list[Segment]) -> list[int]:
 def count(output: Storage) -> Json:
     """Return the totals over the rows of all videos."""
     with ThreadPoolExecutor(PROBES) as pool:
-        names = [f"{STATS}/{part_name(video)}" for video in sorted(parts(output.list(STATS)))]
+        names = [f"{COMMITS}/{part_name(video)}" for video in sorted(parts(output.list(COMMITS)))]
         rows: list[Row] = [row for found in pool.map(lambda name: read_rows(output, name), names) for row in found]
     good = [row for row in rows if row["status"] == "ok"]
     frames = max(sum(row["frames"] for row in good), 1)
