@@ -1,7 +1,7 @@
 """What the rows of shards come to: numbers that add up, so that nobody need read the rows again to count them."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,5 +49,10 @@ def outcome_counts(totals: Totals) -> dict[str, Any]:
     """Return what every summary says: rows by status, and those that failed by error type, the most frequent first."""
     kinds = {name.removeprefix(FAILED): int(count) for name, count in totals.items() if name.startswith(FAILED)}
     counts = {name: int(totals.get(name, 0)) for name in ("ok", "copied", "failed")}
-    errors = dict(Counter(kinds).most_common())
+    errors = most_frequent(kinds)
     return {"images": int(totals.get("rows", 0)), **counts, "errors": errors}
+
+
+def most_frequent(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return counts with the highest first, equal ones by name: rows come in any order, and one run has one summary."""
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

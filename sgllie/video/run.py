@@ -25,7 +25,7 @@ from sgllie.runs.schemas import Row
 from sgllie.runs.shard_runner import Report
 from sgllie.runs.start import Opened, done_shards, open_run
 from sgllie.runs.tables import read_rows
-from sgllie.runs.totals import Totals
+from sgllie.runs.totals import Totals, most_frequent
 from sgllie.runs.words import duration, outcomes, plural
 from sgllie.storage import SCRATCH, Storage, open_storage, split_uri
 from sgllie.video.formats import CONTAINERS, EXTENSIONS, check_suffix, output_name
@@ -228,7 +228,7 @@ def count(output: Storage) -> Json:
         "videos": len(rows),
         "ok": len(good),
         "failed": len(rows) - len(good),
-        "errors": dict(Counter(row["error_type"] for row in rows if row["status"] == "failed").most_common()),
+        "errors": most_frequent(Counter(row["error_type"] for row in rows if row["status"] == "failed")),
         "failures": [f"{row['path']}: {row['error']}" for row in rows if row["status"] == "failed"][:NAMED_FAILURES],
         "left_out": [f"{row['path']}: {row['left_out']}" for row in good if row["left_out"]][:NAMED_FAILURES],
         "frames": sum(row["frames"] for row in good),
