@@ -70,7 +70,7 @@ def prepare(settings: EnhanceSettings) -> EnhanceRun:
     weights = describe_weights(settings)
     with TemporaryDirectory(prefix="sgllie-") as scratch:
         rename = partial(output_name, format=settings.format)
-        inputs = plan_inputs(settings, rename, settings.shard_images, Path(scratch))
+        inputs = plan_inputs(settings, rename, settings.shard_images, Path(scratch), image_column=settings.image_column)
         description = describe(settings, inputs.plan, inputs.describe(), {}, weights)
         plan, resumed = open_run(settings, output, inputs.plan, Path(scratch), description)
     shards = shards_to_do(settings, output, plan, resumed)

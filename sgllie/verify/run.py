@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from sgllie.corpus.packed import open_packed
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import ReadError, UsageError
 from sgllie.runs.names import IMAGES, RUN, STATS, SUCCESS, part_name, parts
@@ -16,7 +17,7 @@ from sgllie.runs.schemas import STATS_SCHEMA, Row
 from sgllie.runs.tables import read_rows, row_bytes
 from sgllie.runs.words import examples, plural
 from sgllie.settings import flat_fields
-from sgllie.storage import S3Options, Storage, open_storage
+from sgllie.storage import S3Options, Storage
 from sgllie.verify.settings import VerifySettings
 
 
@@ -48,7 +49,7 @@ class Findings:
 
 def open_verified(settings: VerifySettings) -> tuple[Storage, Json]:
     """Return the output of a finished run and its run.json; UsageError where there is none."""
-    output = open_storage(settings.output, settings.s3)
+    output = open_packed(settings.output, settings.s3)
     run = read_run(output, "enhance")
     if run is None:
         raise UsageError(f"there is no run in {settings.output}: it has no {RUN}. OUT is the output of sgllie enhance")
