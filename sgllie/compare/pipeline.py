@@ -8,14 +8,14 @@ import pyarrow as pa
 
 from sgllie.compare.settings import CompareSettings
 from sgllie.compare.trial import Trial, TrialRunner
-from sgllie.corpus.packed import open_packed
+from sgllie.corpus.packed import packed
 from sgllie.errors import Failure
 from sgllie.evaluate.problems import UNDEFINED, read_sides
 from sgllie.runs.isolation import Isolated
 from sgllie.runs.schemas import Row, row_schema
 from sgllie.runs.shard_runner import Report, ShardRunner
 from sgllie.runs.tables import read_manifest
-from sgllie.storage import open_storage
+from sgllie.storage import open_source, open_storage
 
 
 class ComparePipeline(ShardRunner[Trial]):
@@ -31,7 +31,7 @@ class ComparePipeline(ShardRunner[Trial]):
 
     def __init__(self, settings: CompareSettings, roots: dict[str, str], report: Report) -> None:
         self.settings = settings
-        self.sources = {side: open_packed(root, settings.s3) for side, root in roots.items()}
+        self.sources = {side: packed(open_source(root, settings.s3)) for side, root in roots.items()}
         self.trial_runner = TrialRunner(settings)
         values = [(name, pa.float64()) for name in (*(one.name for one in self.trial_runner.metrics), "milliseconds")]
         super().__init__(

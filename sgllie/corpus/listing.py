@@ -73,11 +73,11 @@ class Listing:
         if self.source.lower().endswith(COMPRESSED_TARS):
             raise UsageError(f"input {self.source} is a compressed tar, of which no part can be read alone; unpack it")
         suffix = PurePosixPath(self.source).suffix.lower()
-        if not has_wildcards(self.source) and self._holds_images():
-            return split_uri(self.source)[0], "file"
-        if suffix in LIST_SUFFIXES:
-            return self._root_of_list(), "list"
         is_glob = has_wildcards(self.source) and not self._exists_literally()
+        if not is_glob and self._holds_images():
+            return split_uri(self.source)[0], "file"
+        if suffix in LIST_SUFFIXES and not (is_glob and is_pack(self.source)):
+            return self._root_of_list(), "list"
         if suffix in self.extensions and not is_glob:
             return split_uri(self.source)[0], "file"
         if is_glob:

@@ -10,7 +10,7 @@ from sgllie.corpus.pack import Pack, is_pack, pack_of
 from sgllie.corpus.parquet import ParquetImages
 from sgllie.corpus.tar import Tar
 from sgllie.errors import ItemError, ReadError, UsageError
-from sgllie.storage import Entry, S3Options, Storage, open_source
+from sgllie.storage import Entry, Storage
 from sgllie.storage.base import Folders
 
 LISTED_AT_ONCE = 8
@@ -68,9 +68,9 @@ class PackedStorage:
             return self._packs[key]
 
 
-def open_packed(uri: str, s3: S3Options | None = None) -> Storage:
-    """Return the storage of files that were listed, some of them perhaps in packs; see `open_source`."""
-    return cast(Storage, PackedStorage(open_source(uri, s3)))
+def packed(storage: Storage) -> Storage:
+    """Return a storage in which packs are folders."""
+    return cast(Storage, PackedStorage(storage))  # what `__getattr__` passes on is not seen by the type checker
 
 
 def open_pack(storage: Storage, path: str, column: str | None = None) -> Pack | None:

@@ -214,9 +214,10 @@ def replaced(field: pa.Field, fields: Fields, contents: list[Content], replaceme
         if inner.name == BYTES:
             array = pa.array([value if value is not None or inner.nullable else b"" for value in data], inner.type)
         else:
-            array = pa.array(fields[inner.name].slice(0, number).to_pylist(), inner.type)
-        if inner.name == PATH and pa.types.is_string(inner.type):
-            array = pa.array([renamed(p, new.name) for p, new in zip(array.to_pylist(), replacements, strict=True)])
+            values = fields[inner.name].slice(0, number).to_pylist()
+            if inner.name == PATH:
+                values = [renamed(path, new.name) for path, new in zip(values, replacements, strict=True)]
+            array = pa.array(values, inner.type)
         arrays.append(array)
     left_out = [old.data is not None and new.data is None for old, new in zip(contents, replacements, strict=False)]
     is_valid = fields[""].slice(0, number).to_pylist()
@@ -224,10 +225,10 @@ def replaced(field: pa.Field, fields: Fields, contents: list[Content], replaceme
     return pa.StructArray.from_arrays(arrays, fields=list(field.type), mask=pa.array(is_null, pa.bool_()))
 
 
-def renamed(path: str | None, name: str) -> str | None:
+def renamed(path: Any, name: str) -> Any:
     """Return the path of an image with the suffix that its name in the pack has got, if it has got one."""
     format: Any = EXTENSIONS.get(PurePosixPath(name).suffix)
-    return path if path is None or format is None else output_name(path, format)
+    return output_name(path, format) if format and isinstance(path, str) else path
 
 
 class Drain(io.RawIOBase):

@@ -162,8 +162,9 @@ class Tar:
         self._file.seek(position)
         mark = self._file.read(tarfile.BLOCKSIZE)
         if mark != bytes(tarfile.BLOCKSIZE):
-            what = "what follows is no header" if len(mark) == tarfile.BLOCKSIZE else "the mark of its end is missing"
-            raise damaged("tar", f"after byte {position:,} {what}", "corrupt" if mark else "truncated")
+            if len(mark) < tarfile.BLOCKSIZE:
+                raise damaged("tar", f"it ends at byte {self._size:,} without the mark of an end", "truncated")
+            raise damaged("tar", f"what follows byte {position:,} is no header")
 
     def _reason(self, error: Exception) -> str:
         self._file.seek(0)

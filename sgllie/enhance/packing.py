@@ -88,8 +88,8 @@ class PackedShard:
                 if len(data) >= SEGMENT_BYTES or self.journal.is_awaited:
                     self.journal.save(bytes(data), end, rows)
                     data, rows = bytearray(), []
-        rows += self._rows_left({row["path"] for row in rows})
-        self._commit(bytes(data), self.journal.rows + rows)
+        rows = self.journal.rows + rows
+        self._commit(bytes(data), rows + self._rows_left({row["path"] for row in rows}))
 
     @property
     def _origin(self) -> Row:

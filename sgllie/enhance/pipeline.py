@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import BinaryIO
 
 from sgllie.corpus.pack import pack_of
-from sgllie.corpus.packed import open_packed
+from sgllie.corpus.packed import packed
 from sgllie.enhance.memory import UNKNOWN_FILE_BYTES, budgets, worker_bytes
 from sgllie.enhance.packing import PackedShard
 from sgllie.enhance.processor import ImageProcessor, ImageResult, Processor, completed, computed, failed_result
@@ -19,7 +19,7 @@ from sgllie.runs.names import IMAGES
 from sgllie.runs.schemas import STATS_SCHEMA, Row
 from sgllie.runs.shard_runner import Report, ShardRunner
 from sgllie.runs.tables import read_manifest
-from sgllie.storage import Entry, open_storage
+from sgllie.storage import Entry, open_source, open_storage
 
 PART_BYTES = 8 * 2**20
 """Of a file that is copied."""
@@ -36,8 +36,8 @@ class ImagePipeline(ShardRunner[Entry]):
 
     def __init__(self, settings: EnhanceSettings, root: str, report: Report) -> None:
         self.settings = settings
-        self.source = open_packed(root, settings.s3)
-        self.written = open_packed(settings.output, settings.s3)
+        self.source = packed(open_source(root, settings.s3))
+        self.written = packed(open_storage(settings.output, settings.s3))
         self.image_processor = ImageProcessor(settings, self._admitted)
         self.most_bytes = worker_bytes(settings)
         self.files, self.pixels = budgets(settings)

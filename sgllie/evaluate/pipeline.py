@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
-from sgllie.corpus.packed import open_packed
+from sgllie.corpus.packed import packed
 from sgllie.errors import Failure
 from sgllie.evaluate.matching import SIDES, Item
 from sgllie.evaluate.measures import Measurer
@@ -13,7 +13,7 @@ from sgllie.runs.isolation import Isolated
 from sgllie.runs.schemas import Row, row_schema
 from sgllie.runs.shard_runner import Report, ShardRunner
 from sgllie.runs.tables import read_manifest
-from sgllie.storage import open_storage
+from sgllie.storage import open_source, open_storage
 
 
 class EvaluatePipeline(ShardRunner[Item]):
@@ -27,7 +27,7 @@ class EvaluatePipeline(ShardRunner[Item]):
 
     def __init__(self, settings: EvaluateSettings, roots: dict[str, str], report: Report) -> None:
         self.settings = settings
-        self.sources = {side: open_packed(root, settings.s3) for side, root in roots.items()}
+        self.sources = {side: packed(open_source(root, settings.s3)) for side, root in roots.items()}
         self.measurer = Measurer(settings, set(roots))
         super().__init__(
             open_storage(settings.output, settings.s3),

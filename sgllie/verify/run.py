@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from sgllie.corpus.packed import open_packed
+from sgllie.corpus.pack import pack_of
+from sgllie.corpus.packed import packed
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import ReadError, UsageError
 from sgllie.runs.names import IMAGES, RUN, STATS, SUCCESS, part_name, parts
@@ -17,7 +18,7 @@ from sgllie.runs.schemas import STATS_SCHEMA, Row
 from sgllie.runs.tables import read_rows, row_bytes
 from sgllie.runs.words import examples, plural
 from sgllie.settings import flat_fields
-from sgllie.storage import S3Options, Storage
+from sgllie.storage import S3Options, Storage, open_storage
 from sgllie.verify.settings import VerifySettings
 
 
@@ -49,7 +50,7 @@ class Findings:
 
 def open_verified(settings: VerifySettings) -> tuple[Storage, Json]:
     """Return the output of a finished run and its run.json; UsageError where there is none."""
-    output = open_packed(settings.output, settings.s3)
+    output = packed(open_storage(settings.output, settings.s3))
     run = read_run(output, "enhance")
     if run is None:
         raise UsageError(f"there is no run in {settings.output}: it has no {RUN}. OUT is the output of sgllie enhance")
@@ -67,7 +68,10 @@ def verify(settings: VerifySettings, output: Storage) -> Findings:
     known: set[str] = set()
     with ThreadPoolExecutor(settings.threads) as pool, display(sum(1 for _ in output.list(IMAGES)), "images") as shown:
         for shard in shards:
-            rows = [row for row in read_rows(output, f"{STATS}/{part_name(shard)}") if row["output"]]
+            found = read_rows(output, f"{STATS}/{part_name(shard)}")
+            rows = [row for row in found if row["output"]]
+            # A row of Parquet whose image is left out is still there.
+            known |= {f"{IMAGES}/{row['path']}" for row in found if not row["output"] and pack_of(row["path"])}
             for row, kind in zip(rows, pool.map(lambda row: difference(output, row), rows), strict=True):
                 findings.checked += 1
                 known.add(row["output"])
