@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import tarfile
 from pathlib import Path
 
 import cv2
@@ -18,7 +17,7 @@ from sgllie.enhance import packing
 from sgllie.enhance.processor import ImageProcessor
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
-from sgllie.errors import StorageError, UsageError
+from sgllie.errors import StorageError
 from sgllie.runs.job import InProcess, run_job
 from sgllie.storage import open_storage
 
