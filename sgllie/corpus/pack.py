@@ -51,11 +51,13 @@ class Block:
 
     Attributes:
         images: in it, in their order; none, where it is carried as it is.
+        size: bytes that are held for it.
         written: returns the bytes of this part of the new pack, given a replacement for each image. Where fewer are
             given, the pack ends after those.
     """
 
     images: list[Content]
+    size: int
     written: Callable[[list[Replacement]], bytes]
 
 

@@ -129,7 +129,8 @@ class ParquetImages:
         """Yield each row group as a block."""
         groups = [self._metadata.row_group(number).num_rows for number in range(self._metadata.num_row_groups)]
         for number in range(first, len(groups)):
-            self._refuse_large(self._metadata.row_group(number))
+            group = self._metadata.row_group(number)
+            self._refuse_large(group)
             row, failure = sum(groups[:number]), EMPTY
             try:
                 images: Any = self._column(number, self.column)
@@ -141,7 +142,9 @@ class ParquetImages:
                 for place, data in enumerate(image_bytes(images))
             ]
             others = pa.table([self._others(number, field) for field in self._schema], self._schema)
-            yield Block(contents, partial(self._written, others, without_bytes(images), contents))
+            yield Block(
+                contents, group.total_byte_size, partial(self._written, others, without_bytes(images), contents)
+            )
 
     def _others(self, group: int, field: pa.Field) -> Any:
         """Return a column of a row group; nulls in the place of the images, and of what is damaged."""

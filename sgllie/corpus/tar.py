@@ -90,19 +90,19 @@ class Tar:
             if number < first:
                 continue
             if span.member is None:
-                yield Block([], partial(carried, self._bytes(span.start, span.end)))
+                yield Block([], span.end - span.start, partial(carried, self._bytes(span.start, span.end)))
             else:
                 yield self._image_block(span.member)
 
     def _image_block(self, member: Member) -> Block:
         if member.info.size > LARGEST_READ:
-            return Block([Content(member.name, None, member.failure)], partial(carried, b""))
+            return Block([Content(member.name, None, member.failure)], 0, partial(carried, b""))
         info = member.info
         end = info.offset_data + info.size
         header, data = self._bytes(info.offset, info.offset_data), self._bytes(info.offset_data, end)
         padding = self._bytes(end, member.end)
         content = Content(member.name, data, member.failure)
-        return Block([content], partial(written, member, header, data, padding))
+        return Block([content], info.size, partial(written, member, header, data, padding))
 
     def joined(self, parts: Iterable[bytes]) -> Iterator[bytes]:
         """Yield the parts, then the mark of the end, filled up to a whole record as tar(1) does."""

@@ -46,7 +46,6 @@ class UnderWay(NamedTuple):
 
     block: Block
     outcomes: list[Future[Outcome]]
-    size: int
 
 
 class PackedShard:
@@ -67,15 +66,14 @@ class PackedShard:
         """Why the pack cannot be read to its end."""
         self.kept = {row["path"]: row for row in pipeline.rows_to_keep(shard)}
         self.journal = Segments(pipeline.output, shard, pipeline.schema)
-        known = {row["path"] for row in self.journal.rows}
-        self.items = {item.path: item for item in items if item.path not in known}
+        self.items = {item.path: item for item in items}
         """Those of which there is no row yet."""
         self.done = self.failed = 0
-        self._count(self.journal.rows)
+        self._count(self.journal.saved_rows())
         self.holds_images = any(item.path != path for item in items)
         # The first images of a listing end in the midst of a pack, and so does the new pack.
         self.last = items[-1].path if pipeline.settings.limit is not None else None
-        self.is_over = self.last in known
+        self.is_over = self.last is not None and self.last not in self.items
 
     def run(self) -> None:
         """Bring the shard to its commit; errors as of `ShardRunner.run`."""
@@ -88,15 +86,16 @@ class PackedShard:
                 if len(data) >= SEGMENT_BYTES or self.journal.is_awaited:
                     self.journal.save(bytes(data), end, rows)
                     data, rows = bytearray(), []
-        rows = self.journal.rows + rows
-        self._commit(bytes(data), rows + self._rows_left({row["path"] for row in rows}))
+        self._commit(bytes(data), self.journal.saved_rows() + rows + self._rows_left())
 
     @property
     def _origin(self) -> Row:
         return {"shard": self.shard, "attempt": self.journal.attempt}
 
     def _count(self, rows: list[Row]) -> None:
-        """Report how many rows are finished, without those of an earlier run."""
+        """Note that these rows are finished, and report how many are, without those of an earlier run."""
+        for row in rows:
+            self.items.pop(row["path"], None)
         new = [row["status"] for row in rows if row["path"] not in self.kept]
         self.done += len(new)
         self.failed += new.count("failed")
@@ -105,19 +104,21 @@ class PackedShard:
     def _settled(self, processor: "Processor") -> Iterator[tuple[bytes, list[Row]]]:
         """Yield the bytes and the rows of one block after another, with several under way."""
         under_way: deque[UnderWay] = deque()
-        most_bytes = min(UNDER_WAY_BYTES, self.pipeline.files.total)
         for block, cost in self._blocks():
-            size = sum(len(image.data or b"") for image in block.images)
-            while under_way and (
-                sum(one.size for one in under_way) + size > most_bytes
-                or sum(not outcome.done() for one in under_way for outcome in one.outcomes) >= 2 * self.pipeline.width
-            ):
+            while under_way and self._is_next(under_way, block.size):
                 yield self._settle(under_way.popleft())
             begin = self.pipeline.pool.submit
             outcomes = [begin(self._outcome, image, processor, cost) for image in block.images]
-            under_way.append(UnderWay(block, outcomes, size))
+            under_way.append(UnderWay(block, outcomes))
         while under_way:
             yield self._settle(under_way.popleft())
+
+    def _is_next(self, under_way: "deque[UnderWay]", size: int) -> bool:
+        """Tell whether the first block is finished, or has to be before another one of so many bytes is begun."""
+        most_bytes = min(UNDER_WAY_BYTES, self.pipeline.files.total)
+        unfinished = [sum(not outcome.done() for outcome in one.outcomes) for one in under_way]
+        is_full = sum(one.block.size for one in under_way) + size > most_bytes
+        return unfinished[0] == 0 or is_full or sum(unfinished) >= 2 * self.pipeline.width
 
     def _blocks(self) -> Iterator[tuple[Block, Row]]:
         """Yield the blocks that are to be done, and what it cost to read each, until the end, the limit or the damage.
@@ -190,13 +191,12 @@ class PackedShard:
             return result
         return replace(result, data=image.data, row=result.row | written_columns(image.data))
 
-    def _rows_left(self, known: set[str]) -> list[Row]:
+    def _rows_left(self) -> list[Row]:
         """Return the rows of images that the pack did not hold, and of the pack itself where it is damaged."""
         rows = []
         for path, item in self.items.items():
-            if path not in known:
-                failure = self.failure or (UNREADABLE if path == self.path else NOT_THERE)
-                rows.append(completed(item, {"status": "failed"} | failure._asdict() | self._origin))
+            failure = self.failure or (UNREADABLE if path == self.path else NOT_THERE)
+            rows.append(completed(item, {"status": "failed"} | failure._asdict() | self._origin))
         self._count(rows)
         return rows
 

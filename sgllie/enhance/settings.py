@@ -18,8 +18,8 @@ class EnhanceSettings(CorpusSettings):
     """
 
     input: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="IN")] = setting(changes_output=False)
-    """Folder, s3://bucket/prefix, glob in quotes, one image, or a list (.txt, or .csv, .jsonl, .parquet with a
-    column `path`)."""
+    """Folder, s3://bucket/prefix, glob in quotes, one image, a tar or a Parquet file of images, or a list (.txt, or
+    .csv, .jsonl, .parquet with a column `path`)."""
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")] = setting(changes_output=False)
     """Folder or s3://bucket/prefix that becomes images/, stats/, manifest/, run.json and _SUCCESS."""
 

@@ -43,16 +43,15 @@ class Segment(NamedTuple):
 
 
 class Segments(Journal):
-    """The journal of a shard that writes one file.
+    """The journal of a shard that writes one file. Its rows are not held in memory, for a file may hold many images.
 
     Attributes:
-        rows: those of the segments.
         end: the number of the block behind the last one that is saved.
     """
 
     def __init__(self, output: Storage, shard: int, schema: pa.Schema) -> None:
         super().__init__(output, shard, schema)
-        self.rows = []
+        self.rows.clear()
         self.end = 0
         self._segments: list[Segment] = []
         found = self._found()
@@ -60,13 +59,16 @@ class Segments(Journal):
             segment = max(following)
             found.remove(segment)
             with contextlib.suppress(FileNotFoundError, DamagedError):
-                self.rows += read_rows(output, f"{self._folder}/{segment.rows_name}")
+                self._rows_of(segment)
                 self._append(segment)
 
     def _found(self) -> list[Segment]:
         """Return the segments of earlier attempts."""
         names = (re.fullmatch(r"data-(\d+)-(\d+)-(\d+)-(\d+)", entry.path) for entry in self._output.list(self._folder))
         return [Segment(*map(int, name.groups())) for name in names if name]
+
+    def _rows_of(self, segment: Segment) -> list[Row]:
+        return read_rows(self._output, f"{self._folder}/{segment.rows_name}")
 
     def _append(self, segment: Segment) -> None:
         self._segments.append(segment)
@@ -83,8 +85,11 @@ class Segments(Journal):
         self._output.write(f"{self._folder}/{segment.name}", data)
         self._output.write(f"{self._folder}/{segment.rows_name}", row_bytes(rows, self._schema))
         self._saved_parts += 1
-        self.rows += rows
         self._append(segment)
+
+    def saved_rows(self) -> list[Row]:
+        """Return the rows of all images that are saved."""
+        return [row for segment in self._segments for row in self._rows_of(segment)]
 
     def data(self) -> Iterator[bytes]:
         """Yield what was saved, a segment at a time."""
