@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from sgllie.compare.settings import CompareSettings
 from sgllie.compare.trial import Trial, TrialRunner
+from sgllie.corpus.packed import packed
 from sgllie.errors import Failure
 from sgllie.evaluate.problems import UNDEFINED, read_sides
 from sgllie.runs.isolation import Isolated
@@ -30,7 +31,7 @@ class ComparePipeline(ShardRunner[Trial]):
 
     def __init__(self, settings: CompareSettings, roots: dict[str, str], report: Report) -> None:
         self.settings = settings
-        self.sources = {side: open_source(root, settings.s3) for side, root in roots.items()}
+        self.sources = {side: packed(open_source(root, settings.s3)) for side, root in roots.items()}
         self.trial_runner = TrialRunner(settings)
         values = [(name, pa.float64()) for name in (*(one.name for one in self.trial_runner.metrics), "milliseconds")]
         super().__init__(

@@ -14,12 +14,15 @@ from typing import Any
 import pyarrow as pa
 from fsspec.utils import glob_translate
 
-from sgllie.errors import StorageError, UsageError
+from sgllie.corpus.pack import is_pack, pack_of
+from sgllie.corpus.packed import Member, open_pack, unpacked
+from sgllie.errors import ItemError, StorageError, UsageError
 from sgllie.images import EXTENSIONS
 from sgllie.storage import SCRATCH, Entry, S3Options, open_storage, split_uri
 from sgllie.storage.parquet import from_parquet
 
 LIST_SUFFIXES = (".txt", ".csv", ".jsonl", ".parquet")
+COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 EXAMPLES = 20
 """How many ignored files are remembered by name."""
 
@@ -28,13 +31,14 @@ class Listing:
     """The images below `root`, found anew by each iteration, in a fixed order and never all in memory.
 
     A folder, prefix or glob yields the files that are images by their names; what a list or the input itself names is
-    tried whatever its suffix.
+    tried whatever its suffix. Tars, and Parquet files with a column of images, are folders of images.
 
     Args:
         source: what the user named as input.
         s3: how to reach S3.
         exclude: a folder or prefix whose files are none of the input (the output, where it lies below the input).
-        extensions: the suffixes by which files are told, in lower case.
+        extensions: the suffixes by which files are told, in lower case; packs hold images alone.
+        image_column: of Parquet files, that holds the images; by default the one that does.
 
     Attributes:
         root: the folder or prefix to which all paths are relative.
@@ -49,8 +53,10 @@ class Listing:
         s3: S3Options | None = None,
         exclude: str | None = None,
         extensions: Collection[str] = EXTENSIONS,
+        image_column: str | None = None,
     ) -> None:
         self.source = source
+        self.image_column = image_column
         self.extensions = extensions
         self.s3 = s3
         self.exclude = exclude
@@ -64,10 +70,14 @@ class Listing:
         is_local = "://" not in self.source
         if is_local and Path(self.source).is_dir():
             return str(Path(self.source).absolute()), "tree"
+        if self.source.lower().endswith(COMPRESSED_TARS):
+            raise UsageError(f"input {self.source} is a compressed tar, of which no part can be read alone; unpack it")
         suffix = PurePosixPath(self.source).suffix.lower()
-        if suffix in LIST_SUFFIXES:
-            return self._root_of_list(), "list"
         is_glob = has_wildcards(self.source) and not self._exists_literally()
+        if not is_glob and self._holds_images():
+            return split_uri(self.source)[0], "file"
+        if suffix in LIST_SUFFIXES and not (is_glob and is_pack(self.source)):
+            return self._root_of_list(), "list"
         if suffix in self.extensions and not is_glob:
             return split_uri(self.source)[0], "file"
         if is_glob:
@@ -79,6 +89,21 @@ class Listing:
         if is_local:
             raise UsageError(f"input {self.source} does not exist")
         return self.source.rstrip("/"), "tree"
+
+    def _holds_images(self) -> bool:
+        """Tell whether the source is a pack of images: a tar, or a Parquet file that is no list."""
+        if not is_pack(self.source) or self.extensions is not EXTENSIONS:
+            return False
+        folder, name = split_uri(self.source)
+        try:
+            pack = open_pack(open_storage(folder, self.s3), name, self.image_column)
+        except ItemError:
+            return self.source.lower().endswith(".tar")  # whose rows say what is wrong
+        except (StorageError, OSError) as error:
+            raise UsageError(f"input {self.source} cannot be read: {error}") from error
+        if pack is None and self.image_column and name.lower().endswith(".parquet"):
+            raise UsageError(f"input {self.source} has no column of images that is called {self.image_column}")
+        return pack is not None
 
     def _exists_literally(self) -> bool:
         """Tell whether there is a file, an object or a prefix whose name holds the wildcards themselves."""
@@ -96,10 +121,14 @@ class Listing:
         for entry in self._entries():
             if not is_utf8(entry.path):
                 self._ignore(f"{os.fsencode(entry.path)!r} (its name is not UTF-8)")
-            elif self._kind in ("list", "file") or self._is_one(entry.path):
+            elif isinstance(entry, Member) or self._is_named(entry.path) or self._is_one(entry.path):
                 yield entry
             else:
                 self._ignore(entry.path)
+
+    def _is_named(self, path: str) -> bool:
+        """Tell whether the user has named a file: itself, and not a pack that it lies in."""
+        return self._kind in ("list", "file") and pack_of(path) is None
 
     def _is_one(self, path: str) -> bool:
         """Tell whether a file is an image by its name, and neither macOS nor a run that is at work has put it there."""
@@ -114,6 +143,14 @@ class Listing:
             self.ignored_examples.append(name)
 
     def _entries(self) -> Iterator[Entry]:
+        """Yield the files of the input, and in the place of packs what is in them."""
+        if self.extensions is not EXTENSIONS:
+            yield from self._files()
+        else:
+            storage = open_storage(self.root, self.s3)
+            yield from unpacked(self._files(), storage, column=self.image_column)
+
+    def _files(self) -> Iterator[Entry]:
         if self._kind == "list":
             for path in self._listed_paths():
                 yield Entry(relative_to(path, self.root), None, None)

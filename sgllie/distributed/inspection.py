@@ -7,6 +7,7 @@ import ray
 from ray.exceptions import OutOfMemoryError, WorkerCrashedError
 
 from sgllie.corpus.listing import Listing
+from sgllie.corpus.packed import packed
 from sgllie.distributed.board import get
 from sgllie.errors import StorageError, UsageError
 from sgllie.runs.progress import display
@@ -50,7 +51,7 @@ def list_photographs(settings: TrainSettings) -> tuple[Storage, list[str]]:
         raise UsageError(f"{settings.data} cannot be listed: {error}") from error
     if not paths:
         raise UsageError(f"{settings.data} holds no images")
-    return open_source(listing.root, settings.s3), paths
+    return packed(open_source(listing.root, settings.s3)), paths
 
 
 def open_corpus(settings: TrainSettings, storage: Storage, paths: list[str]) -> Corpus:

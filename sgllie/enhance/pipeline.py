@@ -1,25 +1,30 @@
 """One shard of an enhancement: images read, processed and written."""
 
-import platform
+import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from datetime import UTC, datetime
+from typing import BinaryIO
 
+from sgllie.corpus.pack import pack_of
+from sgllie.corpus.packed import packed
 from sgllie.enhance.memory import UNKNOWN_FILE_BYTES, budgets, worker_bytes
-from sgllie.enhance.processor import ImageProcessor, ImageResult, failed_result
+from sgllie.enhance.packing import PackedShard
+from sgllie.enhance.processor import ImageProcessor, ImageResult, Processor, completed, computed, failed_result
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.enhance.totals import TALLY
-from sgllie.errors import Failure, NameRefusedError, failure_of
+from sgllie.errors import Failure, NameRefusedError, ReadError, failure_of
 from sgllie.runs.allocator import make_room
 from sgllie.runs.isolation import Isolated
 from sgllie.runs.names import IMAGES
 from sgllie.runs.schemas import STATS_SCHEMA, Row
 from sgllie.runs.shard_runner import Report, ShardRunner
 from sgllie.runs.tables import read_manifest
+from sgllie.runs.totals import Totals
 from sgllie.storage import Entry, open_source, open_storage
 
-Processor = Callable[[str, bytes], ImageResult]
+PART_BYTES = 8 * 2**20
+"""Of a file that is copied."""
 
 
 class ImagePipeline(ShardRunner[Entry]):
@@ -35,7 +40,8 @@ class ImagePipeline(ShardRunner[Entry]):
 
     def __init__(self, settings: EnhanceSettings, root: str, report: Report) -> None:
         self.settings = settings
-        self.source = open_source(root, settings.s3)
+        self.source = packed(open_source(root, settings.s3))
+        self.written = packed(open_storage(settings.output, settings.s3))
         self.image_processor = ImageProcessor(settings, self._admitted)
         self.most_bytes = worker_bytes(settings)
         self.files, self.pixels = budgets(settings)
@@ -59,9 +65,17 @@ class ImagePipeline(ShardRunner[Entry]):
             return Isolated(1, self.deadline, ImageProcessor, self.settings)
         return nullcontext(self.image_processor)
 
+    def run(self, shard: int) -> Totals:
+        """Bring one shard to its commit; one that is a tar or a Parquet file, in the order of that."""
+        items = self.items(shard)
+        pack = pack_of(items[0].path)
+        if pack is not None and self.source.find(pack):
+            return PackedShard(self, shard, pack, items).run()
+        return super().run(shard)
+
     def failed_row(self, item: Entry, failure: Failure) -> Row:
         """Return the row of an image of which nothing is known."""
-        return completed(item, {"status": "failed"} | failure._asdict())
+        return completed(item, {"status": "failed"} | failure._asdict() | self._original(item))
 
     def process(self, item: Entry, processor: Processor) -> Row:
         """Take one image all the way, and count the requests that had to be repeated for it, all by this thread."""
@@ -74,11 +88,25 @@ class ImagePipeline(ShardRunner[Entry]):
             try:
                 data = self.source.read(item.path)
                 known = {"bytes_in": len(data), "read_ms": (time.perf_counter() - started) * 1000}
-                result = processor(item.path, data)
+                result = computed(item.path, data, processor)
             except Exception as error:
                 result = failed_result(item.path, {}, failure_of(error))
             row = self._write(result) | known
+        if row["status"] == "failed":
+            row |= self._original(item)
         return completed(item, row | {"retries": self.source.retries + self.output.retries - retries})
+
+    def _original(self, item: Entry) -> Row:
+        """Copy an image that failed, if that is asked for and can be done; return the columns that say so."""
+        if self.settings.on_failure == "leave-out":
+            return {}
+        hashed = HashedFile()
+        try:
+            with self.source.open(item.path) as file:
+                self.output.assemble(f"{IMAGES}/{item.path}", hashed.parts(file))
+        except (FileNotFoundError, ReadError, NameRefusedError):
+            return {}
+        return {"output": f"{IMAGES}/{item.path}", "bytes_out": hashed.size, "sha256_out": hashed.digest.hexdigest()}
 
     @contextmanager
     def _admitted(self, needed: int) -> Iterator[None]:
@@ -101,6 +129,16 @@ class ImagePipeline(ShardRunner[Entry]):
         return row | {"write_ms": (time.perf_counter() - started) * 1000}
 
 
-def completed(item: Entry, row: Row) -> Row:
-    """Return a row with what every row of an image says."""
-    return row | {"path": item.path, "node": platform.node(), "finished": datetime.now(UTC).replace(tzinfo=None)}
+class HashedFile:
+    """The bytes of a file that is read in parts: how many they were, and their SHA-256."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.digest = hashlib.sha256()
+
+    def parts(self, file: BinaryIO) -> Iterator[bytes]:
+        """Yield all bytes of a file."""
+        while part := file.read(PART_BYTES):
+            self.size += len(part)
+            self.digest.update(part)
+            yield part

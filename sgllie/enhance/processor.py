@@ -1,10 +1,12 @@
 """What happens to one image: bytes in, bytes and a row of statistics out. Its errors become part of the row."""
 
 import hashlib
+import platform
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,9 @@ from sgllie.images import OpenedImage, luma
 from sgllie.images.luma import LumaStatistics
 from sgllie.methods import make_method
 from sgllie.runs.schemas import Row
+from sgllie.storage import Entry
 
+Processor = Callable[[str, bytes], "ImageResult"]
 Admission = Callable[[int], AbstractContextManager[None]]
 
 
@@ -125,10 +129,27 @@ def factor_columns(factor: NDArray[Any]) -> Row:
     }
 
 
+def computed(path: str, data: bytes, processor: Processor) -> ImageResult:
+    """Return the result of an image, whatever happens to it; StorageError where it is not to blame."""
+    try:
+        return processor(path, data)
+    except Exception as error:
+        return failed_result(path, {"bytes_in": len(data)}, failure_of(error))
+
+
 def finished_result(name: str, row: Row, status: str, data: bytes) -> ImageResult:
     """Return the result of an image whose output is ready to be written."""
-    row |= {"status": status, "bytes_out": len(data), "sha256_out": hashlib.sha256(data).hexdigest()}
-    return ImageResult(data, name, row)
+    return ImageResult(data, name, row | {"status": status} | written_columns(data))
+
+
+def written_columns(data: bytes) -> Row:
+    """Return the columns that tell what is written."""
+    return {"bytes_out": len(data), "sha256_out": hashlib.sha256(data).hexdigest()}
+
+
+def completed(item: Entry, row: Row) -> Row:
+    """Return a row with what every row of an image says."""
+    return row | {"path": item.path, "node": platform.node(), "finished": datetime.now(UTC).replace(tzinfo=None)}
 
 
 def failed_result(path: str, row: Row, failure: Failure) -> ImageResult:

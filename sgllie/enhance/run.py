@@ -67,6 +67,6 @@ def prepare(settings: EnhanceSettings) -> EnhanceRun:
     """
     description = describe(settings, {"input": settings.input}, {}, describe_weights(settings))
     rename = partial(output_name, format=settings.format)
-    list_input = partial(plan_inputs, settings, rename, settings.shard_images)
+    list_input = partial(plan_inputs, settings, rename, settings.shard_images, image_column=settings.image_column)
     run = open_run(settings, open_storage(settings.output, settings.s3), description, list_input)
     return EnhanceRun(settings, *run, *survey(settings, run))

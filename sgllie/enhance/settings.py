@@ -1,7 +1,7 @@
 """The settings of `sgllie enhance`."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -18,8 +18,8 @@ class EnhanceSettings(CorpusSettings):
     """
 
     input: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="IN")] = setting(changes_output=False)
-    """Folder, s3://bucket/prefix, glob in quotes, one image, or a list (.txt, or .csv, .jsonl, .parquet with a
-    column `path`)."""
+    """Folder, s3://bucket/prefix, glob in quotes, one image, a tar or a Parquet file of images, or a list (.txt, or
+    .csv, .jsonl, .parquet with a column `path`)."""
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")] = setting(changes_output=False)
     """Folder or s3://bucket/prefix that becomes images/, stats/, manifest/, run.json and _SUCCESS."""
 
@@ -31,6 +31,10 @@ class EnhanceSettings(CorpusSettings):
     """JPEG and WebP quality, 1 to 100."""
     exif_orientation: ExifOrientation = "keep"
     """keep: pixels and orientation tag stay as they are, so that labels still fit; apply: rotate the pixels."""
+    on_failure: Literal["leave-out", "copy"] = "leave-out"
+    """What becomes of images that fail: nothing (in Parquet null), or a copy. Their rows say failed all the same."""
+    image_column: str | None = None
+    """Column of Parquet files that holds the images; by default the one that does."""
     max_pixels: int = setting(MAX_PIXELS, least=1)
     """Larger images are recorded as failed instead of decoded."""
     threads: int = setting(2, least=1, changes_output=False)

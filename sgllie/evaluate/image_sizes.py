@@ -6,6 +6,7 @@ from collections.abc import Collection
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from sgllie.corpus.listing import Listing
+from sgllie.corpus.packed import packed
 from sgllie.errors import StorageError, UsageError
 from sgllie.metrics.boxes import stem
 from sgllie.storage import S3Options, open_storage
@@ -31,7 +32,7 @@ class ImageSizes:
 
     def __init__(self, source: str, s3: S3Options) -> None:
         listing = Listing(source, s3)
-        self._storage = open_storage(listing.root, s3)
+        self._storage = packed(open_storage(listing.root, s3))
         self._paths = [entry.path for entry in listing]
         self.stems = {stem(path) for path in self._paths}
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
+from sgllie.corpus.packed import packed
 from sgllie.errors import Failure
 from sgllie.evaluate.matching import SIDES, Item
 from sgllie.evaluate.measures import Measurer
@@ -26,7 +27,7 @@ class EvaluatePipeline(ShardRunner[Item]):
 
     def __init__(self, settings: EvaluateSettings, roots: dict[str, str], report: Report) -> None:
         self.settings = settings
-        self.sources = {side: open_source(root, settings.s3) for side, root in roots.items()}
+        self.sources = {side: packed(open_source(root, settings.s3)) for side, root in roots.items()}
         self.measurer = Measurer(settings, set(roots))
         super().__init__(
             open_storage(settings.output, settings.s3),

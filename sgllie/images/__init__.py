@@ -14,7 +14,7 @@ from sgllie.images.formats import (
 )
 
 if TYPE_CHECKING:
-    from sgllie.images.codec import DecodedImage, OpenedImage, decode, encode, open_image
+    from sgllie.images.codec import DecodedImage, OpenedImage, decode, encode, open_image, recognised
 
 __all__ = [
     "EXTENSIONS",
@@ -30,12 +30,13 @@ __all__ = [
     "encode",
     "open_image",
     "output_name",
+    "recognised",
 ]
 
 
 def __getattr__(name: str) -> Any:
     """Import the codecs when they are asked for: settings and listings need none."""
-    if name in ("DecodedImage", "OpenedImage", "decode", "encode", "open_image"):
+    if name in ("DecodedImage", "OpenedImage", "decode", "encode", "open_image", "recognised"):
         from sgllie.images import codec
 
         return getattr(codec, name)

@@ -105,7 +105,7 @@ def open_image(data: bytes, *, max_pixels: int = MAX_PIXELS, exif_orientation: E
     Raises:
         ImageError: the bytes are not a whole image of a kind that is handled; nothing else is raised but MemoryError.
     """
-    format, upright = _recognised(data), exif_orientation == "apply"
+    format, upright = recognised(data), exif_orientation == "apply"
     with _image_errors(format):
         header, pixels = _READERS[format](data, upright)
         _check(header, max_pixels)
@@ -132,8 +132,8 @@ def _image_errors(format: str) -> Iterator[None]:
         raise ImageError("corrupt", f"the {format.upper()} cannot be decoded: {reason}") from error
 
 
-def _recognised(data: bytes) -> str:
-    """Return the format that the first bytes tell."""
+def recognised(data: bytes) -> str:
+    """Return the format that the first bytes of a file tell; ImageError where it is none that is handled."""
     if data[:2] == b"\xff\xd8":
         return "jpeg"
     if data[:8] == png.MAGIC:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from sgllie.corpus.packed import packed
 from sgllie.errors import StorageError, UsageError
 from sgllie.report import charts, document
 from sgllie.report.aggregates import STAGES, Aggregates, aggregate, tables
@@ -35,7 +36,7 @@ def write_report(settings: ReportSettings) -> str:
         UsageError: there is no enhancement run in OUT.
         StorageError: the output cannot be read or written.
     """
-    output = open_storage(settings.output, settings.s3)
+    output = packed(open_storage(settings.output, settings.s3))
     run = read_run(output, "enhance", ENHANCE_KINDS)
     if run is None:
         raise UsageError(f"there is no run in {settings.output}: it has no {RUN}. OUT is the output of sgllie enhance")
@@ -50,7 +51,7 @@ def write_report(settings: ReportSettings) -> str:
 def source_of(run: dict[str, Any], settings: ReportSettings) -> Storage | None:
     """Return the input of a run, if it can be opened."""
     try:
-        return open_storage(run["input"]["roots"]["input"], settings.s3)
+        return packed(open_storage(run["input"]["roots"]["input"], settings.s3))
     except (UsageError, StorageError):
         return None
 

@@ -32,6 +32,7 @@ def plan_inputs(
     *,
     extensions: Collection[str] = EXTENSIONS,
     noun: str = "images",
+    image_column: str | None = None,
 ) -> tuple[Plan, Json]:
     """List the input of a job, and write its manifest into a local folder.
 
@@ -42,6 +43,7 @@ def plan_inputs(
         folder: for the manifest.
         extensions: of the files that count.
         noun: what they are called.
+        image_column: see `Listing`.
 
     Returns:
         What it came to, and what run.json is to say of it.
@@ -49,7 +51,7 @@ def plan_inputs(
     Raises:
         UsageError: the input cannot be listed, or holds nothing to do.
     """
-    listing = Listing(settings.input, settings.s3, absolute_uri(settings.output), extensions)
+    listing = Listing(settings.input, settings.s3, absolute_uri(settings.output), extensions, image_column)
     files = Limited(listing, settings.limit)
     names = OutputNames(output_name)
     try:

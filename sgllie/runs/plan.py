@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from sgllie.corpus.pack import pack_of
 from sgllie.errors import UsageError
 from sgllie.runs.names import part_name
 from sgllie.runs.tables import manifest_bytes
@@ -70,13 +71,20 @@ def cut(items: Iterable[Item], shard_items: int) -> Iterator[list[Item]]:
     """Cut a listing into shards of at most `shard_items` items and about SHARD_BYTES.
 
     A shard holds at most a sixteenth of what comes before it. Shards are run last one first, so that those left for the
-    end are small and all workers finish together (guided self-scheduling, Polychronopoulos and Kuck 1987).
+    end are small and all workers finish together (guided self-scheduling, Polychronopoulos and Kuck 1987). The images
+    of a tar or Parquet file are one shard, however many they are, since one worker writes the file that they go into.
     """
     shard: list[Item] = []
     size = 0
+    pack: str | None = None
     for listed, item in enumerate(items, start=1):
+        if pack != (pack := pack_of(item.path) if isinstance(item, Entry) else None) and shard:
+            yield shard
+            shard, size = [], 0
         shard.append(item)
         size += item.size or 0
+        if pack is not None:
+            continue
         if len(shard) >= min(shard_items, max(32, listed // 16)) or size >= SHARD_BYTES:
             yield shard
             shard, size = [], 0

@@ -146,7 +146,11 @@ class ShardRunner(ABC, Generic[Item]):
             journal.add(row | {"shard": shard, "attempt": journal.attempt})
             failed += row["status"] == "failed"
             self.tell(shard, len(journal.rows), failed)
-        totals = write_commit(self.output, shard, kept + journal.rows, self.schema, self.tally, self.folder)
+        return self.commit(journal, shard, kept + journal.rows)
+
+    def commit(self, journal: Journal, shard: int, rows: list[Row]) -> Totals:
+        """Write all rows of a shard in one step, after which it is done; return their totals."""
+        totals = write_commit(self.output, shard, rows, self.schema, self.tally, self.folder)
         journal.remove()
         return totals
 
@@ -163,9 +167,7 @@ class ShardRunner(ABC, Generic[Item]):
 
     def _rows(self, items: list[Item], journal: Journal) -> Iterator[Row]:
         """Yield the rows of items, each as soon as it is finished, with few more items under way than threads."""
-        if journal.attempts_without_progress >= MOST_ATTEMPTS_WITHOUT_PROGRESS:
-            attempts = f"{journal.attempts_without_progress} attempts at the rest of its shard"
-            failure = Failure("crash", f"{attempts} ended with the death of the worker")
+        if failure := self.given_up(journal):
             yield from (self.failed_row(item, failure) for item in items)
             return
         finished: SimpleQueue[Future[Row]] = SimpleQueue()
@@ -180,17 +182,28 @@ class ShardRunner(ABC, Generic[Item]):
             for _ in range(under_way):
                 yield self._next(finished, journal)
 
+    def given_up(self, journal: Journal) -> Failure | None:
+        """Return why no more attempts are made at what is left of a shard, if that is so."""
+        if journal.attempts_without_progress < MOST_ATTEMPTS_WITHOUT_PROGRESS:
+            return None
+        attempts = f"{journal.attempts_without_progress} attempts at the rest of its shard"
+        return Failure("crash", f"{attempts} ended with the death of the worker")
+
     def _next(self, finished: "SimpleQueue[Future[Row]]", journal: Journal) -> Row:
-        """Return the row that is finished next; StuckError where an item, not isolated, takes longer than it may."""
+        """Return the row that is finished next."""
         while True:
             try:
                 return finished.get(timeout=LOOK_SECONDS).result()
             except Empty:
-                stuck = self.computing.longer_than(self.deadline + GRACE_SECONDS)
-                if stuck:
-                    journal.flush()
-                    item = self.in_hand.get(stuck[0])
-                    raise StuckError(f"{item} has been worked on for more than {self.deadline:g} s") from None
+                self.refuse_stuck(journal)
+
+    def refuse_stuck(self, journal: Journal) -> None:
+        """Raise StuckError where an item, not isolated, takes longer than it may."""
+        stuck = self.computing.longer_than(self.deadline + GRACE_SECONDS)
+        if stuck:
+            journal.flush()
+            item = self.in_hand.get(stuck[0])
+            raise StuckError(f"{item} has been worked on for more than {self.deadline:g} s") from None
 
     def _row(self, item: Item, processor: Callable[..., Any]) -> Row:
         """Return the row of one item, whatever happens to it; StorageError where it is not to blame."""

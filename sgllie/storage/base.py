@@ -3,7 +3,7 @@
 Every write is atomic: a reader sees the whole new object or the old one, whatever is killed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
@@ -98,6 +98,9 @@ class Storage(Protocol):
 
     def upload(self, path: str, file: Path) -> None:
         """Create or replace one object with the content of a local file; otherwise as `write`."""
+
+    def assemble(self, path: str, parts: Iterable[bytes]) -> None:
+        """Create or replace one object with parts that need not fit in memory together; otherwise as `write`."""
 
     def find(self, path: str) -> Entry | None:
         """Return the entry that a listing of the root would hold for one object (not a folder), if it is there."""

@@ -6,7 +6,8 @@ import os
 import shutil
 import stat
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -117,17 +118,30 @@ class LocalStorage:
     def upload(self, path: str, file: Path) -> None:
         self._place(path, partial(copy_file, file))
 
+    def assemble(self, path: str, parts: Iterable[bytes]) -> None:
+        with self._write_errors(path):
+            scratch, target = self._scratch(), self._inside(path)
+            for name in (scratch, target):  # before, since the parts can be had only once
+                os.makedirs(os.path.dirname(name), exist_ok=True)
+            write_parts(scratch, target, parts)
+
     def _place(self, path: str, write: Callable[[str, str], None]) -> None:
         """Write a file under a partial name, and rename it."""
-        try:
+        with self._write_errors(path):
             self._write(self._inside(path), write)
+
+    @contextmanager
+    def _write_errors(self, path: str) -> Iterator[None]:
+        """Let what the operating system says of a file that is written become an error of ours."""
+        try:
+            yield
         except OSError as error:
             if error.errno in NAME_ERRORS:
                 raise NameRefusedError(f"{path!r} cannot be a file of {self.root}: {error.strerror}") from error
             raise StorageError(f"{self.root} cannot be written: {error.strerror}") from error
 
     def _write(self, target: str, write: Callable[[str, str], None]) -> None:
-        scratch = f"{self.root}/{SCRATCH}/{uuid.uuid4().hex}"
+        scratch = self._scratch()
         try:
             write(scratch, target)
         except FileNotFoundError:
@@ -135,6 +149,9 @@ class LocalStorage:
             os.makedirs(os.path.dirname(scratch), exist_ok=True)
             os.makedirs(os.path.dirname(target), exist_ok=True)
             write(scratch, target)
+
+    def _scratch(self) -> str:
+        return f"{self.root}/{SCRATCH}/{uuid.uuid4().hex}"
 
     def _inside(self, path: str) -> str:
         if path.startswith("/") or ".." in PurePosixPath(path).parts:
@@ -212,6 +229,17 @@ def write_file(partial: str, target: str, data: bytes, flush: bool = False) -> N
                 remaining = remaining[file.write(remaining) :]
             if flush:
                 os.fsync(file.fileno())
+        os.replace(partial, target)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+
+
+def write_parts(partial: str, target: str, parts: Iterable[bytes]) -> None:
+    """Write a file part by part under one name, then rename it."""
+    try:
+        with open(partial, "xb") as file:
+            file.writelines(parts)
         os.replace(partial, target)
     except BaseException:
         Path(partial).unlink(missing_ok=True)

@@ -5,8 +5,9 @@ import itertools
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -36,6 +37,8 @@ CONNECT_SECONDS, READ_SECONDS = 10, 60
 """How long a connection may take, and how long a server may be silent."""
 READ_BYTES = 4 * 2**20
 """Bytes of a request for a part of an object."""
+PART_BYTES = 32 * 2**20
+"""Of an object that is written in parts: S3 takes 10,000 of them."""
 REMOVALS = 32
 """Objects that are removed at the same time. Not all servers can take the names of many in one request."""
 PASSING_CODES = {"RequestTimeout", "IncompleteBody", "BadDigest", "Throttling", "RequestLimitExceeded"}
@@ -128,6 +131,20 @@ class S3Storage:
             connection.put_file(str(file), f"{self.bucket}/{self._key(path)}")
 
         self._retrying(request, f"{self.uri}/{path}")
+
+    def assemble(self, path: str, parts: Iterable[bytes]) -> None:
+        what, key = f"{self.uri}/{path}", self._key(path)
+        upload = {"Key": key, "UploadId": self._call("create_multipart_upload", what, Key=key)["UploadId"]}
+        try:
+            tags = []
+            for number, part in enumerate(of_equal_size(parts), start=1):
+                answer = self._call("upload_part", what, **upload, PartNumber=number, Body=part)
+                tags.append({"ETag": answer["ETag"], "PartNumber": number})
+            self._call("complete_multipart_upload", what, **upload, MultipartUpload={"Parts": tags})
+        except BaseException:
+            with suppress(StorageError, FileNotFoundError):
+                self._call("abort_multipart_upload", what, **upload)
+            raise
 
     def write(self, path: str, data: bytes) -> None:
         try:
@@ -251,6 +268,17 @@ class ObjectFile(io.RawIOBase):
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
+
+
+def of_equal_size(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the same bytes in parts of PART_BYTES; only the last one is smaller."""
+    waiting = bytearray()
+    for part in parts:
+        waiting += part
+        while len(waiting) > PART_BYTES:
+            yield bytes(waiting[:PART_BYTES])
+            del waiting[:PART_BYTES]
+    yield bytes(waiting)
 
 
 def connect(options: S3Options) -> s3fs.S3FileSystem:

@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from sgllie.corpus.pack import pack_of
+from sgllie.corpus.packed import packed
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.enhance.totals import TALLY
 from sgllie.errors import ReadError, UsageError
@@ -49,7 +51,7 @@ class Findings:
 
 def open_verified(settings: VerifySettings) -> tuple[Storage, Json]:
     """Return the output of a finished run and its run.json; UsageError where there is none."""
-    output = open_storage(settings.output, settings.s3)
+    output = packed(open_storage(settings.output, settings.s3))
     run = read_run(output, "enhance")
     if run is None:
         raise UsageError(f"there is no run in {settings.output}: it has no {RUN}. OUT is the output of sgllie enhance")
@@ -67,7 +69,10 @@ def verify(settings: VerifySettings, output: Storage) -> Findings:
     known: set[str] = set()
     with ThreadPoolExecutor(settings.threads) as pool, display(sum(1 for _ in output.list(IMAGES)), "images") as shown:
         for shard in shards:
-            rows = [row for row in commit_table(output, shard).to_pylist() if row["output"]]
+            found = commit_table(output, shard).to_pylist()
+            rows = [row for row in found if row["output"]]
+            # A row of Parquet whose image is left out is still there.
+            known |= {f"{IMAGES}/{row['path']}" for row in found if not row["output"] and pack_of(row["path"])}
             for row, kind in zip(rows, pool.map(lambda row: difference(output, row), rows), strict=True):
                 findings.checked += 1
                 known.add(row["output"])

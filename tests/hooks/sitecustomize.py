@@ -2,7 +2,8 @@
 
 Images that hold a marker kill the process that decodes them, or take long; with PRETEND_CUDA set, what would run on a
 GPU runs on the CPU; with HOLD set to a pattern, whoever would write a second file of the output that it matches waits
-for ever, so that a job can be stopped in its middle, and cannot end before.
+for ever, so that a job can be stopped in its middle, and cannot end before. SEGMENT_BYTES is what is saved of a tar at
+a time.
 """
 
 import dataclasses
@@ -61,11 +62,17 @@ def change_storage(module):
         setattr(module.LocalStorage, name, held(getattr(module.LocalStorage, name)))
 
 
+def change_packing(module):
+    """Save what is done to a tar or a Parquet file in smaller segments."""
+    module.SEGMENT_BYTES = int(os.environ.get("SEGMENT_BYTES", module.SEGMENT_BYTES))
+
+
 class Hook(importlib.abc.MetaPathFinder):
     """Changes modules once they are loaded."""
 
     changes = {  # noqa: RUF012
         "sgllie.images.codec": change_codec,
+        "sgllie.enhance.packing": change_packing,
         "sgllie.enhancer": change_enhancer,
         "sgllie.storage.local": change_storage,
     }

@@ -1,0 +1,97 @@
+"""What is known of a shard that writes one file, before it is done: parts of the file, and the rows of each.
+
+    OUT/.partial/shard-00042/attempt-1          written when the shard is begun
+    OUT/.partial/shard-00042/data-1-0-0-17      blocks 0 to 16 of the file, written by attempt 1
+    OUT/.partial/shard-00042/rows-1-0.parquet   the rows of the images in them, written just after
+
+A part counts when its rows are there, and only if the parts before it do. A worker that was taken for dead may still be
+writing; since its parts carry the number of its attempt, the rows and the bytes that are taken over are always its own
+or those of another, never a mixture.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from sgllie.errors import DamagedError
+from sgllie.runs.journal import Journal
+from sgllie.runs.schemas import Row
+from sgllie.runs.tables import read_rows, row_bytes
+from sgllie.storage import Storage
+
+
+class Segment(NamedTuple):
+    """A part of a file: who wrote it, and the numbers of its first block and of the one behind it."""
+
+    attempt: int
+    number: int
+    first: int
+    end: int
+
+    @property
+    def name(self) -> str:
+        """What it is called in the folder of its shard."""
+        return f"data-{self.attempt}-{self.number}-{self.first}-{self.end}"
+
+    @property
+    def rows_name(self) -> str:
+        """What the table of its rows is called."""
+        return f"rows-{self.attempt}-{self.number}.parquet"
+
+
+class Segments(Journal):
+    """The journal of a shard that writes one file. Its rows are not held in memory, for a file may hold many images.
+
+    Attributes:
+        end: the number of the block behind the last one that is saved.
+    """
+
+    def __init__(self, output: Storage, shard: int, schema: pa.Schema) -> None:
+        super().__init__(output, shard, schema)
+        self.rows.clear()
+        self.end = 0
+        self._segments: list[Segment] = []
+        found = self._found()
+        while following := [segment for segment in found if segment.first == self.end]:
+            segment = max(following)
+            found.remove(segment)
+            with contextlib.suppress(FileNotFoundError, DamagedError):
+                self._rows_of(segment)
+                self._append(segment)
+
+    def _found(self) -> list[Segment]:
+        """Return the segments of earlier attempts."""
+        names = (re.fullmatch(r"data-(\d+)-(\d+)-(\d+)-(\d+)", entry.path) for entry in self._output.list(self._folder))
+        return [Segment(*map(int, name.groups())) for name in names if name]
+
+    def _rows_of(self, segment: Segment) -> list[Row]:
+        return read_rows(self._output, f"{self._folder}/{segment.rows_name}")
+
+    def _append(self, segment: Segment) -> None:
+        self._segments.append(segment)
+        self.end = segment.end
+
+    @property
+    def is_awaited(self) -> bool:
+        """Tell whether any progress must be saved soon: where workers die young, an attempt without it blames items."""
+        return self.attempt > 1 and self._saved_parts == 0
+
+    def save(self, data: bytes, end: int, rows: list[Row]) -> None:
+        """Save the blocks up to a number, and the rows of their images."""
+        segment = Segment(self.attempt, self._saved_parts, self.end, end)
+        self._output.write(f"{self._folder}/{segment.name}", data)
+        self._output.write(f"{self._folder}/{segment.rows_name}", row_bytes(rows, self._schema))
+        self._saved_parts += 1
+        self._append(segment)
+
+    def saved_rows(self) -> list[Row]:
+        """Return the rows of all images that are saved."""
+        return [row for segment in self._segments for row in self._rows_of(segment)]
+
+    def data(self) -> Iterator[bytes]:
+        """Yield what was saved, a segment at a time."""
+        for segment in self._segments:
+            yield self._output.read(f"{self._folder}/{segment.name}")

@@ -1,0 +1,157 @@
+"""Parquet files with a column of images as packs."""
+
+import io
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from packs import make_parquet, rewritten, unchanged
+
+from sgllie.corpus.pack import Replacement
+from sgllie.corpus.parquet import ParquetImages
+from sgllie.errors import ItemError, UsageError
+
+KIND = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def png(level: int) -> bytes:
+    return cv2.imencode(".png", np.full((4, 4, 3), level, np.uint8))[1].tobytes()
+
+
+def opened(data: bytes, column: str | None = None) -> ParquetImages:
+    return ParquetImages(io.BytesIO(data), column)
+
+
+def written(table: pa.Table, **options: object) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink, **options)
+    return sink.getvalue()
+
+
+def leaves(data: bytes) -> list[list[tuple[object, ...]]]:
+    """How each column of each row group is stored."""
+    metadata = pq.ParquetFile(io.BytesIO(data)).metadata
+    return [
+        [
+            (leaf.path_in_schema, leaf.compression, leaf.num_values, leaf.is_stats_set, leaf.encodings)
+            for leaf in map(metadata.row_group(group).column, range(metadata.num_columns))
+        ]
+        for group in range(metadata.num_row_groups)
+    ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"compression": {"number": "zstd", "image.bytes": "none", "image.path": "gzip", "words": "snappy"}},
+        {"use_dictionary": ["words"], "write_statistics": ["number"], "version": "1.0"},
+        {"compression": "lz4", "store_schema": False, "write_page_index": True},
+    ],
+)
+def test_everything_but_the_images_stays(options):
+    images = [png(level) for level in range(10)]
+    table = pa.table(
+        {
+            "number": pa.array(range(10), pa.int32()),
+            "image": pa.array([{"bytes": data, "path": f"{n}.png"} for n, data in enumerate(images)], KIND),
+            "words": pa.array([["a", None], [], None, ["b"]] * 2 + [["c"]] * 2),
+        }
+    )
+    table = table.replace_schema_metadata({"huggingface": "{}", "other": "kept"})
+    data = written(table, row_group_size=3, **options)
+    assert [image.name for image in opened(data).images()][-1] == "image/000009"
+    before = pq.read_table(io.BytesIO(data))
+    same = rewritten(opened(data), unchanged)
+    assert pq.read_table(io.BytesIO(same)).equals(before, check_metadata=True)
+    assert leaves(same) == leaves(data)
+    new = rewritten(opened(data), lambda image: Replacement(image.name, image.data + b"!"))
+    after = pq.read_table(io.BytesIO(new))
+    assert after.schema.equals(before.schema, check_metadata=True)
+    assert after.drop_columns("image").equals(before.drop_columns("image"))
+    assert after["image"].to_pylist() == [{"bytes": d + b"!", "path": f"{n}.png"} for n, d in enumerate(images)]
+    assert opened(new).read("image/000004") == images[4] + b"!"
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()])
+def test_a_column_of_bytes(kind):
+    data = written(pa.table({"jpg": pa.array([png(1), png(2)], kind), "blob": pa.array([b"x", b"y"], kind)}))
+    pack = opened(data)
+    assert (pack.column, pack.read("jpg/000001")) == ("jpg", png(2))
+    new = pq.read_table(io.BytesIO(rewritten(pack, lambda image: Replacement(image.name, None))))
+    assert new["jpg"].to_pylist() == [None, None]
+    assert new["jpg"].type == kind
+
+
+def test_what_is_left_out_is_null_and_what_was_null_stays_as_it_was(tmp_path):
+    records = [{"bytes": png(1), "path": "a"}, None, {"bytes": None, "path": "b"}, {"bytes": png(2), "path": "c"}]
+    pack = opened(written(pa.table({"image": pa.array(records, KIND)})))
+    contents = [image for block in pack.blocks() for image in block.images]
+    assert [image.failure and image.failure.error_type for image in contents] == [None, "empty", "empty", None]
+    left_out = rewritten(pack, lambda image: Replacement(image.name, None if image.data == png(1) else image.data))
+    assert pq.read_table(io.BytesIO(left_out))["image"].to_pylist() == [None, None, *records[2:]]
+
+
+def test_a_column_that_allows_no_null_has_no_bytes_where_an_image_is_left_out():
+    schema = pa.schema([pa.field("image", pa.binary(), nullable=False)])
+    pack = opened(written(pa.table({"image": [png(1), png(2)]}, schema)))
+    new = rewritten(pack, lambda image: Replacement(image.name, None if image.data == png(1) else image.data))
+    assert pq.read_table(io.BytesIO(new))["image"].to_pylist() == [b"", png(2)]
+
+
+def test_an_image_of_another_format_has_another_suffix_in_its_path(tmp_path):
+    pack = opened(make_parquet(tmp_path / "a.parquet", [png(1), png(2)]).read_bytes())
+    new = rewritten(pack, lambda image: Replacement(f"{image.name}.webp", b"new"))
+    assert [one["path"] for one in pq.read_table(io.BytesIO(new))["image"].to_pylist()] == ["0.webp", "1.webp"]
+
+
+def test_which_column_holds_the_images():
+    two = written(pa.table({"left": [png(1)], "right": [png(2)], "text": ["t"]}))
+    with pytest.raises(UsageError, match=r"several columns hold images \(left, right\); name one with --image-column"):
+        opened(two)
+    assert opened(two, "right").read("right/000000") == png(2)
+    assert opened(two, "text").column is None
+    assert opened(written(pa.table({"path": ["a.jpg"], "sound": [b"RIFF...."]}))).column is None
+    late = pa.table({"image": pa.array([None, None, png(1)], pa.binary())})
+    assert opened(written(late)).column == "image"
+
+
+def test_the_pack_ends_after_the_images_that_are_given(tmp_path):
+    pack = opened(make_parquet(tmp_path / "a.parquet", [png(n) for n in range(6)]).read_bytes())
+    first, _ = pack.blocks()
+    data = b"".join(pack.joined([first.written([Replacement("image/000000", b"x")])]))
+    assert pq.read_table(io.BytesIO(data)).num_rows == 1
+
+
+def broken_at(data: bytes, group: int, column: str) -> bytes:
+    """A Parquet file of which one column of one row group cannot be decompressed."""
+    metadata = pq.ParquetFile(io.BytesIO(data)).metadata
+    found = map(metadata.row_group(group).column, range(metadata.num_columns))
+    start = next(leaf.data_page_offset for leaf in found if leaf.path_in_schema == column)
+    return data[:start] + b"\xff" * 40 + data[start + 40 :]
+
+
+@pytest.mark.parametrize("column", ["image.bytes", "words"])
+def test_a_row_group_that_is_damaged(tmp_path, column):
+    words = [f"word {n}" for n in range(12)]
+    images = [png(n) for n in range(12)]
+    good = make_parquet(tmp_path / "a.parquet", images, words=words).read_bytes()
+    pack = opened(broken_at(good, 1, column))
+    contents = [image for block in pack.blocks() for image in block.images]
+    failures = [image.failure.error_type if image.failure else None for image in contents]
+    assert failures == ([None] * 4 + ["corrupt"] * 4 + [None] * 4 if column == "image.bytes" else [None] * 12)
+    new = pq.read_table(io.BytesIO(rewritten(pack, unchanged)))
+    assert new["number"].to_pylist() == list(range(12))
+    assert [value is None for value in new[column.partition(".")[0]].to_pylist()] == [
+        n in range(4, 8) for n in range(12)
+    ]
+
+
+@pytest.mark.parametrize("data", [b"", b"PAR1 no more", None])
+def test_what_is_no_parquet(tmp_path, data):
+    if data is None:
+        data = make_parquet(tmp_path / "a.parquet", [png(1)] * 8).read_bytes()[:-20]
+    with pytest.raises(ItemError, match="the Parquet file is damaged"):
+        opened(data)
