@@ -75,12 +75,12 @@ def prepare(settings: CompareSettings) -> CompareRun:
         for label, method in settings.method_settings.items()
         if METHODS[method.method].takes_weights
     }
-    listing = list_files(settings.input, settings)
+    listing = list_files(settings.input, settings, photographs_only=True)
     roots = {"before": listing.root}
     try:
         references = None
         if settings.reference is not None:
-            references, roots["truth"] = names_in(settings.reference, "reference", settings)
+            references, roots["truth"] = names_in(settings.reference, "reference", settings, photographs_only=True)
         items = list(trials(settings, listing, references))
     except (StorageError, OSError) as error:
         raise UsageError(f"input {settings.input} cannot be listed: {error}") from error

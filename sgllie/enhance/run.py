@@ -1,6 +1,7 @@
 """A run of `sgllie enhance`: planned, resumed or refused, counted and finished."""
 
 import shlex
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -8,6 +9,8 @@ from tempfile import TemporaryDirectory
 
 import pyarrow.compute as pc
 
+from sgllie.corpus.listing import Listing
+from sgllie.corpus.patterns import Patterns
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.images import output_name
 from sgllie.methods import describe_weights
@@ -17,7 +20,7 @@ from sgllie.runs.run import Pipeline, Run, count_rows, mark_finished, open_run, 
 from sgllie.runs.run_file import Json, describe
 from sgllie.runs.shard_runner import Report
 from sgllie.runs.words import duration, outcomes, plural
-from sgllie.storage import open_storage
+from sgllie.storage import absolute_uri, open_storage
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,12 @@ def prepare(settings: EnhanceSettings) -> EnhanceRun:
     weights = describe_weights(settings)
     with TemporaryDirectory(prefix="sgllie-") as scratch:
         rename = partial(output_name, format=settings.format)
-        inputs = plan_inputs(settings, rename, settings.shard_images, Path(scratch))
+        listing = Listing(
+            *(settings.input, settings.s3, absolute_uri(settings.output)),
+            left_out=Patterns(settings.exclude, "--exclude"),
+            included=Patterns(settings.include, "--include"),
+        )
+        inputs = plan_inputs(listing, settings.limit, rename, settings.shard_images, Path(scratch))
         description = describe(settings, inputs.plan, inputs.describe(), {}, weights)
         plan, resumed = open_run(settings, output, inputs.plan, Path(scratch), description)
     shards = shards_to_do(settings, output, plan, resumed)
@@ -78,15 +86,18 @@ def prepare(settings: EnhanceSettings) -> EnhanceRun:
 
 
 def sums(run: EnhanceRun) -> Json:
-    """Add up bytes and repeated requests over all rows, and average the luma of those that did not fail."""
+    """Add up bytes and repeated requests over all rows, average the luma of those that have one, count the reasons."""
     names = ("bytes_in", "bytes_out", "retries", "luma_mean_in", "luma_mean_out")
     total = dict.fromkeys(names, 0.0)
     good = 0
-    for table in stats_tables(run.output, [*names, "status"]):
-        is_good = pc.not_equal(table["status"], "failed")
+    reasons: Counter[str] = Counter()
+    for table in stats_tables(run.output, [*names, "status", "reason"]):
+        is_good = pc.and_(pc.not_equal(table["status"], "failed"), pc.is_valid(table["luma_mean_in"]))
         good += pc.sum(is_good).as_py() or 0
+        reasons.update(reason.partition(":")[0] for reason in table["reason"].drop_null().to_pylist())
         for name in names:
             values = table[name].filter(is_good) if name.startswith("luma") else table[name]
             total[name] += pc.sum(values).as_py() or 0
     counts = {name: int(total[name]) for name in names[:3]}
-    return counts | {name: round(total[name] / max(good, 1), 4) for name in names[3:]}
+    luma = {name: round(total[name] / max(good, 1), 4) for name in names[3:]}
+    return {"reasons": dict(sorted(reasons.items())), **counts, **luma}

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import tyro
 
+from sgllie.corpus.patterns import Patterns
 from sgllie.images import MAX_PIXELS, QUALITY, ExifOrientation, OutputFormat
 from sgllie.runs.settings import CorpusSettings
 from sgllie.settings import setting
@@ -23,6 +24,11 @@ class EnhanceSettings(CorpusSettings):
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")] = setting(changes_output=False)
     """Folder or s3://bucket/prefix that becomes images/, stats/, manifest/, run.json and _SUCCESS."""
 
+    include: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="GLOB")] = setting(())
+    """Images that are brightened whatever their names or pixels say of label maps: a pattern as in .gitignore, below
+    IN; may be given several times."""
+    exclude: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="GLOB")] = setting(())
+    """Files that are no part of the input, in the same way; it wins over --include."""
     only_darker_than: float | None = setting(None, least=0, most=1)
     """Copy images whose mean luma (0 black, 1 white) is this or more, byte for byte."""
     format: OutputFormat = "same"
@@ -41,3 +47,8 @@ class EnhanceSettings(CorpusSettings):
     """Seconds that the work on one image may take; one that takes longer is recorded as failed (timeout)."""
     shard_images: int = setting(1000, least=1, changes_output=False)
     """Images that are committed together, at most."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Patterns(self.include, "--include")  # its sentences are for the user, not for a worker
+        Patterns(self.exclude, "--exclude")

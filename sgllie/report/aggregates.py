@@ -94,7 +94,8 @@ class Aggregates:
         self.timeline.add(table["finished"].drop_null().cast(pa.int64()).to_numpy())
         for stage, distribution in self.stages.items():
             distribution.add(column(table, f"{stage}_ms"))
-        self._add_brightness(table.filter(pc.not_equal(table["status"], "failed")))
+        has_luma = pc.is_valid(table["luma_mean_in"])  # label maps have none
+        self._add_brightness(table.filter(pc.and_(pc.not_equal(table["status"], "failed"), has_luma)))
         self._add_failures(table.filter(pc.equal(table["status"], "failed")))
 
     def _add_brightness(self, done: pa.Table) -> None:

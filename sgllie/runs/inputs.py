@@ -1,18 +1,16 @@
 """The input of a job that enhances: listed, counted and cut into shards."""
 
 import itertools
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sgllie.corpus.listing import Listing, is_pattern
 from sgllie.errors import StorageError, UsageError
-from sgllie.images import EXTENSIONS
 from sgllie.runs.plan import OutputNames, Plan, write_manifest
-from sgllie.runs.settings import CorpusSettings
 from sgllie.runs.words import examples, ignored_note, plural
-from sgllie.storage import Entry, absolute_uri
+from sgllie.storage import Entry
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,8 @@ class Inputs:
     def notes(self) -> list[str]:
         """What the user is to know of the listing."""
         listing = self.listing
-        notes = ignored_note(listing.ignored, listing.ignored_examples)
+        notes = ignored_note(listing.ignored.count, listing.ignored.examples)
+        notes += ignored_note(listing.excluded.count, listing.excluded.examples, "files", "excluded")
         if listing.unreadable:
             folders = f"{plural(len(listing.unreadable), 'folders')} cannot be read, and left out"
             notes.append(f"{folders}: {examples(listing.unreadable)}")
@@ -43,8 +42,9 @@ class Inputs:
         return {
             "uri": listing.source,
             "roots": self.roots,
-            "ignored": listing.ignored,
-            "ignored_examples": listing.ignored_examples,
+            "ignored": listing.ignored.count,
+            "ignored_examples": listing.ignored.examples,
+            "excluded": listing.excluded.count,
             "unreadable": listing.unreadable,
         }
 
@@ -60,37 +60,36 @@ class Limited:
 
 
 def plan_inputs(
-    settings: CorpusSettings,
+    listing: Listing,
+    limit: int | None,
     output_name: Callable[[str], str],
     shard_items: int,
     folder: Path,
     *,
-    extensions: Collection[str] = EXTENSIONS,
     noun: str = "images",
 ) -> Inputs:
     """List the input of a job, and write its manifest into a local folder.
 
     Args:
-        settings: of the job.
+        listing: of the input.
+        limit: how many of its files are taken, if not all.
         output_name: path of a file -> path of its output.
         shard_items: files of one shard, at most.
         folder: for the manifest.
-        extensions: of the files that count.
         noun: what they are called.
 
     Raises:
         UsageError: the input cannot be listed, or holds nothing to do.
     """
-    listing = Listing(settings.input, settings.s3, absolute_uri(settings.output), extensions)
-    files = Limited(listing, settings.limit)
+    files = Limited(listing, limit)
     names = OutputNames(output_name)
     try:
         plan = write_manifest(names.watch(files), Entry, shard_items, folder)
         names.refuse_clashes(files)
     except (StorageError, OSError) as error:
-        raise UsageError(f"input {settings.input} cannot be listed: {error}") from error
+        raise UsageError(f"input {listing.source} cannot be listed: {error}") from error
     if not plan.items:
-        others = f" ({listing.ignored} other files)" if listing.ignored else ""
-        advice = "; *, ? and [ are wildcards in it: write [[] for a bracket" if is_pattern(settings.input) else ""
-        raise UsageError(f"input {settings.input} holds no {noun}{others}{advice}")
+        others = f" ({listing.ignored.count} other files)" if listing.ignored.count else ""
+        advice = "; *, ? and [ are wildcards in it: write [[] for a bracket" if is_pattern(listing.source) else ""
+        raise UsageError(f"input {listing.source} holds no {noun}{others}{advice}")
     return Inputs(listing, plan)

@@ -127,7 +127,7 @@ def header(settings: Any, packages: Sequence[str]) -> Json:
     return {
         "schema_version": SCHEMA_VERSION,
         "command": command_of(settings),
-        "output_settings": output_settings(settings),
+        "output_settings": json.loads(json.dumps(output_settings(settings))),  # as it will be read
         "settings": dataclasses.asdict(settings),
         "versions": versions(packages),
         "begun": now(),

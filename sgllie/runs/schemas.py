@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Of all tables and of run.json; an output of another version is neither resumed nor read."""
 
 Row = dict[str, Any]
@@ -21,6 +21,15 @@ ARROW_TYPES = {str: pa.string(), int: pa.int64(), bool: pa.bool_(), float: pa.fl
 
 OUTCOME: Fields = [("path", pa.string()), ("status", pa.string()), ("error_type", pa.string()), ("error", pa.string())]
 """What every row begins with: the item, whether it is ok, and why not."""
+
+
+MAP_BY_NAME, MAP_BY_CONTENT, BRIGHT_ENOUGH = "label map by name", "label map by content", "bright enough"
+"""What the column `reason` of an image that is copied begins with, up to a colon."""
+
+
+def is_label_map(row: Row) -> bool:
+    """Tell whether a row of `sgllie enhance` is that of a label map, which is no photograph."""
+    return (row["reason"] or "").startswith((MAP_BY_NAME, MAP_BY_CONTENT))
 
 
 def manifest_schema(item_type: type[NamedTuple]) -> pa.Schema:
@@ -53,6 +62,7 @@ STATS_SCHEMA = pa.schema(
         ("path", pa.string()),
         ("output", pa.string()),
         *OUTCOME[1:],
+        ("reason", pa.string()),
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("mode", pa.string()),

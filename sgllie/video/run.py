@@ -3,7 +3,6 @@
 For one video that is written to a file the run lies in a hidden folder beside it: `.OUT.mp4.run`.
 """
 
-import dataclasses
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -13,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import ClassVar
 
-from sgllie.corpus.listing import is_pattern
+from sgllie.corpus.listing import Listing, is_pattern
 from sgllie.errors import StorageError, UsageError
 from sgllie.methods import describe_weights
 from sgllie.runs.inputs import plan_inputs
@@ -25,7 +24,7 @@ from sgllie.runs.schemas import Row
 from sgllie.runs.shard_runner import Report
 from sgllie.runs.tables import read_rows
 from sgllie.runs.words import duration, outcomes, plural
-from sgllie.storage import SCRATCH, Storage, open_storage, split_uri
+from sgllie.storage import SCRATCH, Storage, absolute_uri, open_storage, split_uri
 from sgllie.video.formats import CONTAINERS, EXTENSIONS, check_suffix, output_name
 from sgllie.video.plan import PROBES, Segment, plan_segments, read_segments
 from sgllie.video.progress import display
@@ -124,9 +123,9 @@ def prepare(settings: VideoSettings) -> VideoRun:
         raise UsageError(f"output {settings.output} is there already; --overwrite replaces it")
     with TemporaryDirectory(prefix="sgllie-") as scratch:
         manifest = Path(scratch)
-        listed = dataclasses.replace(settings, output=folder)
+        listing = Listing(settings.input, settings.s3, absolute_uri(folder), EXTENSIONS)
         names = partial(output_name, codec=settings.codec)
-        inputs = plan_inputs(listed, names, LISTED_TOGETHER, manifest, extensions=EXTENSIONS, noun="videos")
+        inputs = plan_inputs(listing, settings.limit, names, LISTED_TOGETHER, manifest, noun="videos")
         described = describe(settings, inputs.plan, inputs.describe(), {}, weights)
         earlier = find_earlier(settings, output, described, replace=replace)
         if earlier:
