@@ -143,7 +143,7 @@ class Listing:
             elif self._kind not in ("list", "file") and is_foreign(path):
                 self.ignored.add(path)
             elif self._kind in ("list", "file") or self._is_image(path):
-                is_map = label_map_name(path) is not None and path not in self.included
+                is_map = self.is_label_map(path)
                 if is_map:
                     self.label_maps.add(path, entry.size)
                 if not (is_map and self.photographs_only):
@@ -153,6 +153,10 @@ class Listing:
             else:
                 self.others.add(path, entry.size)
                 carry(entry)
+
+    def is_label_map(self, path: str) -> bool:
+        """Tell whether an image is a label map by its name, and not to be brightened all the same."""
+        return label_map_name(path) is not None and path not in self.included
 
     def _is_image(self, path: str) -> bool:
         """Tell whether a file is an image by its name."""

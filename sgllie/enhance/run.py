@@ -2,8 +2,9 @@
 
 import shlex
 from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,11 +13,13 @@ import pyarrow.compute as pc
 from sgllie.corpus.listing import Listing
 from sgllie.corpus.patterns import Patterns
 from sgllie.enhance.settings import EnhanceSettings
-from sgllie.images import output_name
+from sgllie.images import OutputFormat, output_name
 from sgllie.methods import describe_weights
 from sgllie.runs.inputs import plan_inputs
 from sgllie.runs.names import REPORT
-from sgllie.runs.run import Pipeline, Run, count_rows, mark_finished, open_run, shards_to_do, stats_tables
+from sgllie.runs.plan import Plan
+from sgllie.runs.progress import Display, display
+from sgllie.runs.run import Pipeline, Run, count_others, count_rows, mark_finished, open_run, shards_to_do, stats_tables
 from sgllie.runs.run_file import Json, describe
 from sgllie.runs.shard_runner import Report
 from sgllie.runs.words import duration, outcomes, plural
@@ -29,9 +32,11 @@ class EnhanceRun(Run[EnhanceSettings]):
 
     def make_pipeline(self, report: Report) -> Pipeline:
         """Make the pipeline of a worker."""
+        from sgllie.enhance.others import OthersPipeline
         from sgllie.enhance.pipeline import ImagePipeline
 
-        return ImagePipeline(self.settings, self.roots["input"], report)
+        arguments = (self.settings, self.roots["input"], report)
+        return ByKind(self.plan, ImagePipeline(*arguments), OthersPipeline(*arguments))
 
     def describe_plan(self) -> str:
         """Say how many images there are, what is ignored, and what a dry run would do."""
@@ -40,12 +45,17 @@ class EnhanceRun(Run[EnhanceSettings]):
         left = f", {len(self.shards):,} of them left" if self.resumed else ""
         lines = [f"{found}, {plural(len(plan.shards), 'shards')}{left}", *self.notes]
         if settings.dry_run:
-            lines.append(f"Dry run: {self.remaining:,} would be enhanced into {settings.output}; nothing was written.")
+            images = sum(size for shard, size in self.shards.items() if shard not in plan.others)
+            lines.append(f"Dry run: {images:,} would be enhanced into {settings.output}; nothing was written.")
         return "\n".join(lines)
+
+    def display(self) -> AbstractContextManager[Display]:
+        """Return what shows how far the run is."""
+        return display(self.remaining, "files" if self.plan.others else self.noun)
 
     def finalize(self) -> Json:
         """Count the rows and write _SUCCESS."""
-        totals = count_rows(self.output, self.plan) | sums(self)
+        totals = count_rows(self.output, self.plan) | sums(self) | {"others": count_others(self.output, self.plan)}
         mark_finished(self.output, totals)
         return totals
 
@@ -56,6 +66,10 @@ class EnhanceRun(Run[EnhanceSettings]):
         lines = [f"{plural(totals['images'], 'images')}: {outcomes(totals, 'enhanced')}; {luma}; {duration(seconds)}."]
         if not self.shards:
             lines[0] += " All of it was there already."
+        others = totals["others"]
+        if others["files"]:
+            kinds = ", ".join(f"{others[kind]:,} {kind}" for kind in ("copied", "linked", "failed") if others[kind])
+            lines.append(f"{plural(others['files'], 'other files')} ({others['bytes'] / 1e6:,.1f} MB): {kinds}.")
         if totals["retries"]:
             lines.append(f"{totals['retries']:,} requests to S3 had to be repeated.")
         lines.append(f"Images in {output}/images, one row for each in {output}/stats.")
@@ -72,17 +86,36 @@ def prepare(settings: EnhanceSettings) -> EnhanceRun:
     output = open_storage(settings.output, settings.s3)
     weights = describe_weights(settings)
     with TemporaryDirectory(prefix="sgllie-") as scratch:
-        rename = partial(output_name, format=settings.format)
         listing = Listing(
             *(settings.input, settings.s3, absolute_uri(settings.output)),
             left_out=Patterns(settings.exclude, "--exclude"),
             included=Patterns(settings.include, "--include"),
         )
-        inputs = plan_inputs(listing, settings.limit, rename, settings.shard_images, Path(scratch))
+        carries_others = settings.others != "skip"
+        inputs = plan_inputs(
+            *(listing, settings.limit, renaming(listing, settings.format), settings.shard_images, Path(scratch)),
+            carries_others=carries_others,
+        )
         description = describe(settings, inputs.plan, inputs.describe(), {}, weights)
         plan, resumed = open_run(settings, output, inputs.plan, Path(scratch), description)
     shards = shards_to_do(settings, output, plan, resumed)
     return EnhanceRun(settings, output, plan, shards, resumed, inputs.roots, inputs.notes)
+
+
+def renaming(listing: Listing, format: OutputFormat) -> Callable[[str], str]:
+    """Return what makes the path of an output of that of an image: label maps keep their names in any format."""
+    return lambda path: path if listing.is_label_map(path) else output_name(path, format)
+
+
+class ByKind:
+    """Runs shards of images, and those of other files, each by a pipeline of their own."""
+
+    def __init__(self, plan: Plan, images: Pipeline, others: Pipeline) -> None:
+        self.plan, self.images, self.others = plan, images, others
+
+    def run(self, shard: int) -> None:
+        """Do all of a shard."""
+        (self.others if shard in self.plan.others else self.images).run(shard)
 
 
 def sums(run: EnhanceRun) -> Json:

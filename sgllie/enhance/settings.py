@@ -1,7 +1,7 @@
 """The settings of `sgllie enhance`."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -9,6 +9,8 @@ from sgllie.corpus.patterns import Patterns
 from sgllie.images import MAX_PIXELS, QUALITY, ExifOrientation, OutputFormat
 from sgllie.runs.settings import CorpusSettings
 from sgllie.settings import setting
+
+Others = Literal["copy", "link", "skip"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,9 @@ class EnhanceSettings(CorpusSettings):
     IN; may be given several times."""
     exclude: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="GLOB")] = setting(())
     """Files that are no part of the input, in the same way; it wins over --include."""
+    others: Others = "copy"
+    """What becomes of the files that are no images (labels, JSON, text): copy, link (further names of the same files,
+    where the file system can), or skip."""
     only_darker_than: float | None = setting(None, least=0, most=1)
     """Copy images whose mean luma (0 black, 1 white) is this or more, byte for byte."""
     format: OutputFormat = "same"

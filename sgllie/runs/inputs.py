@@ -1,12 +1,13 @@
 """The input of a job that enhances: listed, counted and cut into shards."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sgllie.corpus.listing import Listing, is_pattern
+from sgllie.corpus.spool import Spool
 from sgllie.errors import StorageError, UsageError
 from sgllie.runs.plan import OutputNames, Plan, write_manifest
 from sgllie.runs.words import examples, ignored_note, plural
@@ -31,6 +32,8 @@ class Inputs:
         listing = self.listing
         notes = ignored_note(listing.ignored.count, listing.ignored.examples)
         notes += ignored_note(listing.excluded.count, listing.excluded.examples, "files", "excluded")
+        carried = f"({listing.others.size / 1e6:,.1f} MB) carried as they are"
+        notes += ignored_note(listing.others.count, listing.others.examples, "other files", carried)
         if listing.unreadable:
             folders = f"{plural(len(listing.unreadable), 'folders')} cannot be read, and left out"
             notes.append(f"{folders}: {examples(listing.unreadable)}")
@@ -45,18 +48,10 @@ class Inputs:
             "ignored": listing.ignored.count,
             "ignored_examples": listing.ignored.examples,
             "excluded": listing.excluded.count,
+            "other_files": listing.others.count,
+            "other_bytes": listing.others.size,
             "unreadable": listing.unreadable,
         }
-
-
-class Limited:
-    """The first files of a listing, found anew by each iteration."""
-
-    def __init__(self, listing: Listing, limit: int | None) -> None:
-        self.listing, self.limit = listing, limit
-
-    def __iter__(self) -> Iterator[Entry]:
-        return itertools.islice(self.listing, self.limit)
 
 
 def plan_inputs(
@@ -66,6 +61,7 @@ def plan_inputs(
     shard_items: int,
     folder: Path,
     *,
+    carries_others: bool = False,
     noun: str = "images",
 ) -> Inputs:
     """List the input of a job, and write its manifest into a local folder.
@@ -76,20 +72,26 @@ def plan_inputs(
         output_name: path of a file -> path of its output.
         shard_items: files of one shard, at most.
         folder: for the manifest.
-        noun: what they are called.
+        carries_others: whether files that are no images are planned as well; not where there is a limit.
+        noun: what the files are called.
 
     Raises:
         UsageError: the input cannot be listed, or holds nothing to do.
     """
-    files = Limited(listing, limit)
-    names = OutputNames(output_name)
-    try:
-        plan = write_manifest(names.watch(files), Entry, shard_items, folder)
-        names.refuse_clashes(files)
-    except (StorageError, OSError) as error:
-        raise UsageError(f"input {listing.source} cannot be listed: {error}") from error
+    names = OutputNames()
+    with Spool() as others:
+        carry = others.add if carries_others and limit is None else None
+        try:
+            files = names.watch(itertools.islice(listing.files(carry), limit), output_name)
+            plan = write_manifest(files, Entry, shard_items, folder)
+            carried = names.watch(others, str)
+            plan = plan.carrying(write_manifest(carried, Entry, shard_items, folder, first=len(plan.shards)))
+            names.refuse_clashes((itertools.islice(listing, limit), output_name), (others, str))
+        except (StorageError, OSError) as error:
+            raise UsageError(f"input {listing.source} cannot be listed: {error}") from error
     if not plan.items:
-        others = f" ({listing.ignored.count} other files)" if listing.ignored.count else ""
+        count = listing.ignored.count + listing.others.count
+        left = f" ({count} other files)" if count else ""
         advice = "; *, ? and [ are wildcards in it: write [[] for a bracket" if is_pattern(listing.source) else ""
-        raise UsageError(f"input {listing.source} holds no {noun}{others}{advice}")
+        raise UsageError(f"input {listing.source} holds no {noun}{left}{advice}")
     return Inputs(listing, plan)

@@ -94,7 +94,7 @@ def run_job(prepare: Callable[[SettingsT], Run[SettingsT]], settings: SettingsT,
             say(f"Stopped: {error}.")
             return STOPPED
         say(run.summarize(totals, time.monotonic() - started))
-    return WITH_FAILURES if totals["failed"] else OK
+    return WITH_FAILURES if totals["failed"] or totals.get("others", {}).get("failed") else OK
 
 
 @contextmanager

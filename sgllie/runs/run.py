@@ -24,6 +24,7 @@ from sgllie.runs.names import (
     FRAMES,
     IMAGES,
     MANIFEST,
+    OTHERS,
     REPORT,
     RUN,
     SEGMENTS,
@@ -127,9 +128,8 @@ class Run(ABC, Generic[SettingsT]):
         """Count the items that have failed in shards that are done, which `--max-failures` counts too."""
         if not self.resumed or self.settings.max_failures is None or self.settings.retry_failed:
             return 0
-        return sum(
-            failed_rows(self.output, shard) for shard in range(len(self.plan.shards)) if shard not in self.shards
-        )
+        done = (shard for shard in range(len(self.plan.shards)) if shard not in self.shards)
+        return sum(failed_rows(self.output, self.plan, shard) for shard in done)
 
 
 def open_run(settings: Any, output: Storage, plan: Plan, manifest: Path, description: Json) -> tuple[Plan, bool]:
@@ -150,7 +150,8 @@ def open_run(settings: Any, output: Storage, plan: Plan, manifest: Path, descrip
     """
     earlier = find_earlier(settings, output, description, replace=settings.overwrite)
     if earlier:
-        return dataclasses.replace(plan, shards=earlier["shards"]), True  # --shard-images may have changed since
+        cut = {name: earlier[name] for name in ("shards", "others")}
+        return dataclasses.replace(plan, **cut), True  # --shard-images may have changed since
     if not settings.dry_run:
         begin(output, manifest, description)
     return plan, False
@@ -208,7 +209,7 @@ def remove_run(output: Storage) -> None:
     for without it the rest would be taken for somebody else's files.
     """
     pages = (SUMMARY, COMPARISON, COMPARISON_TABLE, REPORT)
-    for part in (SUCCESS, *pages, STATS, SEGMENTS, FRAMES, IMAGES, VIDEOS, SCRATCH, MANIFEST):
+    for part in (SUCCESS, *pages, STATS, OTHERS, SEGMENTS, FRAMES, IMAGES, VIDEOS, SCRATCH, MANIFEST):
         output.remove(part)
 
 
@@ -271,33 +272,34 @@ def shards_to_do(settings: JobSettings, output: Storage, plan: Plan, resumed: bo
         raise UsageError(
             f"{output.uri}/{MANIFEST} is not complete (an --overwrite was killed?); begin with --overwrite"
         )
-    done = parts(output.list(STATS))
+    done = parts(output.list(STATS)) | (parts(output.list(OTHERS)) if plan.others else set())
     shards = {shard: size for shard, size in enumerate(plan.shards) if shard not in done}
     if settings.retry_failed:
         if shards:
             raise UsageError(f"--retry-failed: {plural(len(shards), 'shards')} not finished; run without it first")
-        shards = {shard: count for shard in range(len(plan.shards)) if (count := failed_rows(output, shard))}
+        shards = {shard: count for shard in range(len(plan.shards)) if (count := failed_rows(output, plan, shard))}
     if shards and not settings.dry_run:
         output.remove(SUCCESS)
     return shards
 
 
-def failed_rows(output: Storage, shard: int) -> int:
+def failed_rows(output: Storage, plan: Plan, shard: int) -> int:
     """Count the failed rows of a finished shard."""
-    return pc.sum(pc.equal(stats_table(output, shard, ["status"])["status"], "failed")).as_py() or 0
+    status = stats_table(output, shard, ["status"], plan.folder(shard))["status"]
+    return pc.sum(pc.equal(status, "failed")).as_py() or 0
 
 
-def stats_tables(output: Storage, columns: list[str] | None = None) -> Iterator[pa.Table]:
-    """Yield the rows of each finished shard, or some of their columns, a file at a time.
+def stats_tables(output: Storage, columns: list[str] | None = None, folder: str = STATS) -> Iterator[pa.Table]:
+    """Yield the rows of each finished shard in a folder, or some of their columns, a file at a time.
 
     Raises:
         DamagedError: one of them cannot be read. It is removed, so that its shard counts as not done.
     """
-    for shard in sorted(parts(output.list(STATS))):
+    for shard in sorted(parts(output.list(folder))):
         try:
-            yield stats_table(output, shard, columns)
+            yield stats_table(output, shard, columns, folder)
         except DamagedError as error:
-            output.remove(f"{STATS}/{part_name(shard)}")
+            output.remove(f"{folder}/{part_name(shard)}")
             output.remove(SUCCESS)
             raise DamagedError(f"{error}; it was removed, and the same command does its shard again") from error
 
@@ -329,6 +331,22 @@ def count_rows(output: Storage, plan: Plan, noun: str = "images") -> Json:
         "errors": dict(errors.most_common()),
         "finished": now(),
     }
+
+
+def count_others(output: Storage, plan: Plan) -> Json:
+    """Count the rows of the files that are carried, and their bytes.
+
+    Raises:
+        StorageError: there is not one row for each.
+    """
+    totals: Counter[str] = Counter()
+    for table in stats_tables(output, ["status", "bytes"], OTHERS):
+        totals.update(table["status"].to_pylist())
+        totals["bytes"] += pc.sum(table["bytes"]).as_py() or 0
+    files = sum(plan.shards[shard] for shard in plan.others)
+    if totals["copied"] + totals["linked"] + totals["failed"] != files:
+        raise StorageError(f"{output.uri}/{OTHERS} does not hold one row for each of {files} files")
+    return {"files": files} | {name: totals[name] for name in ("copied", "linked", "failed", "bytes")}
 
 
 def mark_finished(output: Storage, totals: Json) -> None:

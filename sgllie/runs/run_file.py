@@ -26,6 +26,7 @@ KINDS: dict[str, type] = {
     "fingerprints": dict,
     "output_settings": dict,
     "shards": list,
+    "others": list,
 }
 """What run.json of a job over shards holds, and of which type it is; `input.items` is `items` within `input`."""
 
@@ -119,6 +120,7 @@ def describe(
         "fingerprints": fingerprints,
         "weights": weights,
         "shards": plan.shards,
+        "others": plan.others,
     }
 
 

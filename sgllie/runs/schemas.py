@@ -91,6 +91,20 @@ STATS_SCHEMA = pa.schema(
 )
 """`sgllie enhance`: one row for each listed image."""
 
+OTHERS_SCHEMA = row_schema(
+    [
+        ("output", pa.string()),
+        ("bytes", pa.int64()),
+        ("seconds", pa.float32()),
+        ("retries", pa.int16()),
+        ("finished", pa.timestamp("ms")),
+        ("shard", pa.int32()),
+        ("attempt", pa.int16()),
+        ("node", pa.string()),
+    ]
+)
+"""`sgllie enhance`: one row for each file of the input that is no image."""
+
 _FRAME_COUNTS: Fields = [
     ("frames", pa.int64()),
     ("repeated", pa.int64()),

@@ -52,6 +52,6 @@ def read_rows(storage: Storage, path: str) -> list[Row]:
     return read_table(storage, path).to_pylist()
 
 
-def stats_table(storage: Storage, shard: int, columns: list[str] | None = None) -> pa.Table:
+def stats_table(storage: Storage, shard: int, columns: list[str] | None = None, folder: str = STATS) -> pa.Table:
     """Return the rows of one finished shard, or some of their columns."""
-    return read_table(storage, f"{STATS}/{part_name(shard)}", columns)
+    return read_table(storage, f"{folder}/{part_name(shard)}", columns)

@@ -36,6 +36,8 @@ CONNECT_SECONDS, READ_SECONDS = 10, 60
 """How long a connection may take, and how long a server may be silent."""
 READ_BYTES = 4 * 2**20
 """Bytes of a request for a part of an object."""
+LARGEST_COPY = 5 * 2**30
+"""Bytes of an object that a server copies in one request."""
 REMOVALS = 32
 """Objects that are removed at the same time. Not all servers can take the names of many in one request."""
 PASSING_CODES = {"RequestTimeout", "IncompleteBody", "BadDigest", "Throttling", "RequestLimitExceeded"}
@@ -126,6 +128,14 @@ class S3Storage:
             connection.put_file(str(file), f"{self.bucket}/{self._key(path)}")
 
         self._retrying(request, f"{self.uri}/{path}")
+
+    def copy_from(self, source: "S3Storage", entry: Entry, path: str) -> bool:
+        """Have the server copy one object of another bucket or prefix; tell whether it can, which 5 GiB at most are."""
+        if source.options != self.options or entry.size is None or entry.size > LARGEST_COPY:
+            return False
+        origin = {"Bucket": source.bucket, "Key": source._key(entry.path)}
+        self._call("copy_object", f"{source.uri}/{entry.path}", ReadError, Key=self._key(path), CopySource=origin)
+        return True
 
     def write(self, path: str, data: bytes) -> None:
         try:

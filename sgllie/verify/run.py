@@ -9,11 +9,11 @@ from typing import Any
 
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import ReadError, UsageError
-from sgllie.runs.names import IMAGES, RUN, STATS, SUCCESS, part_name, parts
+from sgllie.runs.names import IMAGES, OTHERS, RUN, STATS, SUCCESS, part_name, parts
 from sgllie.runs.progress import display
 from sgllie.runs.run_file import Json, read_run
-from sgllie.runs.schemas import STATS_SCHEMA, Row
-from sgllie.runs.tables import read_rows, row_bytes
+from sgllie.runs.schemas import Row
+from sgllie.runs.tables import read_rows, read_table, row_bytes
 from sgllie.runs.words import examples, plural
 from sgllie.settings import flat_fields
 from sgllie.storage import S3Options, Storage, open_storage
@@ -22,11 +22,19 @@ from sgllie.verify.settings import VerifySettings
 
 @dataclass
 class Findings:
-    """What was found: the images that are not what their rows say, by shard, and the files that no row knows."""
+    """What was found: the files that are not what their rows say, by shard, and those that no row knows."""
 
     checked: int = 0
     wrong: dict[int, dict[str, str]] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
+    known: set[str] = field(default_factory=set)
+
+    def note(self, shard: int, row: Row, kind: str | None) -> None:
+        """Take down what a row's output is: right, or wrong in this way."""
+        self.checked += 1
+        self.known.add(row["output"])
+        if kind:
+            self.wrong.setdefault(shard, {})[row["path"]] = kind
 
     @property
     def kinds(self) -> Counter[str]:
@@ -35,7 +43,7 @@ class Findings:
 
     def describe(self) -> str:
         """Say what was found."""
-        lines = [f"{plural(self.checked, 'images')} checked, {self.kinds.total():,} are not what their rows say."]
+        lines = [f"{plural(self.checked, 'files')} checked, {self.kinds.total():,} are not what their rows say."]
         for kind, count in sorted(self.kinds.items()):
             named = [path for shard in self.wrong.values() for path, one in shard.items() if one == kind]
             lines.append(f"{count:,} {kind}: {examples(named)}")
@@ -63,18 +71,19 @@ def verify(settings: VerifySettings, output: Storage) -> Findings:
     """Read every output, and compare it with its row."""
     shards = sorted(parts(output.list(STATS)))
     findings = Findings()
-    known: set[str] = set()
     with ThreadPoolExecutor(settings.threads) as pool, display(sum(1 for _ in output.list(IMAGES)), "images") as shown:
         for shard in shards:
             rows = [row for row in read_rows(output, f"{STATS}/{part_name(shard)}") if row["output"]]
             for row, kind in zip(rows, pool.map(lambda row: difference(output, row), rows), strict=True):
-                findings.checked += 1
-                known.add(row["output"])
-                if kind:
-                    findings.wrong.setdefault(shard, {})[row["path"]] = kind
+                findings.note(shard, row, kind)
                 shown.update({"": (findings.checked, findings.kinds.total())})
-    listed = (f"{IMAGES}/{entry.path}" for entry in output.list(IMAGES))
-    findings.unknown = [name for name in listed if name not in known]
+    written = {f"{IMAGES}/{entry.path}": entry.size for entry in output.list(IMAGES)}
+    for shard in sorted(parts(output.list(OTHERS))):
+        for row in read_rows(output, f"{OTHERS}/{part_name(shard)}"):
+            if row["output"]:  # of files that a server may have copied, the size is known and no hash
+                size = written.get(row["output"])
+                findings.note(shard, row, "missing" if size is None else None if size == row["bytes"] else "changed")
+    findings.unknown = [name for name in written if name not in findings.known]
     return findings
 
 
@@ -92,10 +101,11 @@ def difference(output: Storage, row: Row) -> str | None:
 def mark_failed(output: Storage, findings: Findings) -> None:
     """Let the rows of wrong images say that they failed, so that they are tried again."""
     output.remove(SUCCESS)
+    images = parts(output.list(STATS))
     for shard, wrong in findings.wrong.items():
-        name = f"{STATS}/{part_name(shard)}"
-        rows = list(marked(read_rows(output, name), wrong))
-        output.commit(name, row_bytes(rows, STATS_SCHEMA))
+        name = f"{STATS if shard in images else OTHERS}/{part_name(shard)}"
+        table = read_table(output, name)
+        output.commit(name, row_bytes(marked(table.to_pylist(), wrong), table.schema))
 
 
 def marked(rows: list[Row], wrong: dict[str, str]) -> Iterator[Row]:
@@ -103,7 +113,7 @@ def marked(rows: list[Row], wrong: dict[str, str]) -> Iterator[Row]:
     for row in rows:
         kind = wrong.get(row["path"])
         failed = {"status": "failed", "error_type": "write", "error": f"its output is {kind}", "output": None}
-        yield row | failed | {"bytes_out": None, "sha256_out": None} if kind else row
+        yield row | failed | {"bytes_out": None, "sha256_out": None, "bytes": None} if kind else row
 
 
 def settings_of(run: Json, settings: VerifySettings) -> EnhanceSettings:
