@@ -157,7 +157,7 @@ def main() -> None:
                 found = ids_in(decode((Path(folder) / entry.path).read_bytes()))
             except ImageError:
                 continue
-            listed[(found or "a photograph").rpartition("value")[2]] += 1
+            listed["photograph" if found is None else "map of few values" if "value" in found else found] += 1
         print(f"\n{folder}: {dict(listed)}")
     cost(next(images_in(arguments.photographs)))
 
