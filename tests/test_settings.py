@@ -23,7 +23,7 @@ METHOD = "method scale_factor strength half"
 CASES = {
     "enhance": (
         EnhanceSettings("in", "out"),
-        f"{METHOD} limit include exclude others only_darker_than format quality exif_orientation max_pixels",
+        f"{METHOD} limit include exclude others columns only_darker_than format quality exif_orientation max_pixels",
         f"{POOL} weights input output device threads worker_memory shard_images deadline",
     ),
     "video": (

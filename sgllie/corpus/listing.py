@@ -154,6 +154,15 @@ class Listing:
                 self.others.add(path, entry.size)
                 carry(entry)
 
+    @property
+    def is_list(self) -> bool:
+        """Tell whether the input is a list of paths."""
+        return self._kind == "list"
+
+    def listed(self) -> list[str]:
+        """Return the paths of a list below the root, in its order."""
+        return [relative_to(path, self.root) for path in self._listed_paths()]
+
     def is_label_map(self, path: str) -> bool:
         """Tell whether an image is a label map by its name, and not to be brightened all the same."""
         return label_map_name(path) is not None and path not in self.included
@@ -164,8 +173,7 @@ class Listing:
 
     def _entries(self) -> Iterator[Entry]:
         if self._kind == "list":
-            for path in self._listed_paths():
-                yield Entry(relative_to(path, self.root), None, None)
+            yield from (Entry(path, None, None) for path in self.listed())
         elif self._kind == "file":
             folder, name = split_uri(self.source)
             yield open_storage(folder, self.s3).find(name) or Entry(name, None, None)

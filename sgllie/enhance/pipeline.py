@@ -6,16 +6,19 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 
+import pyarrow as pa
+
 from sgllie.enhance.memory import UNKNOWN_FILE_BYTES, budgets, worker_bytes
 from sgllie.enhance.processor import ImageProcessor, ImageResult, failed_result
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import Failure, NameRefusedError, failure_of
 from sgllie.runs.allocator import make_room
 from sgllie.runs.isolation import Isolated
-from sgllie.runs.names import IMAGES
+from sgllie.runs.names import IMAGES, MANIFEST, part_name
 from sgllie.runs.schemas import STATS_SCHEMA, Row
 from sgllie.runs.shard_runner import Report, ShardRunner
-from sgllie.runs.tables import read_manifest
+from sgllie.runs.tables import read_manifest, read_table, with_columns
+from sgllie.settings import split_names
 from sgllie.storage import Entry, open_source, open_storage
 
 Processor = Callable[[str, bytes], ImageResult]
@@ -49,6 +52,13 @@ class ImagePipeline(ShardRunner[Entry]):
     def items(self, shard: int) -> list[Entry]:
         """Return the images of a shard."""
         return read_manifest(self.output, shard, Entry)
+
+    def table(self, shard: int, rows: list[Row]) -> pa.Table:
+        """Return the rows of a shard, with the columns that its manifest has of the input list."""
+        table, names = super().table(shard, rows), split_names(self.settings.columns)
+        if not names:
+            return table
+        return with_columns(table, read_table(self.output, f"{MANIFEST}/{part_name(shard)}"), names)
 
     def processor(self, isolated: bool) -> AbstractContextManager[Processor]:
         """Return the image processor of this process, or of processes of their own."""

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
+from sgllie.corpus.columns import fingerprint, list_columns
 from sgllie.corpus.listing import Listing
 from sgllie.corpus.patterns import Patterns
 from sgllie.enhance.settings import EnhanceSettings
@@ -22,8 +24,11 @@ from sgllie.runs.progress import Display, display
 from sgllie.runs.run import Pipeline, Run, count_others, count_rows, mark_finished, open_run, shards_to_do, stats_tables
 from sgllie.runs.run_file import Json, describe
 from sgllie.runs.shard_runner import Report
+from sgllie.runs.tables import with_columns
 from sgllie.runs.words import duration, outcomes, plural
+from sgllie.settings import split_names
 from sgllie.storage import absolute_uri, open_storage
+from sgllie.storage.parquet import from_parquet, to_parquet
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,12 @@ def prepare(settings: EnhanceSettings) -> EnhanceRun:
             *(listing, settings.limit, renaming(listing, settings.format), settings.shard_images, Path(scratch)),
             carries_others=carries_others,
         )
-        description = describe(settings, inputs.plan, inputs.describe(), {}, weights)
+        fingerprints = {}
+        if settings.columns:
+            columns = list_columns(listing, split_names(settings.columns))
+            add_columns(Path(scratch), columns)
+            fingerprints["the columns of the list"] = fingerprint(columns)
+        description = describe(settings, inputs.plan, inputs.describe(), fingerprints, weights)
         plan, resumed = open_run(settings, output, inputs.plan, Path(scratch), description)
     shards = shards_to_do(settings, output, plan, resumed)
     return EnhanceRun(settings, output, plan, shards, resumed, inputs.roots, inputs.notes)
@@ -105,6 +115,13 @@ def prepare(settings: EnhanceSettings) -> EnhanceRun:
 def renaming(listing: Listing, format: OutputFormat) -> Callable[[str], str]:
     """Return what makes the path of an output of that of an image: label maps keep their names in any format."""
     return lambda path: path if listing.is_label_map(path) else output_name(path, format)
+
+
+def add_columns(manifest: Path, columns: pa.Table) -> None:
+    """Append columns of the input list to the parts of a manifest in a local folder."""
+    names = [name for name in columns.column_names if name != "path"]
+    for part in manifest.glob("part-*.parquet"):
+        part.write_bytes(to_parquet(with_columns(from_parquet(part.read_bytes()), columns, names)))
 
 
 class ByKind:

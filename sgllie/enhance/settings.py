@@ -7,8 +7,9 @@ import tyro
 
 from sgllie.corpus.patterns import Patterns
 from sgllie.images import MAX_PIXELS, QUALITY, ExifOrientation, OutputFormat
+from sgllie.runs.schemas import STATS_SCHEMA
 from sgllie.runs.settings import CorpusSettings
-from sgllie.settings import setting
+from sgllie.settings import check, setting, split_names
 
 Others = Literal["copy", "link", "skip"]
 
@@ -34,6 +35,8 @@ class EnhanceSettings(CorpusSettings):
     others: Others = "copy"
     """What becomes of the files that are no images (labels, JSON, text): copy, link (further names of the same files,
     where the file system can), or skip."""
+    columns: Annotated[str | None, tyro.conf.arg(metavar="NAMES")] = None
+    """Columns of the input list (.csv, .jsonl, .parquet) that are carried into the statistics, with commas between."""
     only_darker_than: float | None = setting(None, least=0, most=1)
     """Copy images whose mean luma (0 black, 1 white) is this or more, byte for byte."""
     format: OutputFormat = "same"
@@ -57,3 +60,8 @@ class EnhanceSettings(CorpusSettings):
         super().__post_init__()
         Patterns(self.include, "--include")  # its sentences are for the user, not for a worker
         Patterns(self.exclude, "--exclude")
+        names = split_names(self.columns)
+        check(len(set(names)) == len(names), "--columns", self.columns, "must not name one twice")
+        for name in set(names) & set(STATS_SCHEMA.names):
+            rule = f"names {name}, which the statistics have already; rename it in the list"
+            check(False, "--columns", self.columns, rule)

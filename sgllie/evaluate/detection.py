@@ -12,7 +12,7 @@ from sgllie.errors import UsageError
 from sgllie.evaluate import summary
 from sgllie.evaluate.box_files import BoxFiles
 from sgllie.evaluate.run import MeasuringRun, open_measuring
-from sgllie.evaluate.settings import EvaluateSettings, split_names
+from sgllie.evaluate.settings import EvaluateSettings
 from sgllie.metrics.bootstrap import Statistic
 from sgllie.metrics.detection import Evidence, average_precision, match
 from sgllie.runs.names import STATS, part_name
@@ -22,6 +22,7 @@ from sgllie.runs.schemas import Row, both_sides, row_schema
 from sgllie.runs.shard_runner import Report
 from sgllie.runs.tables import row_bytes
 from sgllie.runs.words import plural
+from sgllie.settings import split_names
 from sgllie.storage import Entry
 
 RESAMPLES = 500

@@ -14,7 +14,7 @@ from sgllie.report.distribution import Distribution, Floats
 from sgllie.report.leaders import Leaders
 from sgllie.report.timeline import Timeline
 from sgllie.runs.names import STATS, parts
-from sgllie.runs.schemas import luma_fields
+from sgllie.runs.schemas import STATS_SCHEMA, luma_fields
 from sgllie.runs.tables import stats_table
 from sgllie.storage import Storage
 
@@ -127,9 +127,12 @@ def aggregate(tables: Iterable[pa.Table]) -> Aggregates:
 def tables(output: Storage, at_a_time: int = 8) -> Iterator[pa.Table]:
     """Yield the files of statistics in order; a few are read at the same time, and no more are in memory."""
     shards = sorted(parts(output.list(STATS)))
+    read = partial(stats_table, output, columns=STATS_SCHEMA.names)
     with ThreadPoolExecutor(at_a_time) as pool:
         for start in range(0, len(shards), at_a_time):
-            yield from pool.map(partial(stats_table, output), shards[start : start + at_a_time])
+            yield from pool.map(
+                partial(stats_table, output, columns=STATS_SCHEMA.names), shards[start : start + at_a_time]
+            )
 
 
 def column(table: pa.Table, name: str) -> Floats:

@@ -20,8 +20,9 @@ from sgllie.errors import Failure, StuckError, failure_of
 from sgllie.runs.journal import Journal
 from sgllie.runs.names import STATS, part_name
 from sgllie.runs.schemas import Row
-from sgllie.runs.tables import read_rows, row_bytes
+from sgllie.runs.tables import read_rows, to_table
 from sgllie.storage import Storage
+from sgllie.storage.parquet import to_parquet
 
 WAITING_THREADS = {"local": 1, "remote": 24}
 """Threads beyond those that compute: a request takes as long as several images do to compute, a local file no time."""
@@ -142,8 +143,12 @@ class ShardRunner(ABC, Generic[Item]):
             journal.add(row | {"shard": shard, "attempt": journal.attempt})
             failed += row["status"] == "failed"
             self.tell(shard, len(journal.rows), failed)
-        self.output.commit(f"{self.folder}/{part_name(shard)}", row_bytes(kept + journal.rows, self.schema))
+        self.output.commit(f"{self.folder}/{part_name(shard)}", to_parquet(self.table(shard, kept + journal.rows)))
         journal.remove()
+
+    def table(self, shard: int, rows: list[Row]) -> pa.Table:
+        """Return what is committed of a shard."""
+        return to_table(rows, self.schema)
 
     def tell(self, shard: int, done: int, failed: int) -> None:
         """Report how many rows of a shard are finished."""
@@ -153,7 +158,7 @@ class ShardRunner(ABC, Generic[Item]):
         """Return the rows of an earlier run of this shard that stay as they are."""
         if not self.retry_failed:
             return []
-        rows = read_rows(self.output, f"{self.folder}/{part_name(shard)}")
+        rows = read_rows(self.output, f"{self.folder}/{part_name(shard)}", self.schema.names)
         return [row for row in rows if row["status"] != "failed"]
 
     def _rows(self, items: list[Item], journal: Journal) -> Iterator[Row]:

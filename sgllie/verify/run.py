@@ -12,8 +12,8 @@ from sgllie.errors import ReadError, UsageError
 from sgllie.runs.names import IMAGES, OTHERS, RUN, STATS, SUCCESS, part_name, parts
 from sgllie.runs.progress import display
 from sgllie.runs.run_file import Json, read_run
-from sgllie.runs.schemas import Row
-from sgllie.runs.tables import read_rows, read_table, row_bytes
+from sgllie.runs.schemas import OTHERS_SCHEMA, STATS_SCHEMA, Row
+from sgllie.runs.tables import read_rows, row_bytes
 from sgllie.runs.words import examples, plural
 from sgllie.settings import flat_fields
 from sgllie.storage import S3Options, Storage, open_storage
@@ -73,7 +73,9 @@ def verify(settings: VerifySettings, output: Storage) -> Findings:
     findings = Findings()
     with ThreadPoolExecutor(settings.threads) as pool, display(sum(1 for _ in output.list(IMAGES)), "images") as shown:
         for shard in shards:
-            rows = [row for row in read_rows(output, f"{STATS}/{part_name(shard)}") if row["output"]]
+            rows = [
+                row for row in read_rows(output, f"{STATS}/{part_name(shard)}", STATS_SCHEMA.names) if row["output"]
+            ]
             for row, kind in zip(rows, pool.map(lambda row: difference(output, row), rows), strict=True):
                 findings.note(shard, row, kind)
                 shown.update({"": (findings.checked, findings.kinds.total())})
@@ -103,9 +105,10 @@ def mark_failed(output: Storage, findings: Findings) -> None:
     output.remove(SUCCESS)
     images = parts(output.list(STATS))
     for shard, wrong in findings.wrong.items():
-        name = f"{STATS if shard in images else OTHERS}/{part_name(shard)}"
-        table = read_table(output, name)
-        output.commit(name, row_bytes(marked(table.to_pylist(), wrong), table.schema))
+        folder, schema = (STATS, STATS_SCHEMA) if shard in images else (OTHERS, OTHERS_SCHEMA)
+        name = f"{folder}/{part_name(shard)}"
+        # Columns of an input list are put back when the shard is done again.
+        output.commit(name, row_bytes(marked(read_rows(output, name, schema.names), wrong), schema))
 
 
 def marked(rows: list[Row], wrong: dict[str, str]) -> Iterator[Row]:
