@@ -130,9 +130,7 @@ def tables(output: Storage, at_a_time: int = 8) -> Iterator[pa.Table]:
     read = partial(stats_table, output, columns=STATS_SCHEMA.names)
     with ThreadPoolExecutor(at_a_time) as pool:
         for start in range(0, len(shards), at_a_time):
-            yield from pool.map(
-                partial(stats_table, output, columns=STATS_SCHEMA.names), shards[start : start + at_a_time]
-            )
+            yield from pool.map(read, shards[start : start + at_a_time])
 
 
 def column(table: pa.Table, name: str) -> Floats:
