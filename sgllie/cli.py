@@ -100,7 +100,7 @@ def verify(arguments: Sequence[str]) -> int:
 
     settings = tyro.cli(VerifySettings, args=arguments, prog="sgllie verify")
     output, described = run.open_verified(settings)
-    findings = run.verify(settings, output)
+    findings = run.verify(settings, output, described)
     say(findings.describe())
     if not findings.wrong:
         return 0

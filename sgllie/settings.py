@@ -88,3 +88,8 @@ def check(fine: bool, option: str, value: object, rule: str) -> None:
     """Raise UsageError with the sentence `OPTION is VALUE; it RULE` unless all is fine."""
     if not fine:
         raise UsageError(f"{option} is {value}; it {rule}")
+
+
+def split_names(text: str | None) -> tuple[str, ...]:
+    """Split names at commas: `a, b` -> (a, b); nothing for None."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())

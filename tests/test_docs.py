@@ -242,6 +242,7 @@ def test_reference_has_every_option(command, kind, values):
 METRIC_COLUMNS = "a column for each metric"
 TABLES = {
     "`stats/` of `sgllie enhance`": schemas.STATS_SCHEMA.names,
+    "`others/` of `sgllie enhance`": schemas.OTHERS_SCHEMA.names,
     "`stats/` of `sgllie video`": schemas.VIDEOS_SCHEMA.names,
     "`segments/` of `sgllie video`": schemas.SEGMENTS_SCHEMA.names,
     "`frames/` of `sgllie video`": schemas.FRAMES_SCHEMA.names,

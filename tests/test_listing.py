@@ -22,6 +22,7 @@ FILES = [
     "b/.DS_Store",
     "g.jpg:Zone.Identifier",
 ]
+IN_LIST = ["b/deep/f.tiff", "a.jpg", "notes.md"]
 IMAGES = ["[x].bmp", "a.jpg", "b/c.PNG", "b/d e+ü%2F.webp", "b/deep/f.tiff"]
 
 
@@ -41,11 +42,11 @@ def paths(listing):
 def test_folder(tree):
     listing = Listing(str(tree))
     assert paths(listing) == IMAGES
-    assert listing.ignored == 3
-    assert set(listing.ignored_examples) == {"readme.txt", "b/.DS_Store", "g.jpg:Zone.Identifier"}
+    assert listing.ignored.count == 3
+    assert set(listing.ignored.examples) == {"readme.txt", "b/.DS_Store", "g.jpg:Zone.Identifier"}
     assert {entry.path: entry.size for entry in listing}["b/c.PNG"] == 1
     assert paths(listing) == IMAGES
-    assert listing.ignored == 3
+    assert listing.ignored.count == 3
 
 
 def test_what_a_run_is_writing_is_not_listed(tree):
@@ -103,9 +104,13 @@ def write_list(folder, suffix, names):
 
 @pytest.mark.parametrize("suffix", [".txt", ".csv", ".jsonl", ".parquet"])
 def test_lists(tree, suffix):
-    relative = Listing(write_list(tree, suffix, ["b/deep/f.tiff", "a.jpg", "notes.md"]))
+    relative = Listing(write_list(tree, suffix, IN_LIST))
     # What a list names is tried, whatever it is called.
-    assert (relative.root, paths(relative), relative.ignored) == (str(tree), ["b/deep/f.tiff", "a.jpg", "notes.md"], 0)
+    assert (relative.root, paths(relative), relative.ignored.count) == (
+        str(tree),
+        ["b/deep/f.tiff", "a.jpg", "notes.md"],
+        0,
+    )
     elsewhere = tree.parent / "lists"
     elsewhere.mkdir()
     absolute = Listing(write_list(elsewhere, suffix, [f"{tree}/b/c.PNG", f"{tree}/b/deep/f.tiff"]))
@@ -186,7 +191,7 @@ def test_names_that_are_no_text_are_ignored_by_name(tree):
         pass
     listing = Listing(str(tree))
     assert paths(listing) == IMAGES
-    assert "not UTF-8" in listing.ignored_examples[-1]
+    assert "not UTF-8" in listing.ignored.examples[-1]
 
 
 def test_shadow_files_of_macos_are_ignored_and_counted(tree):
@@ -195,7 +200,7 @@ def test_shadow_files_of_macos_are_ignored_and_counted(tree):
         (tree / name).write_bytes(b"\0\5\x16\7")
     listing = Listing(str(tree))
     assert paths(listing) == IMAGES
-    assert listing.ignored == 6
+    assert listing.ignored.count == 6
     named = Listing(write_list(tree, ".txt", ["._a.jpg"]))
     assert paths(named) == ["._a.jpg"], "what a list names is tried"
 
@@ -293,5 +298,5 @@ def test_files_of_a_run_at_work_are_counted_as_ignored(tree):
     (tree / ".partial/half.jpg").write_bytes(b"")
     listing = Listing(str(tree))
     assert paths(listing) == IMAGES
-    assert listing.ignored == before.ignored + 1
-    assert ".partial/half.jpg" in listing.ignored_examples
+    assert listing.ignored.count == before.ignored.count + 1
+    assert ".partial/half.jpg" in listing.ignored.examples

@@ -48,7 +48,7 @@ TREE = [
 def test_a_tree_with_packs_in_it(tree):
     listing = Listing(str(tree))
     assert paths(listing) == TREE
-    assert listing.ignored_examples == ["b.tar/._z.jpg", "labels.tar"]
+    assert listing.ignored.examples == ["b.tar/._z.jpg", "labels.tar"]
     storage = pickle.loads(pickle.dumps(packed(open_storage(str(tree)))))
     read = [storage.read(path).removeprefix(JPEG) for path in TREE]
     assert read == [b"a.jpg", b"y", b"z", b"c.tar/d.jpg", b"0", b"1", b"2", b"z.jpg"]
@@ -68,10 +68,13 @@ def test_sizes_and_versions(tree):
 
 
 def test_a_shard_holds_one_pack_and_nothing_else(tree):
-    shards = [[entry.path for entry in shard] for shard in cut(Listing(str(tree)), 1000)]
+    def together(entry):
+        return pack_of(entry.path)
+
+    shards = [[entry.path for entry in shard] for shard in cut(Listing(str(tree)), 1000, together)]
     assert shards == [TREE[:1], TREE[1:3], TREE[3:4], TREE[4:6], TREE[6:7], TREE[7:]]
     large = [Entry(f"a.tar/{number}.jpg", 2**28, None) for number in range(40)]
-    assert [len(shard) for shard in cut(large, 10)] == [40]
+    assert [len(shard) for shard in cut(large, 10, together)] == [40]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ METHOD = "method scale_factor strength half"
 CASES = {
     "enhance": (
         EnhanceSettings("in", "out"),
-        f"{METHOD} limit only_darker_than format quality exif_orientation max_pixels on_failure image_column",
+        f"{METHOD} limit include exclude others columns only_darker_than format quality exif_orientation max_pixels "
+        "on_failure image_column",
         f"{POOL} weights input output device threads worker_memory shard_images deadline",
     ),
     "video": (

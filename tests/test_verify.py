@@ -23,7 +23,7 @@ def output(tmp_path):
 
 def test_what_is_as_it_was_written(output, capsys):
     assert main(["verify", str(output)]) == 0
-    assert "39 images checked, 0 are not what their rows say." in capsys.readouterr().out
+    assert "39 files checked, 0 are not what their rows say." in capsys.readouterr().out
 
 
 def test_what_is_missing_or_changed_is_named(output, capsys):

@@ -3,7 +3,7 @@
 import csv
 import io
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -44,7 +44,7 @@ class CompareRun(MeasuringRun[CompareSettings]):
 
         return ComparePipeline(self.settings, self.roots, report)
 
-    def finalize(self, totals: Totals) -> Json:
+    def finalize(self, totals: Mapping[int, Totals]) -> Json:
         """Write summary.csv, compare.html, summary.json and _SUCCESS."""
         settings, counted = self.settings, self.counted(totals)
         table = self.rows()
@@ -84,12 +84,12 @@ def prepare(settings: CompareSettings) -> CompareRun:
 
 def find_trials(settings: CompareSettings) -> Inputs:
     """Find all images and their references; UsageError where there are none."""
-    listing = list_files(settings.input, settings)
+    listing = list_files(settings.input, settings, photographs_only=True)
     roots = {"before": listing.root}
     try:
         references = None
         if settings.reference is not None:
-            references, roots["truth"] = names_in(settings.reference, "reference", settings)
+            references, roots["truth"] = names_in(settings.reference, "reference", settings, photographs_only=True)
         items = list(trials(settings, listing, references))
     except (StorageError, OSError) as error:
         raise UsageError(f"input {settings.input} cannot be listed: {error}") from error

@@ -6,11 +6,11 @@ from typing import Annotated, cast
 
 import tyro
 
-from sgllie.evaluate.settings import MeasuringSettings, split_names
+from sgllie.evaluate.settings import MeasuringSettings
 from sgllie.methods import METHODS, MethodName, MethodSettings
 from sgllie.methods.settings import Device
 from sgllie.network.architecture import SCALE_FACTOR
-from sgllie.settings import check, setting
+from sgllie.settings import check, setting, split_names
 
 INPUT = "input"
 """What the images themselves are called among the methods."""

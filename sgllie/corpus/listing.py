@@ -1,4 +1,4 @@
-"""Which images an input names: a folder, an `s3://` prefix, a glob, one file, or a list of paths."""
+"""Which files an input names: a folder, an `s3://` prefix, a glob, one file, or a list of paths."""
 
 import csv
 import io
@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,8 +14,10 @@ from typing import Any
 import pyarrow as pa
 from fsspec.utils import glob_translate
 
+from sgllie.corpus.labels import label_map_name
 from sgllie.corpus.pack import is_pack, pack_of
 from sgllie.corpus.packed import Member, open_pack, unpacked
+from sgllie.corpus.patterns import Patterns
 from sgllie.errors import ItemError, StorageError, UsageError
 from sgllie.images import EXTENSIONS
 from sgllie.storage import SCRATCH, Entry, S3Options, open_storage, split_uri
@@ -24,7 +26,22 @@ from sgllie.storage.parquet import from_parquet
 LIST_SUFFIXES = (".txt", ".csv", ".jsonl", ".parquet")
 COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 EXAMPLES = 20
-"""How many ignored files are remembered by name."""
+"""How many of the files that are left out are remembered by name."""
+
+
+class Noted:
+    """Files that are counted, of which the first few are remembered by name."""
+
+    def __init__(self) -> None:
+        self.count = self.size = 0
+        self.examples: list[str] = []
+
+    def add(self, path: str, size: int | None = None) -> None:
+        """Count one file, and its bytes if they are known."""
+        self.count += 1
+        self.size += size or 0
+        if self.count <= EXAMPLES:
+            self.examples.append(path)
 
 
 class Listing:
@@ -39,12 +56,19 @@ class Listing:
         exclude: a folder or prefix whose files are none of the input (the output, where it lies below the input).
         extensions: the suffixes by which files are told, in lower case; packs hold images alone.
         image_column: of Parquet files, that holds the images; by default the one that does.
+        left_out: what of the paths below the root is none of the input.
+        included: which of them are photographs whatever their names say.
+        photographs_only: whether images that are label maps by their names are left out.
 
     Attributes:
         root: the folder or prefix to which all paths are relative.
-        ignored: how many files of the last iteration were no images by their name, or in folders of unfinished files.
-        ignored_examples: the first few of them.
-        unreadable: the folders of the last iteration that may not be listed.
+
+    What the last iteration has met and not yielded:
+        others: files that are no images by their name, if they are carried.
+        ignored: the same if they are not, and what macOS or a run that is at work has put there.
+        excluded: files that a pattern leaves out.
+        label_maps: images that are label maps by their names.
+        unreadable: the folders that may not be listed.
     """
 
     def __init__(
@@ -53,16 +77,20 @@ class Listing:
         s3: S3Options | None = None,
         exclude: str | None = None,
         extensions: Collection[str] = EXTENSIONS,
+        *,
         image_column: str | None = None,
+        left_out: Patterns | None = None,
+        included: Patterns | None = None,
+        photographs_only: bool = False,
     ) -> None:
         self.source = source
         self.image_column = image_column
         self.extensions = extensions
         self.s3 = s3
         self.exclude = exclude
-        self.ignored = 0
-        self.ignored_examples: list[str] = []
-        self.unreadable: list[str] = []
+        self.left_out, self.included = left_out or Patterns(), included or Patterns()
+        self.photographs_only = photographs_only
+        self._forget()
         self.root, self._kind = self._resolve()
 
     def _resolve(self) -> tuple[str, str]:
@@ -116,51 +144,87 @@ class Listing:
         except StorageError:
             return False  # whoever lists it says what is wrong
 
+    def _forget(self) -> None:
+        """Begin to count anew."""
+        self.ignored, self.excluded, self.label_maps, self.others = Noted(), Noted(), Noted(), Noted()
+        self.unreadable: list[str] = []
+
     def __iter__(self) -> Iterator[Entry]:
-        self.ignored, self.ignored_examples, self.unreadable = 0, [], []
+        return self.files(None)
+
+    def files(self, carry: Callable[[Entry], None] | None) -> Iterator[Entry]:
+        """Yield the images.
+
+        Args:
+            carry: told of each file that is no image by its name, on the way; without it they are ignored.
+        """
+        self._forget()
         for entry in self._entries():
-            if not is_utf8(entry.path):
-                self._ignore(f"{os.fsencode(entry.path)!r} (its name is not UTF-8)")
-            elif isinstance(entry, Member) or self._is_named(entry.path) or self._is_one(entry.path):
-                yield entry
+            path = entry.path
+            if isinstance(entry, Member) or self._is_named(path) or self._is_image(path):
+                is_map = self.is_label_map(path)
+                if is_map:
+                    self.label_maps.add(path, entry.size)
+                if not (is_map and self.photographs_only):
+                    yield entry
+            elif carry is None:
+                self.ignored.add(path)
             else:
-                self._ignore(entry.path)
+                self.others.add(path, entry.size)
+                carry(entry)
+
+    @property
+    def is_list(self) -> bool:
+        """Tell whether the input is a list of paths."""
+        return self._kind == "list"
+
+    def listed(self) -> list[str]:
+        """Return the paths of a list below the root, in its order."""
+        return [relative_to(path, self.root) for path in self._listed_paths()]
+
+    def is_label_map(self, path: str) -> bool:
+        """Tell whether an image is a label map by its name, and not to be brightened all the same."""
+        return not is_pack(path) and label_map_name(path) is not None and path not in self.included
+
+    def _is_image(self, path: str) -> bool:
+        """Tell whether a file is an image by its name."""
+        return PurePosixPath(path).suffix.lower() in self.extensions
 
     def _is_named(self, path: str) -> bool:
         """Tell whether the user has named a file: itself, and not a pack that it lies in."""
         return self._kind in ("list", "file") and pack_of(path) is None
 
-    def _is_one(self, path: str) -> bool:
-        """Tell whether a file is an image by its name, and neither macOS nor a run that is at work has put it there."""
-        name = PurePosixPath(path)
-        is_shadow = name.name.startswith("._") or "__MACOSX" in name.parts
-        is_unfinished = SCRATCH in name.parts
-        return name.suffix.lower() in self.extensions and not is_shadow and not is_unfinished
-
-    def _ignore(self, name: str) -> None:
-        self.ignored += 1
-        if self.ignored <= EXAMPLES:
-            self.ignored_examples.append(name)
-
     def _entries(self) -> Iterator[Entry]:
         """Yield the files of the input, and in the place of packs what is in them."""
-        if self.extensions is not EXTENSIONS:
-            yield from self._files()
-        else:
+        files = self._wanted(self._files())
+        if self.extensions is EXTENSIONS:
             storage = open_storage(self.root, self.s3)
-            yield from unpacked(self._files(), storage, column=self.image_column)
+            files = self._wanted(unpacked(files, storage, column=self.image_column))
+        return files
+
+    def _wanted(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """Yield what belongs to the input by its path, and note the rest."""
+        for entry in entries:
+            path = entry.path
+            if not is_utf8(path):
+                self.ignored.add(f"{os.fsencode(path)!r} (its name is not UTF-8)")
+            elif path in self.left_out:
+                self.excluded.add(path)
+            elif is_foreign(path) and not self._is_named(path):
+                self.ignored.add(path)
+            else:
+                yield entry
 
     def _files(self) -> Iterator[Entry]:
         if self._kind == "list":
-            for path in self._listed_paths():
-                yield Entry(relative_to(path, self.root), None, None)
+            yield from (Entry(path, None, None) for path in self.listed())
         elif self._kind == "file":
             folder, name = split_uri(self.source)
             yield open_storage(folder, self.s3).find(name) or Entry(name, None, None)
         else:
-            yield from filter(self._wanted(), open_storage(self.root, self.s3).list(unreadable=self.unreadable))
+            yield from filter(self._below(), open_storage(self.root, self.s3).list(unreadable=self.unreadable))
 
-    def _wanted(self) -> "Wanted":
+    def _below(self) -> "Wanted":
         pattern = None
         if self._kind == "glob":
             below = self.source.removeprefix(self.root if self.root != "." else "").lstrip("/")
@@ -230,6 +294,12 @@ class Wanted:
             return f"{self.root.rstrip('/')}/{path}"
         folder, name = os.path.split(os.path.join(self.root, path))
         return os.path.join(self._real(folder), name)
+
+
+def is_foreign(path: str) -> bool:
+    """Tell whether macOS, or a run that is at work, has put a file there."""
+    *folders, name = path.split("/")
+    return name.startswith("._") or "__MACOSX" in folders or SCRATCH in folders
 
 
 def has_wildcards(path: str) -> bool:

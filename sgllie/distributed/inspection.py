@@ -44,7 +44,7 @@ def list_photographs(settings: TrainSettings) -> tuple[Storage, list[str]]:
     Raises:
         UsageError: the input cannot be listed, or holds no images.
     """
-    listing = Listing(settings.data, settings.s3, exclude=absolute_uri(settings.run))
+    listing = Listing(settings.data, settings.s3, absolute_uri(settings.run), photographs_only=True)
     try:
         paths = [entry.path for entry in listing]
     except (StorageError, OSError) as error:

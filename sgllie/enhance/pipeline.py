@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import BinaryIO
 
+import pyarrow as pa
+
 from sgllie.corpus.pack import pack_of
 from sgllie.corpus.packed import packed
 from sgllie.enhance.memory import UNKNOWN_FILE_BYTES, budgets, worker_bytes
@@ -16,11 +18,12 @@ from sgllie.enhance.totals import TALLY
 from sgllie.errors import Failure, NameRefusedError, ReadError, failure_of
 from sgllie.runs.allocator import make_room
 from sgllie.runs.isolation import Isolated
-from sgllie.runs.names import IMAGES
+from sgllie.runs.names import IMAGES, MANIFEST, part_name
 from sgllie.runs.schemas import STATS_SCHEMA, Row
 from sgllie.runs.shard_runner import Report, ShardRunner
-from sgllie.runs.tables import read_manifest
+from sgllie.runs.tables import read_manifest, read_table
 from sgllie.runs.totals import Totals
+from sgllie.settings import split_names
 from sgllie.storage import Entry, open_source, open_storage
 
 PART_BYTES = 8 * 2**20
@@ -58,6 +61,11 @@ class ImagePipeline(ShardRunner[Entry]):
     def items(self, shard: int) -> list[Entry]:
         """Return the images of a shard."""
         return read_manifest(self.output, shard, Entry)
+
+    def columns(self, shard: int) -> pa.Table | None:
+        """Return the columns that the manifest of a shard has of the input list."""
+        names = split_names(self.settings.columns)
+        return read_table(self.output, f"{MANIFEST}/{part_name(shard)}", ["path", *names]) if names else None
 
     def processor(self, isolated: bool) -> AbstractContextManager[Processor]:
         """Return the image processor of this process, or of processes of their own."""

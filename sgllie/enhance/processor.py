@@ -13,13 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgllie import images
+from sgllie.corpus.labels import label_map_name
+from sgllie.corpus.patterns import Patterns
 from sgllie.enhance.memory import budgets, bytes_needed
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import Failure, failure_of
 from sgllie.images import OpenedImage, luma
+from sgllie.images.label_map import ids_in
 from sgllie.images.luma import LumaStatistics
 from sgllie.methods import make_method
-from sgllie.runs.schemas import Row
+from sgllie.runs.schemas import BRIGHT_ENOUGH, MAP_BY_CONTENT, MAP_BY_NAME, Row
 from sgllie.storage import Entry
 
 Processor = Callable[[str, bytes], "ImageResult"]
@@ -54,33 +57,42 @@ class ImageProcessor:
         self.settings = settings
         self.method = make_method(settings)
         self.admitted = admitted or budgets(settings)[1].held
+        self.included = Patterns(settings.include, "--include")
 
     def __call__(self, path: str, data: bytes) -> ImageResult:
         """Process one image, given its path below IN and its bytes."""
         settings = self.settings
         row: Row = {"bytes_in": len(data), "sha256_in": hashlib.sha256(data).hexdigest()}
+        is_included = path in self.included
+        map_name = None if is_included else label_map_name(path)
+        if map_name is not None:
+            return finished_result(path, row | {"reason": f"{MAP_BY_NAME}: {map_name}"}, "copied", data)
         try:
             image = images.open_image(data, max_pixels=settings.max_pixels, exif_orientation=settings.exif_orientation)
             with self.admitted(bytes_needed(image, settings)):
-                encoded = self._enhanced(image, row)
+                encoded = self._enhanced(image, row, is_included)
         except Exception as error:
             return failed_result(path, row, failure_of(error))
         if encoded is None:
             return finished_result(path, row, "copied", data)
         return finished_result(images.output_name(path, settings.format), row, "ok", encoded)
 
-    def _enhanced(self, opened: OpenedImage, row: Row) -> bytes | None:
-        """Return the output of an image, None where it is bright enough as it is; what is found out goes into `row`."""
+    def _enhanced(self, opened: OpenedImage, row: Row, is_included: bool) -> bytes | None:
+        """Return the output of an image, None where it stays as it is; what is found out goes into `row`."""
         settings, clock = self.settings, Clock(row)
         image = opened.decode()
         height, width = image.pixels.shape[:2]
         row |= {"format": image.format, "mode": image.mode, "bit_depth": image.bit_depth}
         row |= {"width": width, "height": height}
         clock.lap("decode_ms")
+        ids = None if is_included else ids_in(image)
+        if ids is not None:
+            row["reason"] = f"{MAP_BY_CONTENT}: {ids}"
+            return None
         before = luma.measure(image.pixels)
         row |= luma_columns(before, "in")
         if settings.only_darker_than is not None and before.mean >= settings.only_darker_than:
-            row |= luma_columns(before, "out")
+            row |= luma_columns(before, "out") | {"reason": f"{BRIGHT_ENOUGH}: mean luma {before.mean:.2f}"}
             return None
         factor = self.method.factor_map(image.pixels)
         enhanced = self.method.apply(image.pixels, factor)
@@ -148,7 +160,7 @@ def written_columns(data: bytes) -> Row:
 
 
 def completed(item: Entry, row: Row) -> Row:
-    """Return a row with what every row of an image says."""
+    """Return a row with what every row of a file says."""
     return row | {"path": item.path, "node": platform.node(), "finished": datetime.now(UTC).replace(tzinfo=None)}
 
 

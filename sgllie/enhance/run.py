@@ -1,22 +1,39 @@
 """A run of `sgllie enhance`: planned, resumed or refused, counted and finished."""
 
+import dataclasses
+import hashlib
 import shlex
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
+import pyarrow as pa
+
+from sgllie.corpus.columns import fingerprint, list_columns
+from sgllie.corpus.listing import Listing
+from sgllie.corpus.pack import pack_of
+from sgllie.corpus.patterns import Patterns
 from sgllie.enhance.settings import EnhanceSettings
-from sgllie.enhance.totals import sums
-from sgllie.images import output_name
+from sgllie.enhance.totals import count_others, sums
+from sgllie.errors import StorageError
+from sgllie.images import OutputFormat, output_name
 from sgllie.methods import describe_weights
 from sgllie.runs.inputs import plan_inputs
-from sgllie.runs.names import REPORT
+from sgllie.runs.names import OTHERS, REPORT
+from sgllie.runs.plan import Plan
+from sgllie.runs.progress import Display, display
 from sgllie.runs.run import Pipeline, Run, mark_finished
 from sgllie.runs.run_file import Json, describe
 from sgllie.runs.shard_runner import Report
 from sgllie.runs.start import open_run, survey
-from sgllie.runs.totals import Totals
+from sgllie.runs.tables import with_columns
+from sgllie.runs.totals import Totals, add_up
 from sgllie.runs.words import duration, outcomes, plural
-from sgllie.storage import open_storage
+from sgllie.settings import split_names
+from sgllie.storage import absolute_uri, open_storage
+from sgllie.storage.parquet import from_parquet, to_parquet
 
 
 @dataclass(frozen=True)
@@ -25,9 +42,11 @@ class EnhanceRun(Run[EnhanceSettings]):
 
     def make_pipeline(self, report: Report) -> Pipeline:
         """Make the pipeline of a worker."""
+        from sgllie.enhance.others import OthersPipeline
         from sgllie.enhance.pipeline import ImagePipeline
 
-        return ImagePipeline(self.settings, self.roots["input"], report)
+        arguments = (self.settings, self.roots["input"], report)
+        return ByKind(self.plan, ImagePipeline(*arguments), OthersPipeline(*arguments))
 
     def describe_plan(self) -> str:
         """Say how many images there are, what is ignored, and what a dry run would do."""
@@ -36,12 +55,21 @@ class EnhanceRun(Run[EnhanceSettings]):
         left = f", {len(self.shards):,} of them left" if self.resumed else ""
         lines = [f"{found}, {plural(len(plan.shards), 'shards')}{left}", *self.notes]
         if settings.dry_run:
-            lines.append(f"Dry run: {self.remaining:,} would be enhanced into {settings.output}; nothing was written.")
+            images = sum(size for shard, size in self.shards.items() if shard not in plan.others)
+            lines.append(f"Dry run: {images:,} would be enhanced into {settings.output}; nothing was written.")
         return "\n".join(lines)
 
-    def finalize(self, totals: Totals) -> Json:
+    def display(self) -> AbstractContextManager[Display]:
+        """Return what shows how far the run is."""
+        return display(self.remaining, "files" if self.plan.others else self.noun)
+
+    def finalize(self, totals: Mapping[int, Totals]) -> Json:
         """Write _SUCCESS."""
-        result = self.counted(totals) | sums(totals)
+        others = count_others(add_up(one for shard, one in totals.items() if shard in self.plan.others))
+        planned = sum(self.plan.shards[shard] for shard in self.plan.others)
+        if others["files"] != planned:
+            raise StorageError(f"{self.output.uri}/{OTHERS} holds {others['files']} rows for {planned} files")
+        result = self.counted(totals) | sums(self.of_items(totals)) | {"others": others}
         mark_finished(self.output, result)
         return result
 
@@ -52,6 +80,10 @@ class EnhanceRun(Run[EnhanceSettings]):
         lines = [f"{plural(totals['images'], 'images')}: {outcomes(totals, 'enhanced')}; {luma}; {duration(seconds)}."]
         if not self.shards:
             lines[0] += " All of it was there already."
+        others = totals["others"]
+        if others["files"]:
+            kinds = ", ".join(f"{others[kind]:,} {kind}" for kind in ("copied", "linked", "failed") if others[kind])
+            lines.append(f"{plural(others['files'], 'other files')} ({others['bytes'] / 1e6:,.1f} MB): {kinds}.")
         if totals["retries"]:
             lines.append(f"{totals['retries']:,} requests to S3 had to be repeated.")
         lines.append(f"Images in {output}/images, one row for each in {output}/stats.")
@@ -66,7 +98,55 @@ def prepare(settings: EnhanceSettings) -> EnhanceRun:
         UsageError: there is nothing to do, or the output holds something else.
     """
     description = describe(settings, {"input": settings.input}, {}, describe_weights(settings))
-    rename = partial(output_name, format=settings.format)
-    list_input = partial(plan_inputs, settings, rename, settings.shard_images, image_column=settings.image_column)
-    run = open_run(settings, open_storage(settings.output, settings.s3), description, list_input)
+    output = open_storage(settings.output, settings.s3)
+    run = open_run(settings, output, description, partial(list_input, settings))
     return EnhanceRun(settings, *run, *survey(settings, run))
+
+
+def list_input(settings: EnhanceSettings, manifest: Path) -> tuple[Plan, Json]:
+    """List the input, and write its manifest into a local folder; see `plan_inputs`."""
+    listing = Listing(
+        *(settings.input, settings.s3, absolute_uri(settings.output)),
+        image_column=settings.image_column,
+        left_out=Patterns(settings.exclude, "--exclude"),
+        included=Patterns(settings.include, "--include"),
+    )
+    rename, carries_others = renaming(listing, settings.format), settings.others != "skip"
+    plan, inputs = plan_inputs(
+        *(listing, settings.limit, rename, settings.shard_images, manifest), carries_others=carries_others
+    )
+    if settings.columns:
+        columns = list_columns(listing, split_names(settings.columns))
+        add_columns(manifest, columns)
+        digest = hashlib.sha256(f"{plan.digest} {fingerprint(columns)}".encode()).hexdigest()
+        plan = dataclasses.replace(plan, digest=digest)
+    return plan, inputs
+
+
+def renaming(listing: Listing, format: OutputFormat) -> Callable[[str], str]:
+    """Return what makes the path of an output of that of an image: label maps keep their names in any format."""
+    return lambda path: path if listing.is_label_map(path) else output_name(path, format)
+
+
+def add_columns(manifest: Path, columns: pa.Table) -> None:
+    """Append columns of the input list to the parts of a manifest; images of a pack that is listed have its values."""
+    listed = set(columns["path"].to_pylist())
+    for part in manifest.glob("part-*.parquet"):
+        table = from_parquet(part.read_bytes())
+        paths = table["path"].to_pylist()
+        keys = pa.array([path if path in listed else pack_of(path) for path in paths], pa.string())
+        found = with_columns(pa.table({"path": keys}), columns)
+        for name in found.column_names[1:]:
+            table = table.append_column(found.schema.field(name), found[name])
+        part.write_bytes(to_parquet(table))
+
+
+class ByKind:
+    """Runs shards of images, and those of other files, each by a pipeline of their own."""
+
+    def __init__(self, plan: Plan, images: Pipeline, others: Pipeline) -> None:
+        self.plan, self.images, self.others = plan, images, others
+
+    def run(self, shard: int) -> Totals:
+        """Do all of a shard, and return what its rows come to."""
+        return (self.others if shard in self.plan.others else self.images).run(shard)

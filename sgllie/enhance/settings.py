@@ -5,9 +5,13 @@ from typing import Annotated, Literal
 
 import tyro
 
+from sgllie.corpus.patterns import Patterns
 from sgllie.images import MAX_PIXELS, QUALITY, ExifOrientation, OutputFormat
+from sgllie.runs.schemas import STATS_SCHEMA
 from sgllie.runs.settings import CorpusSettings
-from sgllie.settings import setting
+from sgllie.settings import check, setting, split_names
+
+Others = Literal["copy", "link", "skip"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,16 @@ class EnhanceSettings(CorpusSettings):
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")] = setting(changes_output=False)
     """Folder or s3://bucket/prefix that becomes images/, stats/, manifest/, run.json and _SUCCESS."""
 
+    include: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="GLOB")] = setting(())
+    """Images that are brightened whatever their names or pixels say of label maps: a pattern as in .gitignore, below
+    IN; may be given several times."""
+    exclude: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="GLOB")] = setting(())
+    """Files that are no part of the input, in the same way; it wins over --include."""
+    others: Others = "copy"
+    """What becomes of the files that are no images (labels, JSON, text): copy, link (further names of the same files,
+    where the file system can), or skip."""
+    columns: Annotated[str | None, tyro.conf.arg(metavar="NAMES")] = None
+    """Columns of the input list (.csv, .jsonl, .parquet) that are carried into the statistics, with commas between."""
     only_darker_than: float | None = setting(None, least=0, most=1)
     """Copy images whose mean luma (0 black, 1 white) is this or more, byte for byte."""
     format: OutputFormat = "same"
@@ -45,3 +59,13 @@ class EnhanceSettings(CorpusSettings):
     """Seconds that the work on one image may take; one that takes longer is recorded as failed (timeout)."""
     shard_images: int = setting(1000, least=1, changes_output=False)
     """Images that are committed together, at most."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Patterns(self.include, "--include")  # its sentences are for the user, not for a worker
+        Patterns(self.exclude, "--exclude")
+        names = split_names(self.columns)
+        check(len(set(names)) == len(names), "--columns", self.columns, "must not name one twice")
+        for name in set(names) & set(STATS_SCHEMA.names):
+            rule = f"names {name}, which the statistics have already; rename it in the list"
+            check(False, "--columns", self.columns, rule)

@@ -1,16 +1,23 @@
 """What the rows of an enhancement come to."""
 
 from sgllie.runs.run_file import Json
-from sgllie.runs.totals import Tally, Totals
+from sgllie.runs.totals import Tally, Totals, counts_of, mean_of
 
 COUNTED = ("bytes_in", "bytes_out", "retries")
 AVERAGED = ("luma_mean_in", "luma_mean_out")
 
-TALLY = Tally(sums=COUNTED, good_sums=AVERAGED)
+TALLY = Tally(sums=COUNTED, averages=AVERAGED, kinds=("reason",))
+OTHERS_TALLY = Tally(sums=("bytes",))
 
 
 def sums(totals: Totals) -> Json:
-    """Return bytes and repeated requests of all images, and the mean luma of those that did not fail."""
-    good = totals.get("ok", 0) + totals.get("copied", 0)
-    counts = {name: int(totals[name]) for name in COUNTED}
-    return counts | {name: round(totals.get(name, 0) / max(good, 1), 4) for name in AVERAGED}
+    """Return why images were copied, bytes and repeated requests of all, and the mean luma of those that have one."""
+    counts = {name: int(totals.get(name, 0)) for name in COUNTED}
+    luma = {name: round(mean_of(totals, name), 4) for name in AVERAGED}
+    return {"reasons": counts_of(totals, "reason"), **counts, **luma}
+
+
+def count_others(totals: Totals) -> Json:
+    """Return how many files were carried beside the images, what became of them, and their bytes."""
+    counts = {name: int(totals.get(name, 0)) for name in ("copied", "linked", "failed", "bytes")}
+    return {"files": int(totals.get("rows", 0))} | counts

@@ -1,6 +1,6 @@
 """An evaluation of detections: gathered on one machine, since labels and boxes are small."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from sgllie.evaluate import summary
 from sgllie.evaluate.box_files import BoxFiles
 from sgllie.evaluate.inputs import Inputs
 from sgllie.evaluate.run import MeasuringRun, open_measuring
-from sgllie.evaluate.settings import EvaluateSettings, split_names
+from sgllie.evaluate.settings import EvaluateSettings
 from sgllie.metrics.bootstrap import Statistic
 from sgllie.metrics.detection import Evidence, average_precision, match
 from sgllie.runs.commits import write_commit
@@ -24,6 +24,7 @@ from sgllie.runs.shard_runner import Report
 from sgllie.runs.start import survey
 from sgllie.runs.totals import Tally, Totals
 from sgllie.runs.words import plural
+from sgllie.settings import split_names
 from sgllie.storage import Entry
 
 RESAMPLES = 500
@@ -97,7 +98,7 @@ class DetectionRun(MeasuringRun[EvaluateSettings]):
         """Make what writes the rows of a shard."""
         return DetectionPipeline(self)
 
-    def finalize(self, totals: Totals) -> Json:
+    def finalize(self, totals: Mapping[int, Totals]) -> Json:
         """Write summary.json and _SUCCESS."""
         found = self.found
         assert found is not None

@@ -14,7 +14,7 @@ from sgllie.evaluate.settings import EvaluateSettings, MeasuringSettings
 from sgllie.runs.commits import commit_tables
 from sgllie.runs.names import IMAGES, RUN, SUCCESS
 from sgllie.runs.run_file import ENHANCE_KINDS, read_run
-from sgllie.runs.schemas import Row
+from sgllie.runs.schemas import Row, is_label_map
 from sgllie.runs.words import plural
 from sgllie.storage import Entry, Storage, absolute_uri, open_storage
 
@@ -71,21 +71,27 @@ def enhanced(settings: EvaluateSettings) -> Inputs:
     roots: dict[str, str] = {}
     for side, kind, source in (("before", "image before", settings.before), ("truth", "reference", settings.reference)):
         if source is not None:
-            others[side], roots[side] = names_in(source, kind, settings)
+            others[side], roots[side] = names_in(source, kind, settings, photographs_only=True)
     if run is None:
-        listing = list_files(settings.images, settings)
+        listing = list_files(settings.images, settings, photographs_only=True)
         roots["after"] = listing.root
         # A limit leaves files of the other sides without a partner, and that is no fault.
         found = match("after", listing, others, keep_left=settings.limit is None)
-        return Inputs(list(itertools.islice(found, settings.limit)), roots)
+        return Inputs(list(itertools.islice(found, settings.limit)), roots, note_label_maps(listing.label_maps.count))
     output, root = run
     roots |= {"after": output.uri} | ({} if "before" in roots else {"before": root})
-    rows = itertools.islice(rows_of(output), settings.limit)
-    inputs = Inputs([of_run(row, others) for row in rows], roots)
+    rows = list(itertools.islice(rows_of(output), settings.limit))
+    photographs = [row for row in rows if not is_label_map(row)]
+    inputs = Inputs([of_run(row, others) for row in photographs], roots, note_label_maps(len(rows) - len(photographs)))
     inputs.notes.append(f"{settings.images} is a run of sgllie enhance; the images before are in {roots['before']}")
     for names in others.values():
         inputs.notes += note_left(names, "an image in the run") if settings.limit is None else []
     return inputs
+
+
+def note_label_maps(count: int) -> list[str]:
+    """Return a sentence on the label maps among the images, if there are any."""
+    return [f"{plural(count, 'label maps')} among the images: not measured"] if count else []
 
 
 def note_left(names: Names, partner: str) -> list[str]:
@@ -98,32 +104,32 @@ def labelled(settings: EvaluateSettings) -> Inputs:
     """Find label maps and what was predicted; a prediction without a label does not count."""
     assert settings.labels is not None
     assert settings.predictions is not None
-    labels = list_files(settings.labels, settings)
+    labels = list_files(settings.labels, settings, photographs_only=False)
     others, roots = {}, {"truth": labels.root}
     for side, kind, source in (
         ("after", "prediction", settings.predictions),
         ("before", "prediction before", settings.predictions_before),
     ):
         if source is not None:
-            others[side], roots[side] = names_in(source, kind, settings)
+            others[side], roots[side] = names_in(source, kind, settings, photographs_only=False)
     # Named by its label, a picture is looked for among the predictions without the endings of either.
     items = list(itertools.islice(match("truth", labels, others, keep_left=False), settings.limit))
     notes = [note for names in others.values() for note in note_left(names, "a label")]
     return Inputs(items, roots, notes if settings.limit is None else [])
 
 
-def names_in(source: str, kind: str, settings: MeasuringSettings) -> tuple[Names, str]:
+def names_in(source: str, kind: str, settings: MeasuringSettings, *, photographs_only: bool) -> tuple[Names, str]:
     """Return the files of one side, and their root; UsageError if there are none."""
-    listing = list_files(source, settings)
+    listing = list_files(source, settings, photographs_only=photographs_only)
     names = Names(listing, kind, settings.endings)
     if not names:
         raise UsageError(f"{source} holds no images")
     return names, listing.root
 
 
-def list_files(source: str, settings: MeasuringSettings) -> Listing:
+def list_files(source: str, settings: MeasuringSettings, *, photographs_only: bool) -> Listing:
     """Return the images of a folder, prefix, glob or list, without those of the result."""
-    return Listing(source, settings.s3, absolute_uri(settings.output))
+    return Listing(source, settings.s3, absolute_uri(settings.output), photographs_only=photographs_only)
 
 
 def finished_run(settings: EvaluateSettings) -> tuple[Storage, str] | None:
@@ -148,7 +154,7 @@ def fingerprint_of_run(settings: EvaluateSettings) -> dict[str, str]:
 
 def rows_of(output: Storage) -> Iterator[Row]:
     """Yield the rows of a finished run, with the columns that are needed here."""
-    columns = ["path", "output", "status", "error", "bytes_in", "bytes_out", "sha256_in", "sha256_out"]
+    columns = ["path", "output", "status", "reason", "error", "bytes_in", "bytes_out", "sha256_in", "sha256_out"]
     for table in commit_tables(output, columns):
         yield from table.to_pylist()
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -89,7 +89,7 @@ class EvaluateRun(MeasuringRun[EvaluateSettings]):
 
         return EvaluatePipeline(self.settings, self.roots, report)
 
-    def finalize(self, totals: Totals) -> Json:
+    def finalize(self, totals: Mapping[int, Totals]) -> Json:
         """Sum up all rows; write summary.json and _SUCCESS."""
         settings, counted = self.settings, self.counted(totals)
         table = self.rows()

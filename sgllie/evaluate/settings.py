@@ -10,7 +10,7 @@ from sgllie.errors import UsageError
 from sgllie.images import MAX_PIXELS
 from sgllie.metrics import METRICS, Metric
 from sgllie.runs.settings import JobSettings
-from sgllie.settings import check, setting
+from sgllie.settings import check, setting, split_names
 
 Task = Literal["segmentation", "detection", "darkcityscape"]
 
@@ -130,8 +130,3 @@ def load_weights(metric: Metric) -> None:
             f"--metrics holds {metric.name}, whose weights are not in TORCH_HOME/hub/checkpoints and cannot be fetched "
             f"({error}); put them there, or leave it out"
         ) from error
-
-
-def split_names(text: str | None) -> tuple[str, ...]:
-    """Split names at commas: `a, b` -> (a, b); nothing for None."""
-    return tuple(name.strip() for name in (text or "").split(",") if name.strip())

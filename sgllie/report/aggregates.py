@@ -15,7 +15,7 @@ from sgllie.report.leaders import Leaders
 from sgllie.report.timeline import Timeline
 from sgllie.runs.commits import commit_table
 from sgllie.runs.names import COMMITS, parts
-from sgllie.runs.schemas import luma_fields
+from sgllie.runs.schemas import STATS_SCHEMA, luma_fields
 from sgllie.storage import Storage
 
 STAGES = ("read", "decode", "enhance", "encode", "write")
@@ -94,7 +94,8 @@ class Aggregates:
         self.timeline.add(table["finished"].drop_null().cast(pa.int64()).to_numpy())
         for stage, distribution in self.stages.items():
             distribution.add(column(table, f"{stage}_ms"))
-        self._add_brightness(table.filter(pc.not_equal(table["status"], "failed")))
+        has_luma = pc.is_valid(table["luma_mean_in"])  # label maps have none
+        self._add_brightness(table.filter(pc.and_(pc.not_equal(table["status"], "failed"), has_luma)))
         self._add_failures(table.filter(pc.equal(table["status"], "failed")))
 
     def _add_brightness(self, done: pa.Table) -> None:
@@ -126,9 +127,10 @@ def aggregate(tables: Iterable[pa.Table]) -> Aggregates:
 def tables(output: Storage, at_a_time: int = 8) -> Iterator[pa.Table]:
     """Yield the rows of each finished shard in order; a few are read at the same time, and no more are in memory."""
     shards = sorted(parts(output.list(COMMITS)))
+    read = partial(commit_table, output, columns=STATS_SCHEMA.names)
     with ThreadPoolExecutor(at_a_time) as pool:
         for start in range(0, len(shards), at_a_time):
-            yield from pool.map(partial(commit_table, output), shards[start : start + at_a_time])
+            yield from pool.map(read, shards[start : start + at_a_time])
 
 
 def column(table: pa.Table, name: str) -> Floats:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from sgllie.errors import StorageError
 from sgllie.runs.names import COMMITS, part_name, parts
 from sgllie.runs.schemas import Row
-from sgllie.runs.tables import read_table, to_table
+from sgllie.runs.tables import read_table, to_table, with_columns
 from sgllie.runs.totals import Tally, Totals
 from sgllie.storage import Storage
 from sgllie.storage.parquet import read_metadata, to_parquet
@@ -20,23 +20,43 @@ READERS = 32
 
 
 def write_commit(
-    output: Storage, shard: int, rows: list[Row], schema: pa.Schema, tally: Tally, folder: str = COMMITS
+    output: Storage,
+    shard: int,
+    rows: list[Row],
+    schema: pa.Schema,
+    tally: Tally,
+    *,
+    folder: str = COMMITS,
+    columns: pa.Table | None = None,
 ) -> Totals:
-    """Commit the rows of a shard, in the order of their paths; return their totals."""
+    """Commit the rows of a shard, in the order of their paths; return their totals.
+
+    Args:
+        output: of the run.
+        shard: its number.
+        rows: all of it.
+        schema: of the rows.
+        tally: what they come to.
+        folder: where they are committed.
+        columns: further columns of the same rows, see `with_columns`.
+    """
     totals = tally(rows)
-    table = to_table(rows, schema).replace_schema_metadata({TOTALS_KEY: json.dumps(totals).encode()})
+    table = to_table(rows, schema)
+    if columns is not None:
+        table = with_columns(table, columns)
+    table = table.replace_schema_metadata({TOTALS_KEY: json.dumps(totals).encode()})
     output.commit(f"{folder}/{part_name(shard)}", to_parquet(table))
     return totals
 
 
-def commit_table(output: Storage, shard: int, columns: list[str] | None = None) -> pa.Table:
+def commit_table(output: Storage, shard: int, columns: list[str] | None = None, folder: str = COMMITS) -> pa.Table:
     """Return the rows of one finished shard, or some of their columns.
 
     Raises:
         DamagedError: they cannot be read.
         StorageError: they are not there any more.
     """
-    path = f"{COMMITS}/{part_name(shard)}"
+    path = f"{folder}/{part_name(shard)}"
     try:
         return read_table(output, path, columns).replace_schema_metadata(None)
     except FileNotFoundError as error:
@@ -49,19 +69,19 @@ def commit_tables(output: Storage, columns: list[str] | None = None) -> Iterator
         yield commit_table(output, shard, columns)
 
 
-def read_totals(output: Storage, shard: int) -> Totals | None:
+def read_totals(output: Storage, shard: int, folder: str = COMMITS) -> Totals | None:
     """Return the totals of a finished shard, from the end of its file; None where they cannot be read."""
     try:
-        found = json.loads(read_metadata(output, f"{COMMITS}/{part_name(shard)}", TOTALS_KEY) or "")
+        found = json.loads(read_metadata(output, f"{folder}/{part_name(shard)}", TOTALS_KEY) or "")
     except (ValueError, RecursionError):
         return None
     is_sound = isinstance(found, dict) and all(type(value) in (int, float) for value in found.values())
     return found if is_sound else None
 
 
-def all_totals(output: Storage, shards: Iterable[int]) -> dict[int, Totals]:
+def all_totals(output: Storage, shards: Iterable[int], folder: str = COMMITS) -> dict[int, Totals]:
     """Return the totals of finished shards; those whose files are damaged are left out."""
     shards = list(shards)
     with ThreadPoolExecutor(READERS) as pool:
-        found = pool.map(lambda shard: read_totals(output, shard), shards)
+        found = pool.map(lambda shard: read_totals(output, shard, folder), shards)
         return {shard: totals for shard, totals in zip(shards, found, strict=True) if totals is not None}

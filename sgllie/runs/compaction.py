@@ -9,7 +9,7 @@ commit, which nobody looks at there.
 import hashlib
 import itertools
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -44,27 +44,31 @@ class StatsFile(NamedTuple):
     """
 
     number: int
-    shards: range
+    shards: list[int]
     rows: int
     sources: str
 
 
-def stats_files(sizes: Sequence[int]) -> Iterator[tuple[range, int]]:
-    """Yield which shards each file holds, and how many rows, from the rows of all shards; more shards move none."""
-    first = rows = 0
-    for shard, size in enumerate(sizes):
+def stats_files(sizes: Mapping[int, int]) -> Iterator[tuple[list[int], int]]:
+    """Yield which shards each file holds, and how many rows, from the rows of each shard; more shards move none."""
+    shards: list[int] = []
+    rows = 0
+    for shard, size in sizes.items():
+        shards.append(shard)
         rows += size
-        if rows >= FILE_ROWS or shard == len(sizes) - 1:
-            yield range(first, shard + 1), rows
-            first, rows = shard + 1, 0
+        if rows >= FILE_ROWS:
+            yield shards, rows
+            shards, rows = [], 0
+    if shards:
+        yield shards, rows
 
 
-def outdated(output: Storage, sizes: Sequence[int]) -> list[StatsFile]:
+def outdated(output: Storage, sizes: Mapping[int, int]) -> list[StatsFile]:
     """Return the files of OUT/stats that are to be written; what has no place there is removed.
 
     Args:
         output: of the run.
-        sizes: rows of each shard.
+        sizes: rows of each shard, by its number.
 
     Raises:
         StorageError: a shard has no commit.
@@ -109,11 +113,11 @@ def write_stats_file(output: Storage, file: StatsFile) -> None:
                 rows += len(group)
             writer.add_key_value_metadata({SOURCES_KEY: file.sources.encode()})
         if rows != file.rows:
-            raise StorageError(f"{output.uri}/{COMMITS} holds {rows} rows for {file.rows} of shards {file.shards}")
+            raise StorageError(f"{output.uri}/{COMMITS} holds {rows} rows for {file.rows} of file {file.number}")
         output.upload(f"{STATS}/{part_name(file.number)}", local)
 
 
-def commit_tables_ahead(output: Storage, shards: range) -> Iterator[pa.Table]:
+def commit_tables_ahead(output: Storage, shards: list[int]) -> Iterator[pa.Table]:
     """Yield the rows of shards in order; a few commits are read at the same time, and no more are in memory."""
     with ThreadPoolExecutor(READERS) as pool:
         for start in range(0, len(shards), READERS):

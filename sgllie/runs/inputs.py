@@ -1,49 +1,41 @@
 """The input of a job that enhances: listed, counted and cut into shards."""
 
 import itertools
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from sgllie.corpus.listing import Listing, is_pattern
+from sgllie.corpus.pack import pack_of
+from sgllie.corpus.spool import Spool
 from sgllie.errors import StorageError, UsageError
-from sgllie.images import EXTENSIONS
 from sgllie.runs.plan import OutputNames, Plan, write_manifest
 from sgllie.runs.run_file import Json
-from sgllie.runs.settings import CorpusSettings
 from sgllie.runs.words import examples, ignored_note, plural
-from sgllie.storage import Entry, absolute_uri
-
-
-class Limited:
-    """The first files of a listing, found anew by each iteration."""
-
-    def __init__(self, listing: Listing, limit: int | None) -> None:
-        self.listing, self.limit = listing, limit
-
-    def __iter__(self) -> Iterator[Entry]:
-        return itertools.islice(self.listing, self.limit)
+from sgllie.storage import Entry
 
 
 def plan_inputs(
-    settings: CorpusSettings,
+    listing: Listing,
+    limit: int | None,
     output_name: Callable[[str], str],
     shard_items: int,
     folder: Path,
     *,
-    extensions: Collection[str] = EXTENSIONS,
+    carries_others: bool = False,
     noun: str = "images",
-    image_column: str | None = None,
 ) -> tuple[Plan, Json]:
     """List the input of a job, and write its manifest into a local folder.
 
+    The images of a tar or Parquet file are one shard, since one worker writes the file that they go into.
+
     Args:
-        settings: of the job.
+        listing: of the input.
+        limit: how many of its files are taken, if not all.
         output_name: path of a file -> path of its output.
         shard_items: files of one shard, at most.
         folder: for the manifest.
-        extensions: of the files that count.
-        noun: what they are called.
-        image_column: see `Listing`.
+        carries_others: whether files that are no images are planned as well; not where there is a limit.
+        noun: what the files are called.
 
     Returns:
         What it came to, and what run.json is to say of it.
@@ -51,32 +43,47 @@ def plan_inputs(
     Raises:
         UsageError: the input cannot be listed, or holds nothing to do.
     """
-    listing = Listing(settings.input, settings.s3, absolute_uri(settings.output), extensions, image_column)
-    files = Limited(listing, settings.limit)
-    names = OutputNames(output_name)
-    try:
-        plan = write_manifest(names.watch(files), Entry, shard_items, folder)
-        names.refuse_clashes(files)
-    except (StorageError, OSError) as error:
-        raise UsageError(f"input {settings.input} cannot be listed: {error}") from error
+    names = OutputNames()
+    with Spool() as others:
+        carry = others.add if carries_others and limit is None else None
+        try:
+            files = names.watch(itertools.islice(listing.files(carry), limit), output_name)
+            plan = write_manifest(files, Entry, shard_items, folder, together=lambda entry: pack_of(entry.path))
+            carried = names.watch(others, str)
+            plan = plan.carrying(write_manifest(carried, Entry, shard_items, folder, first=len(plan.shards)))
+            names.refuse_clashes((itertools.islice(listing, limit), output_name), (others, str))
+        except (StorageError, OSError) as error:
+            raise UsageError(f"input {listing.source} cannot be listed: {error}") from error
     if not plan.items:
-        others = f" ({listing.ignored} other files)" if listing.ignored else ""
-        advice = "; *, ? and [ are wildcards in it: write [[] for a bracket" if is_pattern(settings.input) else ""
-        raise UsageError(f"input {settings.input} holds no {noun}{others}{advice}")
+        count = listing.ignored.count + listing.others.count
+        left = f" ({count} other files)" if count else ""
+        advice = "; *, ? and [ are wildcards in it: write [[] for a bracket" if is_pattern(listing.source) else ""
+        raise UsageError(f"input {listing.source} holds no {noun}{left}{advice}")
     return plan, described(listing)
 
 
 def described(listing: Listing) -> Json:
     """Return what run.json says of a listing."""
-    notes = ignored_note(listing.ignored, listing.ignored_examples)
-    if listing.unreadable:
-        folders = f"{plural(len(listing.unreadable), 'folders')} cannot be read, and left out"
-        notes.append(f"{folders}: {examples(listing.unreadable)}")
     return {
         "uri": listing.source,
         "roots": {"input": listing.root},
-        "ignored": listing.ignored,
-        "ignored_examples": listing.ignored_examples,
+        "ignored": listing.ignored.count,
+        "ignored_examples": listing.ignored.examples,
+        "excluded": listing.excluded.count,
+        "other_files": listing.others.count,
+        "other_bytes": listing.others.size,
         "unreadable": listing.unreadable,
-        "notes": notes,
+        "notes": notes_on(listing),
     }
+
+
+def notes_on(listing: Listing) -> list[str]:
+    """Return what the user is to know of a listing."""
+    notes = ignored_note(listing.ignored.count, listing.ignored.examples)
+    notes += ignored_note(listing.excluded.count, listing.excluded.examples, "files", "excluded")
+    carried = f"({listing.others.size / 1e6:,.1f} MB) carried as they are"
+    notes += ignored_note(listing.others.count, listing.others.examples, "other files", carried)
+    if listing.unreadable:
+        folders = f"{plural(len(listing.unreadable), 'folders')} cannot be read, and left out"
+        notes.append(f"{folders}: {examples(listing.unreadable)}")
+    return notes

@@ -17,7 +17,7 @@ from sgllie.runs.plan import SHARD_BYTES
 from sgllie.runs.run import Run
 from sgllie.runs.run_file import Json
 from sgllie.runs.settings import JobSettings
-from sgllie.runs.totals import Totals, add_up
+from sgllie.runs.totals import Totals
 from sgllie.runs.words import say
 from sgllie.storage import open_storage
 
@@ -114,7 +114,7 @@ def run_job(prepare: Callable[[SettingsT], Run[SettingsT]], settings: SettingsT,
             say(f"Stopped: {error}.")
             return STOPPED
         say(run.summarize(totals, time.monotonic() - started))
-    return WITH_FAILURES if totals["failed"] else OK
+    return WITH_FAILURES if totals["failed"] or totals.get("others", {}).get("failed") else OK
 
 
 def finish(run: Run[Any], results: dict[int, Totals], executor: Executor) -> Json:
@@ -130,7 +130,7 @@ def finish(run: Run[Any], results: dict[int, Totals], executor: Executor) -> Jso
     """
     run.check_replaced()
     executor.run_tasks(partial(write_stats_file, run.output), outdated(run.output, run.commit_sizes))
-    return run.finalize(add_up([*run.done.values(), *results.values()]))
+    return run.finalize(run.done | results)
 
 
 @contextmanager

@@ -4,7 +4,8 @@ OUT/run.json                      settings, fingerprints, versions
 OUT/manifest/part-00042.parquet   the items of shard 42
 OUT/commits/part-00042.parquet    one row for each of them; the shard is done when this file exists, and only then
 OUT/stats/part-00000.parquet      all rows in few files, written at the end
-OUT/images/, videos/              what was enhanced
+OUT/others/part-00043.parquet     the same as commits for a shard of files that are no images
+OUT/images/, videos/              what was enhanced, with what was carried beside it
 OUT/segments/, frames/            rows of the parts and frames of videos
 OUT/.partial/                     what is not finished
 OUT/_SUCCESS                      written at the end
@@ -16,7 +17,7 @@ from collections.abc import Iterable
 from sgllie.storage import Entry
 
 MANIFEST, COMMITS, STATS, IMAGES, RUN, SUCCESS = "manifest", "commits", "stats", "images", "run.json", "_SUCCESS"
-SEGMENTS, FRAMES, VIDEOS = "segments", "frames", "videos"
+SEGMENTS, FRAMES, VIDEOS, OTHERS = "segments", "frames", "videos", "others"
 REPORT, SUMMARY, COMPARISON, COMPARISON_TABLE = "report.html", "summary.json", "compare.html", "summary.csv"
 
 

@@ -9,9 +9,8 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from sgllie.corpus.pack import pack_of
 from sgllie.errors import UsageError
-from sgllie.runs.names import part_name
+from sgllie.runs.names import COMMITS, OTHERS, part_name
 from sgllie.runs.tables import manifest_bytes
 from sgllie.storage import Entry
 
@@ -27,6 +26,9 @@ class Sized(Protocol):
 
 
 Item = TypeVar("Item", bound=Sized)
+Together = Callable[[Any], str | None]
+OutputName = Callable[[str], str]
+"""Path of an input -> path of its output."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +38,38 @@ class Plan:
     Attributes:
         items: how many there are.
         size: their bytes, as far as the listing told.
-        shards: the number of items in each shard.
+        shards: the number of items in each shard, those of other files included.
         digest: SHA-256 over all fields of every item, in order.
+        others: the shards of files that are carried beside the items, and are none.
     """
 
     items: int
     size: int
     shards: list[int]
     digest: str
+    others: frozenset[int] = frozenset()
+
+    def carrying(self, others: "Plan") -> "Plan":
+        """Return the plan with the shards of other files, whose numbers follow."""
+        first = len(self.shards)
+        digest = hashlib.sha256(f"{self.digest} {others.digest}".encode()).hexdigest() if others.shards else self.digest
+        numbers = frozenset(range(first, first + len(others.shards)))
+        return Plan(self.items, self.size, self.shards + others.shards, digest, numbers)
+
+    def folder(self, shard: int) -> str:
+        """Return where the rows of a shard are committed."""
+        return OTHERS if shard in self.others else COMMITS
 
 
-def write_manifest(items: Iterable[Any], item_type: type[tuple[Any, ...]], shard_items: int, folder: Path) -> Plan:
+def write_manifest(
+    items: Iterable[Any],
+    item_type: type[tuple[Any, ...]],
+    shard_items: int,
+    folder: Path,
+    *,
+    first: int = 0,
+    together: Together = lambda item: None,
+) -> Plan:
     """Stream items into the parts of a manifest, with one shard in memory at a time.
 
     Args:
@@ -54,36 +77,42 @@ def write_manifest(items: Iterable[Any], item_type: type[tuple[Any, ...]], shard
         item_type: their type.
         shard_items: items of a shard, at most.
         folder: where the parts are written.
+        first: the number of the first shard.
+        together: see `cut`.
     """
     digest = hashlib.sha256()
     size = 0
     shards: list[int] = []
-    for shard in cut(items, shard_items):
+    for shard in cut(items, shard_items, together):
         for item in shard:
             digest.update(repr(tuple(item)).encode())
             size += item.size or 0
-        (folder / part_name(len(shards))).write_bytes(manifest_bytes(shard, item_type))
+        (folder / part_name(first + len(shards))).write_bytes(manifest_bytes(shard, item_type))
         shards.append(len(shard))
     return Plan(sum(shards), size, shards, digest.hexdigest())
 
 
-def cut(items: Iterable[Item], shard_items: int) -> Iterator[list[Item]]:
+def cut(items: Iterable[Item], shard_items: int, together: Together = lambda item: None) -> Iterator[list[Item]]:
     """Cut a listing into shards of at most `shard_items` items and about SHARD_BYTES.
 
     A shard holds at most a sixteenth of what comes before it. Shards are run last one first, so that those left for the
-    end are small and all workers finish together (guided self-scheduling, Polychronopoulos and Kuck 1987). The images
-    of a tar or Parquet file are one shard, however many they are, since one worker writes the file that they go into.
+    end are small and all workers finish together (guided self-scheduling, Polychronopoulos and Kuck 1987).
+
+    Args:
+        items: in their order.
+        shard_items: of one shard, at most.
+        together: what an item shares with its neighbours that are to be one shard with it, however many they are.
     """
     shard: list[Item] = []
     size = 0
-    pack: str | None = None
+    bond: str | None = None
     for listed, item in enumerate(items, start=1):
-        if pack != (pack := pack_of(item.path) if isinstance(item, Entry) else None) and shard:
+        if bond != (bond := together(item)) and shard:
             yield shard
             shard, size = [], 0
         shard.append(item)
         size += item.size or 0
-        if pack is not None:
+        if bond is not None:
             continue
         if len(shard) >= min(shard_items, max(32, listed // 16)) or size >= SHARD_BYTES:
             yield shard
@@ -93,35 +122,25 @@ def cut(items: Iterable[Item], shard_items: int) -> Iterator[list[Item]]:
 
 
 class OutputNames:
-    """The names that the outputs of a listing will have, watched as it streams by: eight bytes are kept of each.
+    """The names that the outputs of a listing will have, watched as it streams by: eight bytes are kept of each."""
 
-    Args:
-        output_name: path of an input -> path of its output.
-    """
-
-    def __init__(self, output_name: Callable[[str], str]) -> None:
-        self.output_name = output_name
+    def __init__(self) -> None:
         self._hashes = array("Q")
 
-    def watch(self, entries: Iterable[Entry]) -> Iterator[Entry]:
-        """Yield the same entries."""
+    def watch(self, entries: Iterable[Entry], output_name: OutputName) -> Iterator[Entry]:
+        """Yield the same entries, whose outputs will have the names that are made of their paths."""
         for entry in entries:
-            self._hashes.append(name_hash(self._name(entry)))
+            self._hashes.append(name_hash(in_folder(output_name(entry.path))))
             yield entry
 
-    def _name(self, entry: Entry) -> str:
-        """Return the name as a folder would hold it: keys of S3 such as `/a` and `b//c` are `a` and `b/c` there."""
-        return str(PurePosixPath(self.output_name(entry.path))).lstrip("/")
-
-    def refuse_clashes(self, entries: Iterable[Entry]) -> None:
+    def refuse_clashes(self, *kinds: tuple[Iterable[Entry], OutputName]) -> None:
         """Raise UsageError where two inputs have one output name; only where hashes repeat are names compared."""
         hashes = np.sort(np.array(self._hashes, np.uint64))
         repeated = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
         if not repeated:
             return
         first: dict[str, str] = {}
-        for entry in entries:
-            name = self._name(entry)
+        for entry, name in ((entry, in_folder(named(entry.path))) for entries, named in kinds for entry in entries):
             if name_hash(name) not in repeated:
                 continue
             if first.get(name) == entry.path:
@@ -132,6 +151,11 @@ class OutputNames:
                     "or give each a run of its own"
                 )
             first[name] = entry.path
+
+
+def in_folder(name: str) -> str:
+    """Return a name as a folder would hold it: keys of S3 such as `/a` and `b//c` are `a` and `b/c` there."""
+    return str(PurePosixPath(name)).lstrip("/")
 
 
 def name_hash(name: str) -> int:

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, cast
@@ -16,7 +16,7 @@ from sgllie.runs.progress import Display, display
 from sgllie.runs.run_file import Json, now
 from sgllie.runs.settings import JobSettings
 from sgllie.runs.shard_runner import Report
-from sgllie.runs.totals import Totals, outcome_counts
+from sgllie.runs.totals import Totals, add_up, outcome_counts
 from sgllie.storage import SCRATCH, Storage
 
 SettingsT = TypeVar("SettingsT", bound=JobSettings)
@@ -65,11 +65,11 @@ class Run(ABC, Generic[SettingsT]):
         """Make what a worker holds. Called in the worker: what the driver does not need is imported here."""
 
     @abstractmethod
-    def finalize(self, totals: Totals) -> Json:
+    def finalize(self, totals: Mapping[int, Totals]) -> Json:
         """Write what is written once, and _SUCCESS; return the result, with the number of `failed`.
 
         Args:
-            totals: of all rows.
+            totals: of each shard.
 
         Raises:
             StorageError: the rows are not one for each item, or the output cannot be written.
@@ -90,9 +90,9 @@ class Run(ABC, Generic[SettingsT]):
         return getattr(self.settings, "device", "cpu")
 
     @property
-    def commit_sizes(self) -> Sequence[int]:
-        """Rows of each commit."""
-        return self.plan.shards
+    def commit_sizes(self) -> Mapping[int, int]:
+        """How many rows each commit has, by its number."""
+        return {shard: size for shard, size in enumerate(self.plan.shards) if shard not in self.plan.others}
 
     def for_workers(self, device: Device) -> Self:
         """Return the same run with its device decided, without what only the driver needs."""
@@ -115,13 +115,17 @@ class Run(ABC, Generic[SettingsT]):
         if found is None or found.version != self.version:
             raise StorageError(f"another command has begun a new run in {self.output.uri}")
 
-    def counted(self, totals: Totals) -> Json:
-        """Return the counts that every summary holds.
+    def of_items(self, totals: Mapping[int, Totals]) -> Totals:
+        """Add up the totals of the shards that hold items, and no other files."""
+        return add_up(one for shard, one in totals.items() if shard not in self.plan.others)
+
+    def counted(self, totals: Mapping[int, Totals]) -> Json:
+        """Return the counts that every summary holds, from the totals of each shard.
 
         Raises:
             StorageError: there is not one row for each item of the plan.
         """
-        counts = outcome_counts(totals)
+        counts = outcome_counts(self.of_items(totals))
         if counts["images"] != self.plan.items:
             raise StorageError(
                 f"{self.output.uri}/{COMMITS} holds {counts['images']} rows for {self.plan.items} images"

@@ -32,6 +32,7 @@ KINDS: dict[str, Any] = {
     "fingerprints": dict,
     "output_settings": dict,
     "shards": list[int],
+    "others": list[int],
 }
 """What run.json of a job over shards holds, and of which type it is; `input.items` is `items` within `input`."""
 
@@ -137,12 +138,13 @@ def with_input(description: Json, plan: Plan, inputs: Json) -> Json:
         inputs: what there is to say of the input, with its `roots` and `notes`.
     """
     counts = {"items": plan.items, "bytes": plan.size, "digest": plan.digest}
-    return description | {"input": inputs | counts, "shards": plan.shards}
+    return description | {"input": inputs | counts, "shards": plan.shards, "others": sorted(plan.others)}
 
 
 def plan_in(run: Json) -> Plan:
     """Return the plan of a run from its run.json."""
-    return Plan(run["input"]["items"], run["input"]["bytes"], run["shards"], run["input"]["digest"])
+    listed = run["input"]
+    return Plan(listed["items"], listed["bytes"], run["shards"], listed["digest"], frozenset(run["others"]))
 
 
 def header(settings: Any, packages: Sequence[str]) -> Json:
@@ -150,7 +152,7 @@ def header(settings: Any, packages: Sequence[str]) -> Json:
     return {
         "schema_version": SCHEMA_VERSION,
         "command": command_of(settings),
-        "output_settings": output_settings(settings),
+        "output_settings": json.loads(json.dumps(output_settings(settings))),  # as it will be read
         "settings": dataclasses.asdict(settings),
         "versions": versions(packages),
         "begun": now(),
@@ -218,5 +220,5 @@ def refuse_differences(earlier: Json, present: Json, output: str) -> None:
     ]
     if "input" in present and earlier["input"]["digest"] != present["input"]["digest"]:
         then, new = earlier["input"]["items"], present["input"]["items"]
-        changes.append(f"the input ({then} files then, {new} now, or other sizes or dates)")
+        changes.append(f"the input ({then} files then, {new} now, or other sizes, dates or columns)")
     refuse_changes(changes, f"output {output}", "choose another output, or --overwrite to begin anew")

@@ -23,6 +23,15 @@ OUTCOME: Fields = [("path", pa.string()), ("status", pa.string()), ("error_type"
 """What every row begins with: the item, whether it is ok, and why not."""
 
 
+MAP_BY_NAME, MAP_BY_CONTENT, BRIGHT_ENOUGH = "label map by name", "label map by content", "bright enough"
+"""What the column `reason` of an image that is copied begins with, up to a colon."""
+
+
+def is_label_map(row: Row) -> bool:
+    """Tell whether a row of `sgllie enhance` is that of a label map, which is no photograph."""
+    return (row["reason"] or "").startswith((MAP_BY_NAME, MAP_BY_CONTENT))
+
+
 def manifest_schema(item_type: type[NamedTuple]) -> pa.Schema:
     """Return the columns of a manifest that lists named tuples of this type."""
     hints = get_type_hints(item_type)
@@ -53,6 +62,7 @@ STATS_SCHEMA = pa.schema(
         ("path", pa.string()),
         ("output", pa.string()),
         *OUTCOME[1:],
+        ("reason", pa.string()),
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("mode", pa.string()),
@@ -80,6 +90,20 @@ STATS_SCHEMA = pa.schema(
     ]
 )
 """`sgllie enhance`: one row for each listed image."""
+
+OTHERS_SCHEMA = row_schema(
+    [
+        ("output", pa.string()),
+        ("bytes", pa.int64()),
+        ("seconds", pa.float32()),
+        ("retries", pa.int16()),
+        ("finished", pa.timestamp("ms")),
+        ("shard", pa.int32()),
+        ("attempt", pa.int16()),
+        ("node", pa.string()),
+    ]
+)
+"""`sgllie enhance`: one row for each file of the input that is no image."""
 
 _FRAME_COUNTS: Fields = [
     ("frames", pa.int64()),

@@ -150,9 +150,14 @@ class ShardRunner(ABC, Generic[Item]):
 
     def commit(self, journal: Journal, shard: int, rows: list[Row]) -> Totals:
         """Write all rows of a shard in one step, after which it is done; return their totals."""
-        totals = write_commit(self.output, shard, rows, self.schema, self.tally, self.folder)
+        columns = self.columns(shard)
+        totals = write_commit(self.output, shard, rows, self.schema, self.tally, folder=self.folder, columns=columns)
         journal.remove()
         return totals
+
+    def columns(self, shard: int) -> pa.Table | None:
+        """Return `path` and further columns of the rows of a shard, which no item tells; None where there are none."""
+        return None
 
     def tell(self, shard: int, done: int, failed: int) -> None:
         """Report how many rows of a shard are finished."""
@@ -162,7 +167,7 @@ class ShardRunner(ABC, Generic[Item]):
         """Return the rows of an earlier run of this shard that stay as they are."""
         if not self.retry_failed:
             return []
-        rows = read_rows(self.output, f"{self.folder}/{part_name(shard)}")
+        rows = read_rows(self.output, f"{self.folder}/{part_name(shard)}", self.schema.names)
         return [row for row in rows if row["status"] != "failed"]
 
     def _rows(self, items: list[Item], journal: Journal) -> Iterator[Row]:

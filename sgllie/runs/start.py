@@ -19,6 +19,7 @@ from sgllie.runs.names import (
     FRAMES,
     IMAGES,
     MANIFEST,
+    OTHERS,
     REPORT,
     RUN,
     SEGMENTS,
@@ -175,7 +176,7 @@ def begin(output: Storage, manifest: Path, description: Json, check: Callable[[]
 def remove_run(output: Storage) -> None:
     """Remove all that a run has written but its manifest and run.json, without which the rest would be a stranger's."""
     pages = (SUMMARY, COMPARISON, COMPARISON_TABLE, REPORT)
-    for part in (*pages, STATS, COMMITS, SEGMENTS, FRAMES, IMAGES, VIDEOS, SCRATCH):
+    for part in (*pages, STATS, COMMITS, OTHERS, SEGMENTS, FRAMES, IMAGES, VIDEOS, SCRATCH):
         output.remove(part)
 
 
@@ -251,9 +252,12 @@ def survey(settings: JobSettings, run: Opened) -> tuple[dict[int, int], dict[int
 
 def done_shards(run: Opened) -> dict[int, Totals]:
     """Return the totals of all shards that are done; a note names the files that are damaged, and so are not."""
-    there = sorted(parts(run.output.list(COMMITS)))
-    done = all_totals(run.output, there)
-    damaged = [f"{COMMITS}/{part_name(shard)}" for shard in there if shard not in done]
+    done: dict[int, Totals] = {}
+    damaged: list[str] = []
+    for folder in (COMMITS, OTHERS) if run.plan.others else (COMMITS,):
+        there = sorted(parts(run.output.list(folder)))
+        done |= all_totals(run.output, there, folder)
+        damaged += [f"{folder}/{part_name(shard)}" for shard in there if shard not in done]
     if damaged:
         run.notes.append(f"{plural(len(damaged), 'files')} damaged, whose shards are done again: {examples(damaged)}")
     return done

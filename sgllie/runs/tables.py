@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sgllie.errors import DamagedError
 from sgllie.runs.names import MANIFEST, part_name
@@ -23,7 +24,7 @@ def manifest_bytes(items: Sequence[tuple[Any, ...]], item_type: type[tuple[Any, 
 
 def read_manifest(storage: Storage, shard: int, item_type: type[Item]) -> list[Item]:
     """Return the items of one shard."""
-    table = read_table(storage, f"{MANIFEST}/{part_name(shard)}")
+    table = read_table(storage, f"{MANIFEST}/{part_name(shard)}", list(manifest_schema(cast(Any, item_type)).names))
     return [item_type(**row) for row in table.to_pylist()]
 
 
@@ -52,6 +53,15 @@ def row_bytes(rows: Iterable[Row], schema: pa.Schema) -> bytes:
     return to_parquet(to_table(rows, schema))
 
 
-def read_rows(storage: Storage, path: str) -> list[Row]:
-    """Return the rows of one file."""
-    return read_table(storage, path).to_pylist()
+def with_columns(table: pa.Table, others: pa.Table) -> pa.Table:
+    """Return a table with the further columns of another one, which are found by `path`; null where it has no such."""
+    places = pc.index_in(table["path"], value_set=others["path"].combine_chunks())
+    for name in others.column_names:
+        if name not in table.column_names:
+            table = table.append_column(others.schema.field(name), others[name].take(places))
+    return table
+
+
+def read_rows(storage: Storage, path: str, columns: list[str] | None = None) -> list[Row]:
+    """Return the rows of one file, or some of their columns."""
+    return read_table(storage, path, columns).to_pylist()

@@ -8,9 +8,7 @@ from typing import Any
 from sgllie.runs.schemas import Row
 
 Totals = dict[str, float]
-"""`rows`, `ok`, `copied`, `failed`, `failed:truncated` and so on, and the sums of a job's own columns."""
-
-FAILED = "failed:"
+"""`rows`, `ok`, `copied`, `failed`, `failed:truncated` and so on, and what a job's own columns come to."""
 
 
 @dataclass(frozen=True)
@@ -19,20 +17,28 @@ class Tally:
 
     Attributes:
         sums: columns that are added up over all rows; null counts as nothing.
-        good_sums: columns that are added up over the rows that did not fail.
+
+    Of the rows that did not fail:
+        averages: columns that are added up and counted (`column:rows`), where they are not null.
+        kinds: columns of texts that are counted up to their first colon, as `column:text`.
     """
 
     sums: tuple[str, ...] = ()
-    good_sums: tuple[str, ...] = ()
+    averages: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
 
     def __call__(self, rows: Iterable[Row]) -> Totals:
         """Return the totals of some rows."""
         totals: Counter[str] = Counter()
         for row in rows:
             has_failed = row["status"] == "failed"
-            totals.update(["rows", row["status"], *([f"{FAILED}{row['error_type']}"] if has_failed else [])])
+            totals.update(["rows", row["status"], *([f"failed:{row['error_type']}"] if has_failed else [])])
             totals.update({name: row.get(name) or 0 for name in self.sums})
-            totals.update({name: row.get(name) or 0 for name in ([] if has_failed else self.good_sums)})
+            if not has_failed:
+                totals.update(f"{name}:{row[name].partition(':')[0]}" for name in self.kinds if row.get(name))
+                for name in self.averages:
+                    if row.get(name) is not None:
+                        totals.update({name: row[name], f"{name}:rows": 1})
         return dict(totals)
 
 
@@ -47,10 +53,19 @@ def add_up(all_totals: Iterable[Totals]) -> Totals:
 
 def outcome_counts(totals: Totals) -> dict[str, Any]:
     """Return what every summary says: rows by status, and those that failed by error type, the most frequent first."""
-    kinds = {name.removeprefix(FAILED): int(count) for name, count in totals.items() if name.startswith(FAILED)}
     counts = {name: int(totals.get(name, 0)) for name in ("ok", "copied", "failed")}
-    errors = most_frequent(kinds)
-    return {"images": int(totals.get("rows", 0)), **counts, "errors": errors}
+    return {"images": int(totals.get("rows", 0)), **counts, "errors": counts_of(totals, "failed")}
+
+
+def counts_of(totals: Totals, name: str) -> dict[str, int]:
+    """Return the counts of each kind under a name, the most frequent first: the errors of `failed`, or a column's."""
+    prefix = f"{name}:"
+    return most_frequent({key.removeprefix(prefix): int(totals[key]) for key in totals if key.startswith(prefix)})
+
+
+def mean_of(totals: Totals, name: str) -> float:
+    """Return the mean of a column over the rows that have it; 0 where none has."""
+    return totals.get(name, 0) / max(totals.get(f"{name}:rows", 0), 1)
 
 
 def most_frequent(counts: Mapping[str, int]) -> dict[str, int]:

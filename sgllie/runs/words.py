@@ -33,11 +33,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun.removesuffix('s') if count == 1 else noun.removesuffix('s') + 's'}"
 
 
-def ignored_note(count: int, named: Sequence[str]) -> list[str]:
-    """Return the note on files that are no part of the input, if there are any."""
+def ignored_note(count: int, named: Sequence[str], what: str = "other files", done: str = "ignored") -> list[str]:
+    """Return the note on files that are no part of the input, or not all of it, if there are any."""
     if not count:
         return []
-    return [f"{plural(count, 'other files')} ignored: {examples(named, count)}"]
+    return [f"{plural(count, what)} {done}: {examples(named, count)}"]
 
 
 def examples(names: Sequence[str], count: int | None = None) -> str:
@@ -49,7 +49,8 @@ def outcomes(totals: dict[str, Any], done: str) -> str:
     """Write what became of the items of a job: `5 enhanced, 1 failed (1 truncated)`; `done` is the first participle."""
     parts = [f"{totals['ok']:,} {done}"]
     if totals.get("copied"):
-        parts.append(f"{totals['copied']:,} copied")
+        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in totals.get("reasons", {}).items())
+        parts.append(f"{totals['copied']:,} copied" + (f" ({reasons})" if reasons else ""))
     if totals["failed"]:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in totals["errors"].items())
         parts.append(f"{totals['failed']:,} failed ({kinds})")

@@ -19,6 +19,9 @@ NAME_ERRORS = {errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EINVAL, er
 MOUNT_ERRORS = {errno.ENOTCONN, errno.ESTALE, errno.ENODEV, errno.EHOSTDOWN, errno.ETIMEDOUT}
 """Errors of a mounted folder whose server is gone."""
 
+LINK_ERRORS = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS}
+"""Why a file cannot get a second name, though it could be copied."""
+
 
 class LocalStorage:
     """A folder. Files being written lie in SCRATCH, on the same file system, until they are renamed into place.
@@ -125,6 +128,16 @@ class LocalStorage:
                 os.makedirs(os.path.dirname(name), exist_ok=True)
             write_parts(scratch, target, parts)
 
+    def link(self, path: str, file: Path) -> bool:
+        """Make a file another name of one elsewhere; tell whether the file system can."""
+        try:
+            self._write(self._inside(path), partial(link_file, file))
+        except OSError as error:
+            if error.errno in LINK_ERRORS:
+                return False
+            raise self._write_error(path, error) from error
+        return True
+
     def _place(self, path: str, write: Callable[[str, str], None]) -> None:
         """Write a file under a partial name, and rename it."""
         with self._write_errors(path):
@@ -136,9 +149,13 @@ class LocalStorage:
         try:
             yield
         except OSError as error:
-            if error.errno in NAME_ERRORS:
-                raise NameRefusedError(f"{path!r} cannot be a file of {self.root}: {error.strerror}") from error
-            raise StorageError(f"{self.root} cannot be written: {error.strerror}") from error
+            raise self._write_error(path, error) from error
+
+    def _write_error(self, path: str, error: OSError) -> StorageError:
+        """Return what to raise for a file that cannot be written."""
+        if error.errno in NAME_ERRORS:
+            return NameRefusedError(f"{path!r} cannot be a file of {self.root}: {error.strerror}")
+        return StorageError(f"{self.root} cannot be written: {error.strerror}")
 
     def _write(self, target: str, write: Callable[[str, str], None]) -> None:
         scratch = self._scratch()
@@ -254,3 +271,12 @@ def copy_file(source: Path, partial: str, target: str) -> None:
     except BaseException:
         Path(partial).unlink(missing_ok=True)
         raise
+
+
+def link_file(source: Path, partial: str, target: str) -> None:
+    """Give a file a further name, then rename that; a link is followed."""
+    try:
+        os.link(os.path.realpath(source), partial)
+        os.replace(partial, target)
+    finally:
+        Path(partial).unlink(missing_ok=True)  # which is still there where target was another name of the same file

@@ -39,6 +39,8 @@ READ_BYTES = 4 * 2**20
 """Bytes of a request for a part of an object."""
 PART_BYTES = 32 * 2**20
 """Of an object that is written in parts: S3 takes 10,000 of them."""
+LARGEST_COPY = 5 * 2**30
+"""Bytes of an object that a server copies in one request."""
 REMOVALS = 32
 """Objects that are removed at the same time. Not all servers can take the names of many in one request."""
 PASSING_CODES = {"RequestTimeout", "IncompleteBody", "BadDigest", "Throttling", "RequestLimitExceeded"}
@@ -145,6 +147,14 @@ class S3Storage:
             with suppress(StorageError, FileNotFoundError):
                 self._call("abort_multipart_upload", what, **upload)
             raise
+
+    def copy_from(self, source: "S3Storage", entry: Entry, path: str) -> bool:
+        """Have the server copy one object of another bucket or prefix; tell whether it can, which 5 GiB at most are."""
+        if source.options != self.options or entry.size is None or entry.size > LARGEST_COPY:
+            return False
+        origin = {"Bucket": source.bucket, "Key": source._key(entry.path)}
+        self._call("copy_object", f"{source.uri}/{entry.path}", ReadError, Key=self._key(path), CopySource=origin)
+        return True
 
     def write(self, path: str, data: bytes) -> None:
         try:

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sgllie.corpus.pack import pack_of
-from sgllie.corpus.packed import packed
+from sgllie.corpus.packed import packed, unpacked
 from sgllie.enhance.settings import EnhanceSettings
-from sgllie.enhance.totals import TALLY
+from sgllie.enhance.totals import OTHERS_TALLY, TALLY
 from sgllie.errors import ReadError, UsageError
 from sgllie.runs.commits import commit_table, write_commit
-from sgllie.runs.names import COMMITS, IMAGES, RUN, SUCCESS, parts
+from sgllie.runs.names import COMMITS, IMAGES, OTHERS, RUN, SUCCESS, parts
 from sgllie.runs.progress import display
 from sgllie.runs.run_file import Json, read_run
-from sgllie.runs.schemas import STATS_SCHEMA, Row
+from sgllie.runs.schemas import OTHERS_SCHEMA, STATS_SCHEMA, Row
 from sgllie.runs.words import examples, plural
 from sgllie.settings import flat_fields
 from sgllie.storage import S3Options, Storage, open_storage
@@ -25,11 +25,19 @@ from sgllie.verify.settings import VerifySettings
 
 @dataclass
 class Findings:
-    """What was found: the images that are not what their rows say, by shard, and the files that no row knows."""
+    """What was found: the files that are not what their rows say, by shard, and those that no row knows."""
 
     checked: int = 0
     wrong: dict[int, dict[str, str]] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
+    known: set[str] = field(default_factory=set)
+
+    def note(self, shard: int, row: Row, kind: str | None) -> None:
+        """Take down what a row's output is: right, or wrong in this way."""
+        self.checked += 1
+        self.known.add(row["output"])
+        if kind:
+            self.wrong.setdefault(shard, {})[row["path"]] = kind
 
     @property
     def kinds(self) -> Counter[str]:
@@ -38,7 +46,7 @@ class Findings:
 
     def describe(self) -> str:
         """Say what was found."""
-        lines = [f"{plural(self.checked, 'images')} checked, {self.kinds.total():,} are not what their rows say."]
+        lines = [f"{plural(self.checked, 'files')} checked, {self.kinds.total():,} are not what their rows say."]
         for kind, count in sorted(self.kinds.items()):
             named = [path for shard in self.wrong.values() for path, one in shard.items() if one == kind]
             lines.append(f"{count:,} {kind}: {examples(named)}")
@@ -62,26 +70,34 @@ def open_verified(settings: VerifySettings) -> tuple[Storage, Json]:
     return output, run
 
 
-def verify(settings: VerifySettings, output: Storage) -> Findings:
-    """Read every output, and compare it with its row."""
-    shards = sorted(parts(output.list(COMMITS)))
+def verify(settings: VerifySettings, output: Storage, run: Json) -> Findings:
+    """Read every output of a run, and compare it with its row."""
     findings = Findings()
-    known: set[str] = set()
-    with ThreadPoolExecutor(settings.threads) as pool, display(sum(1 for _ in output.list(IMAGES)), "images") as shown:
-        for shard in shards:
-            found = commit_table(output, shard).to_pylist()
+    with ThreadPoolExecutor(settings.threads) as pool, display(sum(run["shards"]), "files") as shown:
+        for shard in sorted(parts(output.list(COMMITS))):
+            found = commit_table(output, shard, STATS_SCHEMA.names).to_pylist()
             rows = [row for row in found if row["output"]]
             # A row of Parquet whose image is left out is still there.
-            known |= {f"{IMAGES}/{row['path']}" for row in found if not row["output"] and pack_of(row["path"])}
+            findings.known |= {f"{IMAGES}/{row['path']}" for row in found if not row["output"] and pack_of(row["path"])}
             for row, kind in zip(rows, pool.map(lambda row: difference(output, row), rows), strict=True):
-                findings.checked += 1
-                known.add(row["output"])
-                if kind:
-                    findings.wrong.setdefault(shard, {})[row["path"]] = kind
+                findings.note(shard, row, kind)
                 shown.update({"": (findings.checked, findings.kinds.total())})
-    listed = (f"{IMAGES}/{entry.path}" for entry in output.list(IMAGES))
-    findings.unknown = [name for name in listed if name not in known]
+        for shard in sorted(parts(output.list(OTHERS))):
+            table = commit_table(output, shard, OTHERS_SCHEMA.names, OTHERS)
+            rows = [row for row in table.to_pylist() if row["output"]]
+            for row, kind in zip(rows, pool.map(lambda row: other_size(output, row), rows), strict=True):
+                findings.note(shard, row, kind)
+                shown.update({"": (findings.checked, findings.kinds.total())})
+    findings.unknown = list(unknown(open_storage(settings.output, settings.s3), findings.known, run))
     return findings
+
+
+def unknown(output: Storage, known: set[str], run: Json) -> Iterator[str]:
+    """Yield the files, and the images in packs, that are no output of any row."""
+    left = (entry for entry in output.list(IMAGES) if f"{IMAGES}/{entry.path}" not in known)  # not what was carried
+    for entry in unpacked(left, output, IMAGES, run["settings"].get("image_column")):
+        if f"{IMAGES}/{entry.path}" not in known:
+            yield f"{IMAGES}/{entry.path}"
 
 
 def difference(output: Storage, row: Row) -> str | None:
@@ -95,20 +111,32 @@ def difference(output: Storage, row: Row) -> str | None:
     return None if hashlib.sha256(data).hexdigest() == row["sha256_out"] else "changed"
 
 
+def other_size(output: Storage, row: Row) -> str | None:
+    """Return how a carried file differs from its row; a server may have copied it, so that its size alone is known."""
+    found = output.find(row["output"])
+    if found is None:
+        return "missing"
+    return None if row["bytes"] in (None, found.size) else "changed"
+
+
 def mark_failed(output: Storage, findings: Findings) -> None:
-    """Let the rows of wrong images say that they failed, so that they are tried again."""
+    """Let the rows of wrong files say that they failed, so that they are tried again."""
     output.remove(SUCCESS)
+    others = parts(output.list(OTHERS))
     for shard, wrong in findings.wrong.items():
-        rows = list(marked(commit_table(output, shard).to_pylist(), wrong))
-        write_commit(output, shard, rows, STATS_SCHEMA, TALLY)
+        is_other = shard in others
+        folder, schema, tally = (OTHERS, OTHERS_SCHEMA, OTHERS_TALLY) if is_other else (COMMITS, STATS_SCHEMA, TALLY)
+        table = commit_table(output, shard, folder=folder)
+        rows = list(marked(table.select(schema.names).to_pylist(), wrong))
+        write_commit(output, shard, rows, schema, tally, folder=folder, columns=table)
 
 
 def marked(rows: list[Row], wrong: dict[str, str]) -> Iterator[Row]:
-    """Yield the rows, those of wrong images as failed."""
+    """Yield the rows, those of wrong files as failed."""
     for row in rows:
         kind = wrong.get(row["path"])
         failed = {"status": "failed", "error_type": "write", "error": f"its output is {kind}", "output": None}
-        yield row | failed | {"bytes_out": None, "sha256_out": None} if kind else row
+        yield row | failed | {"bytes_out": None, "sha256_out": None, "bytes": None} if kind else row
 
 
 def settings_of(run: Json, settings: VerifySettings) -> EnhanceSettings:

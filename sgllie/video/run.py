@@ -3,8 +3,8 @@
 For one video that is written to a file the run lies in a hidden folder beside it: `.OUT.mp4.run`.
 """
 
-import dataclasses
 from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
-from sgllie.corpus.listing import is_pattern
+from sgllie.corpus.listing import Listing, is_pattern
 from sgllie.errors import StorageError, UsageError
 from sgllie.methods import describe_weights
 from sgllie.runs.inputs import plan_inputs
@@ -27,7 +27,7 @@ from sgllie.runs.start import Opened, done_shards, open_run
 from sgllie.runs.tables import read_rows
 from sgllie.runs.totals import Totals, most_frequent
 from sgllie.runs.words import duration, outcomes, plural
-from sgllie.storage import SCRATCH, Storage, open_storage, split_uri
+from sgllie.storage import SCRATCH, Storage, absolute_uri, open_storage, split_uri
 from sgllie.video.formats import CONTAINERS, EXTENSIONS, check_suffix, output_name
 from sgllie.video.plan import PROBES, Segment, plan_segments, read_segments
 from sgllie.video.progress import display
@@ -63,9 +63,9 @@ class VideoRun(Run[VideoSettings]):
         return display([self.segments[shard] for shard in self.shards])
 
     @property
-    def commit_sizes(self) -> list[int]:
+    def commit_sizes(self) -> dict[int, int]:
         """One row for each video."""
-        return [1] * self.plan.items
+        return dict.fromkeys(range(self.plan.items), 1)
 
     def describe_plan(self) -> str:
         """Say how many videos and segments there are, what is ignored, and what a dry run would do."""
@@ -80,7 +80,7 @@ class VideoRun(Run[VideoSettings]):
             lines.append(f"Dry run: they would be enhanced into {settings.output}; nothing was written.")
         return "\n".join(lines)
 
-    def finalize(self, totals: Totals) -> Json:
+    def finalize(self, totals: Mapping[int, Totals]) -> Json:
         """Sum up the rows of all videos, and write _SUCCESS."""
         result = count(self.output)
         mark_finished(self.output, result)
@@ -125,9 +125,9 @@ def prepare(settings: VideoSettings) -> VideoRun:
     planned: list[Segment] = []
 
     def list_input(manifest: Path) -> tuple[Plan, Json]:
-        listed = dataclasses.replace(settings, output=folder)
+        listing = Listing(settings.input, settings.s3, absolute_uri(folder), EXTENSIONS)
         names = partial(output_name, codec=settings.codec)
-        plan, inputs = plan_inputs(listed, names, LISTED_TOGETHER, manifest, extensions=EXTENSIONS, noun="videos")
+        plan, inputs = plan_inputs(listing, settings.limit, names, LISTED_TOGETHER, manifest, noun="videos")
         if replace or not has_run(output):
             source = open_storage(inputs["roots"]["input"], settings.s3)
             planned.extend(plan_segments(manifest, plan, source, settings.segment_seconds))
