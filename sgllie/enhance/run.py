@@ -14,20 +14,21 @@ import pyarrow.compute as pc
 from sgllie.corpus.columns import fingerprint, list_columns
 from sgllie.corpus.listing import Listing
 from sgllie.corpus.patterns import Patterns
+from sgllie.enhance.renamed import renamed_note
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.images import OutputFormat, output_name
 from sgllie.methods import describe_weights
 from sgllie.runs.inputs import plan_inputs
-from sgllie.runs.names import REPORT
+from sgllie.runs.names import REPORT, part_name
 from sgllie.runs.plan import Plan
 from sgllie.runs.progress import Display, display
 from sgllie.runs.run import Pipeline, Run, count_others, count_rows, mark_finished, open_run, shards_to_do, stats_tables
 from sgllie.runs.run_file import Json, describe
 from sgllie.runs.shard_runner import Report
-from sgllie.runs.tables import with_columns
+from sgllie.runs.tables import items_in, with_columns
 from sgllie.runs.words import duration, outcomes, plural
 from sgllie.settings import split_names
-from sgllie.storage import absolute_uri, open_storage
+from sgllie.storage import Entry, absolute_uri, open_storage
 from sgllie.storage.parquet import from_parquet, to_parquet
 
 
@@ -101,6 +102,7 @@ def prepare(settings: EnhanceSettings) -> EnhanceRun:
             *(listing, settings.limit, renaming(listing, settings.format), settings.shard_images, Path(scratch)),
             carries_others=carries_others,
         )
+        notes = [*inputs.notes, *noted_names(settings, listing, inputs.plan, Path(scratch))]
         fingerprints = {}
         if settings.columns:
             columns = list_columns(listing, split_names(settings.columns))
@@ -109,12 +111,22 @@ def prepare(settings: EnhanceSettings) -> EnhanceRun:
         description = describe(settings, inputs.plan, inputs.describe(), fingerprints, weights)
         plan, resumed = open_run(settings, output, inputs.plan, Path(scratch), description)
     shards = shards_to_do(settings, output, plan, resumed)
-    return EnhanceRun(settings, output, plan, shards, resumed, inputs.roots, inputs.notes)
+    return EnhanceRun(settings, output, plan, shards, resumed, inputs.roots, notes)
 
 
 def renaming(listing: Listing, format: OutputFormat) -> Callable[[str], str]:
     """Return what makes the path of an output of that of an image: label maps keep their names in any format."""
     return lambda path: path if listing.is_label_map(path) else output_name(path, format)
+
+
+def noted_names(settings: EnhanceSettings, listing: Listing, plan: Plan, manifest: Path) -> list[str]:
+    """Return what the user is to know of files that name images, where these get new names."""
+    if settings.format == "same" or not plan.others:
+        return []
+    parts = (manifest / part_name(shard) for shard in plan.others)
+    others = (entry for part in parts for entry in items_in(part.read_bytes(), Entry))
+    images = items_in((manifest / part_name(0)).read_bytes(), Entry)
+    return renamed_note(open_storage(listing.root, settings.s3), images, others, renaming(listing, settings.format))
 
 
 def add_columns(manifest: Path, columns: pa.Table) -> None:
