@@ -181,7 +181,7 @@ def test_maps_are_copied_with_a_reason(tree, tmp_path, capsys):
     )
     reasons = {path: row["reason"] for path, row in rows.items() if row["status"] == "copied"}
     assert reasons == {
-        "day/bright.png": "bright enough: mean luma 0.94",
+        "day/bright.png": "bright enough: mean luma 0.91",
         "gtFine/a_gtFine_labelIds.png": "label map by name: gtFine",
         "gtFine/broken.png": "label map by name: gtFine",
         "day/a_mask.png": "label map by name: _mask",
