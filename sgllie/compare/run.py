@@ -17,7 +17,7 @@ from sgllie.compare.settings import INPUT, CompareSettings
 from sgllie.compare.trial import Trial
 from sgllie.corpus.listing import Listing
 from sgllie.errors import StorageError, UsageError
-from sgllie.evaluate.inputs import list_files, names_in
+from sgllie.evaluate.inputs import list_files, names_in, note_label_maps
 from sgllie.evaluate.matching import Names
 from sgllie.evaluate.run import MeasuringRun, open_measuring
 from sgllie.evaluate.summary import column, number, undefined_counts
@@ -86,7 +86,8 @@ def prepare(settings: CompareSettings) -> CompareRun:
         raise UsageError(f"input {settings.input} cannot be listed: {error}") from error
     if not items:
         raise UsageError(f"input {settings.input} holds no images")
-    return CompareRun(settings, *open_measuring(settings, items, Trial, roots, fingerprints), roots)
+    notes = note_label_maps(listing.label_maps.count)
+    return CompareRun(settings, *open_measuring(settings, items, Trial, roots, fingerprints), roots, notes)
 
 
 def trials(settings: CompareSettings, listing: Listing, references: Names | None) -> Iterator[Trial]:
