@@ -13,12 +13,16 @@ from skimage import data
 
 from jobs import rows_of
 from sgllie.corpus.labels import ENDINGS, FOLDERS, label_map_name
+from sgllie.corpus.listing import Listing
 from sgllie.corpus.patterns import Patterns
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import UsageError
+from sgllie.evaluate.run import prepare as prepare_evaluation
+from sgllie.evaluate.settings import EvaluateSettings
 from sgllie.images import decode
 from sgllie.images.label_map import ids_in
+from sgllie.report import ReportSettings, write_report
 from sgllie.runs.job import InProcess, run_job
 
 CAMERA = data.camera()
@@ -177,7 +181,7 @@ def test_maps_are_copied_with_a_reason(tree, tmp_path, capsys):
     )
     reasons = {path: row["reason"] for path, row in rows.items() if row["status"] == "copied"}
     assert reasons == {
-        "day/bright.png": "bright enough: mean luma 0.94",
+        "day/bright.png": "bright enough: mean luma 0.91",
         "gtFine/a_gtFine_labelIds.png": "label map by name: gtFine",
         "gtFine/broken.png": "label map by name: gtFine",
         "day/a_mask.png": "label map by name: _mask",
@@ -220,3 +224,28 @@ def test_maps_do_not_count_in_the_mean(tree, tmp_path):
     assert json.loads((tmp_path / "out/_SUCCESS").read_text())["luma_mean_in"] == pytest.approx(
         np.mean(means), abs=1e-4
     )
+
+
+def test_only_photographs_are_trained_on_and_measured(tree, tmp_path, capsys):
+    enhance(tree, tmp_path / "out")
+    listing = Listing(str(tree), photographs_only=True)
+    assert [entry.path for entry in listing] == ["day/a.png", "day/bright.png", "day/ids.png", "old/a.png"]
+    assert listing.label_maps.count == 4
+    for name, images in (("of a run", tmp_path / "out"), ("of a tree", tmp_path / "out/images")):
+        capsys.readouterr()
+        settings = EvaluateSettings(images=str(images), output=str(tmp_path / name), metrics="brightness")
+        assert run_job(prepare_evaluation, settings, InProcess()) == 0
+        said = capsys.readouterr().out
+        # What is a map by its content is known from the rows of a run alone.
+        maps, measured = (5, 3) if name == "of a run" else (4, 4)
+        assert f"{maps} label maps among the images: not measured" in said
+        assert f"{measured} images: {measured} measured" in said
+
+
+def test_the_report_shows_photographs(tree, tmp_path):
+    enhance(tree, tmp_path / "out")
+    write_report(ReportSettings(str(tmp_path / "out")))
+    page = (tmp_path / "out/report.html").read_text()
+    assert "Copied as they were" in page
+    assert "day/bright.png" in page
+    assert "gtFine/broken.png" not in page

@@ -137,6 +137,18 @@ def test_two_files_of_one_name_are_refused(source, tmp_path):
         enhance(source, tmp_path / "out", format="png")
 
 
+def test_files_that_name_renamed_images_are_told(source, tmp_path, capsys):
+    (source / "annotations/boxes.json").write_text('{"file_name": "00001.jpg", "path": "000/00002.jpg"}')
+    (source / "annotations/other.json").write_text('{"file_name": "11111.jpg"}')
+    assert enhance(source, tmp_path / "same") == 0
+    assert "new names" not in capsys.readouterr().out
+    assert enhance(source, tmp_path / "png", format="png") == 0
+    told = (
+        "name them by the old ones (00001.jpg becomes 00001.png) in 1 file of those looked at: annotations/boxes.json"
+    )
+    assert told in capsys.readouterr().out
+
+
 def test_a_trial_carries_none(source, tmp_path):
     assert enhance(source, tmp_path / "out", limit=2) == 0
     assert not (tmp_path / "out/others").exists()

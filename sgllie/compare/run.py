@@ -18,7 +18,7 @@ from sgllie.compare.settings import INPUT, CompareSettings
 from sgllie.compare.trial import Trial
 from sgllie.corpus.listing import Listing
 from sgllie.errors import StorageError, UsageError
-from sgllie.evaluate.inputs import Inputs, list_files, names_in
+from sgllie.evaluate.inputs import Inputs, list_files, names_in, note_label_maps
 from sgllie.evaluate.matching import Names
 from sgllie.evaluate.run import MeasuringRun, open_measuring
 from sgllie.evaluate.summary import column, number, undefined_counts
@@ -95,7 +95,7 @@ def find_trials(settings: CompareSettings) -> Inputs:
         raise UsageError(f"input {settings.input} cannot be listed: {error}") from error
     if not items:
         raise UsageError(f"input {settings.input} holds no images")
-    return Inputs(items, roots)
+    return Inputs(items, roots, note_label_maps(listing.label_maps.count))
 
 
 def trials(settings: CompareSettings, listing: Listing, references: Names | None) -> Iterator[Trial]:

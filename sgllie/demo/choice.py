@@ -47,8 +47,8 @@ class Choice:
         return {name: value for name, value in values.items() if value != defaults.get(name, value)}
 
     def settings(self, max_pixels: int = MAX_PIXELS) -> EnhanceSettings:
-        """Return the settings of the job on photographs."""
-        options = self.options(EnhanceSettings) | {"device": "cpu", "max_pixels": max_pixels}
+        """Return the settings of the job on photographs; what is chosen one by one is one, whatever it looks like."""
+        options = self.options(EnhanceSettings) | {"device": "cpu", "max_pixels": max_pixels, "include": ("*",)}
         return EnhanceSettings(*FOLDERS, **options)
 
     def command(self, clips: bool) -> str:

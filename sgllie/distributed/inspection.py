@@ -11,6 +11,7 @@ from sgllie.corpus.packed import packed
 from sgllie.distributed.board import get
 from sgllie.errors import StorageError, UsageError
 from sgllie.runs.progress import display
+from sgllie.runs.words import examples, plural, say
 from sgllie.storage import Storage, absolute_uri, open_source
 from sgllie.train import photographs
 from sgllie.train.photographs import Photograph, PhotoInfo
@@ -49,6 +50,8 @@ def list_photographs(settings: TrainSettings) -> tuple[Storage, list[str]]:
         paths = [entry.path for entry in listing]
     except (StorageError, OSError) as error:
         raise UsageError(f"{settings.data} cannot be listed: {error}") from error
+    if listing.label_maps.count:
+        say(f"{plural(listing.label_maps.count, 'label maps')} left out: {examples(listing.label_maps.examples)}")
     if not paths:
         raise UsageError(f"{settings.data} holds no images")
     return packed(open_source(listing.root, settings.s3)), paths

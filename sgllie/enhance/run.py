@@ -1,26 +1,16 @@
 """A run of `sgllie enhance`: planned, resumed or refused, counted and finished."""
 
-import dataclasses
-import hashlib
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-import pyarrow as pa
-
-from sgllie.corpus.columns import fingerprint, list_columns
-from sgllie.corpus.listing import Listing
-from sgllie.corpus.pack import pack_of
-from sgllie.corpus.patterns import Patterns
+from sgllie.enhance.inputs import list_input
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.enhance.totals import count_others, sums
 from sgllie.errors import StorageError
-from sgllie.images import OutputFormat, output_name
 from sgllie.methods import describe_weights
-from sgllie.runs.inputs import plan_inputs
 from sgllie.runs.names import OTHERS, REPORT
 from sgllie.runs.plan import Plan
 from sgllie.runs.progress import Display, display
@@ -28,12 +18,9 @@ from sgllie.runs.run import Pipeline, Run, mark_finished
 from sgllie.runs.run_file import Json, describe
 from sgllie.runs.shard_runner import Report
 from sgllie.runs.start import open_run, survey
-from sgllie.runs.tables import with_columns
 from sgllie.runs.totals import Totals, add_up
 from sgllie.runs.words import duration, outcomes, plural
-from sgllie.settings import split_names
-from sgllie.storage import absolute_uri, open_storage
-from sgllie.storage.parquet import from_parquet, to_parquet
+from sgllie.storage import open_storage
 
 
 @dataclass(frozen=True)
@@ -101,44 +88,6 @@ def prepare(settings: EnhanceSettings) -> EnhanceRun:
     output = open_storage(settings.output, settings.s3)
     run = open_run(settings, output, description, partial(list_input, settings))
     return EnhanceRun(settings, *run, *survey(settings, run))
-
-
-def list_input(settings: EnhanceSettings, manifest: Path) -> tuple[Plan, Json]:
-    """List the input, and write its manifest into a local folder; see `plan_inputs`."""
-    listing = Listing(
-        *(settings.input, settings.s3, absolute_uri(settings.output)),
-        image_column=settings.image_column,
-        left_out=Patterns(settings.exclude, "--exclude"),
-        included=Patterns(settings.include, "--include"),
-    )
-    rename, carries_others = renaming(listing, settings.format), settings.others != "skip"
-    plan, inputs = plan_inputs(
-        *(listing, settings.limit, rename, settings.shard_images, manifest), carries_others=carries_others
-    )
-    if settings.columns:
-        columns = list_columns(listing, split_names(settings.columns))
-        add_columns(manifest, columns)
-        digest = hashlib.sha256(f"{plan.digest} {fingerprint(columns)}".encode()).hexdigest()
-        plan = dataclasses.replace(plan, digest=digest)
-    return plan, inputs
-
-
-def renaming(listing: Listing, format: OutputFormat) -> Callable[[str], str]:
-    """Return what makes the path of an output of that of an image: label maps keep their names in any format."""
-    return lambda path: path if listing.is_label_map(path) else output_name(path, format)
-
-
-def add_columns(manifest: Path, columns: pa.Table) -> None:
-    """Append columns of the input list to the parts of a manifest; images of a pack that is listed have its values."""
-    listed = set(columns["path"].to_pylist())
-    for part in manifest.glob("part-*.parquet"):
-        table = from_parquet(part.read_bytes())
-        paths = table["path"].to_pylist()
-        keys = pa.array([path if path in listed else pack_of(path) for path in paths], pa.string())
-        found = with_columns(pa.table({"path": keys}), columns)
-        for name in found.column_names[1:]:
-            table = table.append_column(found.schema.field(name), found[name])
-        part.write_bytes(to_parquet(table))
 
 
 class ByKind:

@@ -40,7 +40,8 @@ def read_table(storage: Storage, path: str, columns: list[str] | None = None) ->
 
 def items_in(data: bytes, item_type: type[Item]) -> list[Item]:
     """Return the items that the bytes of a manifest list."""
-    return [item_type(**row) for row in from_parquet(data).to_pylist()]
+    names = list(manifest_schema(cast(Any, item_type)).names)
+    return [item_type(**row) for row in from_parquet(data, names).to_pylist()]
 
 
 def to_table(rows: Iterable[Row], schema: pa.Schema) -> pa.Table:
