@@ -49,10 +49,10 @@ def commit_tables(output: Storage, columns: list[str] | None = None) -> Iterator
         yield commit_table(output, shard, columns)
 
 
-def read_totals(output: Storage, shard: int) -> Totals | None:
+def read_totals(output: Storage, shard: int, folder: str = COMMITS) -> Totals | None:
     """Return the totals of a finished shard, from the end of its file; None where they cannot be read."""
     try:
-        found = json.loads(read_metadata(output, f"{COMMITS}/{part_name(shard)}", TOTALS_KEY) or "")
+        found = json.loads(read_metadata(output, f"{folder}/{part_name(shard)}", TOTALS_KEY) or "")
     except (ValueError, RecursionError):
         return None
     is_sound = isinstance(found, dict) and all(type(value) in (int, float) for value in found.values())

@@ -1,8 +1,9 @@
 """From a listing to a manifest: counted, cut into shards, and checked before anything is written to the output."""
 
 import hashlib
+import random
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, TypeVar
@@ -15,6 +16,9 @@ from sgllie.runs.tables import manifest_bytes
 from sgllie.storage import Entry
 
 SHARD_BYTES = 256 * 2**20
+PARTS = 3000
+"""A shard may always hold one part in so many of what is listed by then. So there are few more shards than this below
+three million images or 800 GB, and 14,000 to 20,000 at a hundred million or 200 TB: PARTS * (1 + ln(100 / 3))."""
 
 
 class Sized(Protocol):
@@ -67,21 +71,33 @@ def write_manifest(items: Iterable[Any], item_type: type[tuple[Any, ...]], shard
 
 
 def cut(items: Iterable[Item], shard_items: int) -> Iterator[list[Item]]:
-    """Cut a listing into shards of at most `shard_items` items and about SHARD_BYTES.
+    """Cut a listing into shards of at most `shard_items` items and about SHARD_BYTES; of more, if the listing is long.
 
-    A shard holds at most a sixteenth of what comes before it. Shards are run last one first, so that those left for the
-    end are small and all workers finish together (guided self-scheduling, Polychronopoulos and Kuck 1987).
+    A shard holds at most a sixteenth of what comes before it, so that there are small ones for the end: see
+    `in_order`.
     """
     shard: list[Item] = []
-    size = 0
+    size = total = 0
     for listed, item in enumerate(items, start=1):
         shard.append(item)
         size += item.size or 0
-        if len(shard) >= min(shard_items, max(32, listed // 16)) or size >= SHARD_BYTES:
+        total += item.size or 0
+        most = max(min(shard_items, max(32, listed // 16)), listed // PARTS)
+        if len(shard) >= most or size >= max(SHARD_BYTES, total // PARTS):
             yield shard
             shard, size = [], 0
     if shard:
         yield shard
+
+
+def in_order(shards: Mapping[int, int]) -> list[int]:
+    """Return shards in the order in which they are run; `shards` is the number of items of each.
+
+    Shuffled, always alike, since neighbours lie in one range of keys, which one server of a bucket answers for; and the
+    small ones last, so that all workers finish together (guided self-scheduling, Polychronopoulos and Kuck 1987).
+    """
+    mixed = random.Random(0).sample(sorted(shards), len(shards))
+    return sorted(mixed, key=lambda shard: -shards[shard].bit_length())
 
 
 class OutputNames:

@@ -67,6 +67,11 @@ class VideoRun(Run[VideoSettings]):
         """One row for each video."""
         return [1] * self.plan.items
 
+    @property
+    def order(self) -> list[int]:
+        """Video after video, since the pictures of one are kept until all of it is done."""
+        return sorted(self.shards)
+
     def describe_plan(self) -> str:
         """Say how many videos and segments there are, what is ignored, and what a dry run would do."""
         settings, plan = self.settings, self.plan
