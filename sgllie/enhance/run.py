@@ -12,9 +12,11 @@ from sgllie.runs.inputs import plan_inputs
 from sgllie.runs.names import REPORT
 from sgllie.runs.run import Pipeline, Run, mark_finished
 from sgllie.runs.run_file import Json, describe
+from sgllie.runs.schemas import STATS_SCHEMA
 from sgllie.runs.shard_runner import Report
 from sgllie.runs.start import open_run, survey
 from sgllie.runs.totals import Totals
+from sgllie.runs.update import update
 from sgllie.runs.words import duration, outcomes, plural
 from sgllie.storage import open_storage
 
@@ -69,4 +71,6 @@ def prepare(settings: EnhanceSettings) -> EnhanceRun:
     rename = partial(output_name, format=settings.format)
     list_input = partial(plan_inputs, settings, rename, settings.shard_images)
     run = open_run(settings, open_storage(settings.output, settings.s3), description, list_input)
+    if settings.update and run.resumed:
+        run = update(run, settings, list_input, rename, STATS_SCHEMA)
     return EnhanceRun(settings, *run, *survey(settings, run))

@@ -7,7 +7,7 @@ import tyro
 
 from sgllie.images import MAX_PIXELS, QUALITY, ExifOrientation, OutputFormat
 from sgllie.runs.settings import CorpusSettings
-from sgllie.settings import setting
+from sgllie.settings import check, option, setting
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class EnhanceSettings(CorpusSettings):
     """Folder, s3://bucket/prefix, glob in quotes, one image, or a list (.txt, or .csv, .jsonl, .parquet with a
     column `path`)."""
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")] = setting(changes_output=False)
-    """Folder or s3://bucket/prefix that becomes images/, stats/, manifest/, run.json and _SUCCESS."""
+    """Folder or s3://bucket/prefix that becomes images/, stats/, commits/, manifest/, run.json and _SUCCESS."""
 
     only_darker_than: float | None = setting(None, least=0, most=1)
     """Copy images whose mean luma (0 black, 1 white) is this or more, byte for byte."""
@@ -41,3 +41,10 @@ class EnhanceSettings(CorpusSettings):
     """Seconds that the work on one image may take; one that takes longer is recorded as failed (timeout)."""
     shard_images: int = setting(1000, least=1, changes_output=False)
     """Images that are committed together, at most."""
+    update: bool = setting(False, changes_output=False)
+    """List IN again: enhance what is new or has changed, keep the rest, and the rows of what is gone."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("overwrite", "retry_failed", "check_input"):
+            check(not (self.update and getattr(self, name)), option(name), "on", "must be left out with --update")

@@ -49,7 +49,9 @@ class Plan:
     digest: str
 
 
-def write_manifest(items: Iterable[Any], item_type: type[tuple[Any, ...]], shard_items: int, folder: Path) -> Plan:
+def write_manifest(
+    items: Iterable[Any], item_type: type[tuple[Any, ...]], shard_items: int, folder: Path, first: int = 0
+) -> Plan:
     """Stream items into the parts of a manifest, with one shard in memory at a time.
 
     Args:
@@ -57,6 +59,7 @@ def write_manifest(items: Iterable[Any], item_type: type[tuple[Any, ...]], shard
         item_type: their type.
         shard_items: items of a shard, at most.
         folder: where the parts are written.
+        first: number of the first shard.
     """
     digest = hashlib.sha256()
     size = 0
@@ -65,7 +68,7 @@ def write_manifest(items: Iterable[Any], item_type: type[tuple[Any, ...]], shard
         for item in shard:
             digest.update(repr(tuple(item)).encode())
             size += item.size or 0
-        (folder / part_name(len(shards))).write_bytes(manifest_bytes(shard, item_type))
+        (folder / part_name(first + len(shards))).write_bytes(manifest_bytes(shard, item_type))
         shards.append(len(shard))
     return Plan(sum(shards), size, shards, digest.hexdigest())
 

@@ -1,0 +1,186 @@
+"""A run whose input has grown: what is new becomes new shards, what has changed is done again in its own."""
+
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from sgllie.errors import DamagedError, StorageError, UsageError
+from sgllie.runs.commits import commit_table
+from sgllie.runs.journal import replace_rows
+from sgllie.runs.lock import alone
+from sgllie.runs.names import COMMITS, MANIFEST, RUN, SUCCESS, part_name
+from sgllie.runs.plan import Plan, name_hash, write_manifest
+from sgllie.runs.run_file import Json, as_json, now, read_json
+from sgllie.runs.start import Opened, opened, version_of_run
+from sgllie.runs.tables import items_in, manifest_bytes, read_manifest
+from sgllie.storage import Entry, Storage
+
+WORKERS = 16
+"""Parts of the manifest that are read or written at the same time."""
+
+
+class Known:
+    """What a run knows of its input: hashes of each path, of its size and version, and of the name of its output.
+
+    Args:
+        output: of the run.
+        shards: how many it has.
+        output_name: path of a file -> path of its output.
+    """
+
+    def __init__(self, output: Storage, shards: int, output_name: Callable[[str], str]) -> None:
+        self.output_name = output_name
+        columns = [array("Q") for _ in range(4)]
+        with ThreadPoolExecutor(WORKERS) as pool:
+            for shard, entries in enumerate(pool.map(lambda one: read_manifest(output, one, Entry), range(shards))):
+                for entry in entries:
+                    row = (name_hash(entry.path), state_hash(entry), name_hash(output_name(entry.path)), shard)
+                    for column, value in zip(columns, row, strict=True):
+                        column.append(value)
+        arrays = [np.array(column, np.uint64) for column in columns]
+        order = np.argsort(arrays[0], kind="stable")
+        self.paths, self.states, self.names, self.shards = (one[order] for one in arrays)
+        self.seen = np.zeros(len(order), bool)
+
+    def place(self, entry: Entry) -> int | None:
+        """Return where a listed file stands among those that are known, if it does."""
+        path = name_hash(entry.path)
+        place = int(np.searchsorted(self.paths, np.uint64(path)))
+        return place if place < len(self.paths) and int(self.paths[place]) == path else None
+
+    def sort(self, listed: Iterator[Entry]) -> tuple[list[Entry], dict[int, dict[str, Entry]]]:
+        """Return the files of a listing that are new, and by shard and path those that have changed."""
+        new: list[Entry] = []
+        changed: dict[int, dict[str, Entry]] = defaultdict(dict)
+        for entry in listed:
+            place = self.place(entry)
+            if place is None:
+                new.append(entry)
+                continue
+            self.seen[place] = True
+            if int(self.states[place]) != state_hash(entry):
+                changed[int(self.shards[place])][entry.path] = entry
+        return new, changed
+
+    def refuse_clashes(self, new: list[Entry]) -> None:
+        """Raise UsageError where a new file has the output of one that is gone, whose row is kept."""
+        kept = set(self.names[~self.seen].tolist())
+        for entry in new:
+            if name_hash(self.output_name(entry.path)) in kept:
+                raise UsageError(
+                    f"{entry.path!r} is new and would be written to the output of a file that is gone; "
+                    "rename it, or begin with --overwrite"
+                )
+
+
+def state_hash(entry: Entry) -> int:
+    """Return what changes when a file does, as far as its listing tells."""
+    return name_hash(f"{entry.size} {entry.version}")
+
+
+def update(
+    run: Opened,
+    settings: Any,
+    list_input: Callable[[Path], tuple[Plan, Json]],
+    output_name: Callable[[str], str],
+    schema: pa.Schema,
+) -> Opened:
+    """Add to a run what is new in its input, and take back what has changed; nothing is written for a dry run.
+
+    Wherever it is killed, each image has one row at the end: a shard is taken back before its manifest says what has
+    changed, and new shards count when run.json names them.
+
+    Args:
+        run: that was found.
+        settings: of the present command, with `shard_images`.
+        list_input: as for `start.open_run`.
+        output_name: path of a file -> path of its output.
+        schema: of the rows.
+
+    Returns:
+        The run as it is then.
+
+    Raises:
+        UsageError: the input cannot be listed, or two files would have one output.
+    """
+    output, first = run.output, len(run.plan.shards)
+    with TemporaryDirectory(prefix="sgllie-") as listed, TemporaryDirectory(prefix="sgllie-") as added:
+        listing, inputs = list_input(Path(listed))
+        known = Known(output, first, output_name)
+        new, changed = known.sort(entries_in(Path(listed)))
+        known.refuse_clashes(new)
+        more = write_manifest(new, Entry, settings.shard_images, Path(added), first)
+        gone = int(np.count_nonzero(~known.seen))
+        counts = (len(new), sum(map(len, changed.values())), gone)
+        note = "Since the last listing: {:,} new, {:,} changed, {:,} gone, whose rows are kept.".format(*counts)
+        if settings.dry_run:
+            return run._replace(notes=[*run.notes, note])
+        try:
+            with alone(output) as check:
+                if version_of_run(output) != run.version:
+                    raise UsageError(f"another command has just changed the run in {output.uri}; give this one again")
+                before = read_json(output, RUN) or {}
+                output.commit(RUN, as_json(before | {"updated": now()}))  # other commands at work on it stop
+                if new or changed:
+                    output.remove(SUCCESS)
+                with ThreadPoolExecutor(WORKERS) as pool:
+                    list(pool.map(lambda shard: take_back(output, shard, changed[shard], schema), changed))
+                    list(pool.map(partial(place, output), Path(added).iterdir()))
+                check()
+                described = grown(before, listing, more, inputs | {"gone": gone})
+                output.commit(RUN, as_json(described))
+                updated = opened(output, described, version_of_run(output), resumed=True)
+                return updated._replace(notes=[*updated.notes, note])
+        except StorageError as error:
+            raise UsageError(f"output {output.uri} cannot be updated: {error}") from error
+
+
+def place(output: Storage, file: Path) -> None:
+    """Write a part of a local manifest into the output."""
+    output.write(f"{MANIFEST}/{file.name}", file.read_bytes())
+
+
+def entries_in(manifest: Path) -> Iterator[Entry]:
+    """Yield what the parts of a local manifest list."""
+    for file in sorted(manifest.iterdir()):
+        yield from items_in(file.read_bytes(), Entry)
+
+
+def take_back(output: Storage, shard: int, changed: Mapping[str, Entry], schema: pa.Schema) -> None:
+    """Let a shard be done again for the images that have changed, and for no others.
+
+    Its rows become those of an attempt that was stopped, without the images that have changed.
+    """
+    try:
+        rows = commit_table(output, shard).to_pylist() if output.exists(f"{COMMITS}/{part_name(shard)}") else []
+    except DamagedError:  # all of it is done again
+        rows = []
+    replace_rows(output, shard, schema, rows, changed.keys())
+    output.remove(f"{COMMITS}/{part_name(shard)}")
+    for row in rows:
+        if row["path"] in changed and row["output"]:
+            output.remove(row["output"])  # or it would stay where the new version fails
+    entries = [changed.get(entry.path, entry) for entry in read_manifest(output, shard, Entry)]
+    output.write(f"{MANIFEST}/{part_name(shard)}", manifest_bytes(entries, Entry))
+
+
+def grown(run: Json, listing: Plan, more: Plan, inputs: Json) -> Json:
+    """Return what run.json says after an update.
+
+    Args:
+        run: what it says before.
+        listing: what all of the input comes to now.
+        more: what is new of it.
+        inputs: what there is to say of the input now.
+    """
+    counts = {"items": run["input"]["items"] + more.items, "bytes": run["input"]["bytes"] + more.size}
+    described = run["input"] | inputs | counts | {"digest": listing.digest}
+    return run | {"input": described, "shards": run["shards"] + more.shards, "updated": now()}
