@@ -152,6 +152,30 @@ def test_a_commit_that_somebody_removes_stops_the_job(settings, output):
         compaction.outdated(run.output, run.commit_sizes)
 
 
+def test_a_shard_that_another_worker_has_done_is_not_done_again(settings, output):
+    """As where a worker dies that had finished some of the shards in its hands."""
+    before = times(output / "commits")
+    pipeline = prepare(settings).make_pipeline(lambda shard, done, failed, group="": None)
+    assert pipeline.run(3) == all_totals(pipeline.output, [3])[3]
+    assert times(output / "commits") == before
+
+
+def test_large_files_are_written_by_tasks_of_the_cluster(here, tmp_path, monkeypatch):
+    monkeypatch.setattr(compaction, "FILE_ROWS", 20)
+    source, output = make_corpus(tmp_path / "in", 60), tmp_path / "out"
+    result = here("enhance", source, output, "--num-actors", 2, "--shard-images", 10)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert len(list((output / "stats").iterdir())) == 3
+    assert_complete(source, output)
+    from sgllie.distributed.pool import run_tasks
+
+    def fail(number):
+        raise StorageError(f"{number} is damaged")
+
+    with pytest.raises(StorageError, match=r"^7 is damaged$"):
+        run_tasks(fail, [7])
+
+
 @pytest.mark.parametrize("command", ["enhance", "evaluate", "compare"])
 def test_a_run_is_resumed_without_a_look_at_its_input(tmp_path, monkeypatch, command):
     source, output = str(make_corpus(tmp_path / "in", 3)), str(tmp_path / "out")

@@ -18,6 +18,9 @@ from sgllie.cli import main
 from sgllie.corpus.listing import Listing
 from sgllie.corpus.patterns import Patterns
 from sgllie.errors import UsageError
+from sgllie.evaluate.run import prepare as prepare_evaluation
+from sgllie.evaluate.settings import EvaluateSettings
+from sgllie.runs.job import InProcess, run_job
 
 
 def png(pixels):
@@ -66,10 +69,14 @@ def test_label_maps_in_packs_are_carried(source, tmp_path, capsys):
     assert list(after) == ["a.png", "a.labelIds.png", "a.json", "b.png", "gtFine/c.png", "d.png"]
     assert {name for name in before.keys() & after.keys() if before[name] != after[name]} == {"b.png"}
     assert main(["verify", str(output)]) == 0
+    assert "no row knows" not in capsys.readouterr().out
     assert main(["report", str(output)]) == 0
     photographs_only = [entry.path for entry in Listing(str(source), photographs_only=True)]
     assert photographs_only == ["old/u.tar/e.jpg", "s.tar/a.jpg", "s.tar/b.png", "s.tar/d.png", *PARQUET]
-    assert main(["evaluate", "--images", str(output), "--out", str(tmp_path / "eval"), "--metrics", "brightness"]) == 0
+    capsys.readouterr()
+    measuring = EvaluateSettings(images=str(output), output=str(tmp_path / "eval"), metrics="brightness")
+    assert run_job(prepare_evaluation, measuring, InProcess()) == 0
+    assert "4 label maps among the images: not measured" in capsys.readouterr().out
     assert len(rows_of(tmp_path / "eval")) == 4
 
 
@@ -126,6 +133,29 @@ def test_a_column_that_is_not_the_chosen_one_is_carried(source, photographs, tmp
     assert enhance(source, output, image_column="image") == 0
     assert "boxes.parquet" in {row["path"] for row in rows_of(output, "others")}
     assert main(["verify", str(output)]) == 0
+
+
+def test_an_update_knows_packs_and_other_files(source, photographs, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert enhance(source, output) == 0
+    make_tar(source / "v.tar", [("f.jpg", photographs[2]), ("f.txt", b"f")])
+    (source / "new.txt").write_bytes(b"new")
+    (source / "readme.txt").write_bytes(b"what this is now")
+    (source / "old/notes.txt").unlink()
+    capsys.readouterr()
+    assert enhance(source, output, update=True) == 0
+    said = capsys.readouterr().out
+    assert "Since the last listing: 2 new, 1 changed, 1 gone, whose rows are kept." in said
+    assert "5 other files (0.0 MB): 5 copied." in said
+    assert (output / "images/readme.txt").read_bytes() == b"what this is now"
+    assert len(assert_consistent(output, 10)) == 10
+    assert main(["verify", str(output)]) == 0
+    assert enhance(source, output, check_input=True) == 0
+    make_tar(source / "v.tar", [("f.jpg", photographs[2]), ("g.jpg", photographs[0])])
+    with pytest.raises(UsageError, match=r"'v.tar' has changed since it was listed, and --update enhances no tar"):
+        enhance(source, output, update=True)
+    with pytest.raises(UsageError, match="--columns is scene; it must be left out with --update"):
+        enhance(source, output, update=True, columns="scene")
 
 
 @pytest.mark.jobs

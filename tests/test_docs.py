@@ -290,7 +290,7 @@ def test_reference_has_the_version_of_the_schema():
 
 def test_reference_has_every_key_of_run_json():
     said = with_input(describe(EnhanceSettings("IN", "OUT"), {}, {}), Plan(0, 0, [], ""), {"roots": {}})
-    assert [names(row[0])[0] for row in table(section("run.json"))] == [*said, "data"]
+    assert [names(row[0])[0] for row in table(section("run.json"))] == [*said, "updated", "data"]
 
 
 def first_cells(page: str) -> list[list[str]]:

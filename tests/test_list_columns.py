@@ -83,6 +83,7 @@ def test_any_type_of_arrow_survives_a_retry(source, tmp_path):
         (".csv", "hour,place", "--columns names place, and the list .* has no such column"),
         (".jsonl", "odd", "--columns: a column of .* holds values of several types"),
         (".csv", "luma_mean_in", "--columns is luma_mean_in; it names luma_mean_in, which the statistics have already"),
+        (".csv", "size", "--columns is size; it names size, which the statistics have already, or the manifest"),
         (".csv", "hour,hour", "--columns is hour,hour; it must not name one twice"),
         ("", "hour", r"--columns needs a list with columns \(.csv, .jsonl, .parquet\) as input, not"),
     ],

@@ -9,7 +9,7 @@ from sgllie.corpus.listing import Listing
 from sgllie.corpus.pack import pack_of
 from sgllie.corpus.packed import packed
 from sgllie.errors import ReadError, UsageError
-from sgllie.runs.plan import cut
+from sgllie.runs.plan import cut, pack_of_entry
 from sgllie.storage import Entry, open_storage
 
 JPEG = b"\xff\xd8"
@@ -68,13 +68,10 @@ def test_sizes_and_versions(tree):
 
 
 def test_a_shard_holds_one_pack_and_nothing_else(tree):
-    def together(entry):
-        return pack_of(entry.path)
-
-    shards = [[entry.path for entry in shard] for shard in cut(Listing(str(tree)), 1000, together)]
+    shards = [[entry.path for entry in shard] for shard in cut(Listing(str(tree)), 1000, pack_of_entry)]
     assert shards == [TREE[:1], TREE[1:3], TREE[3:4], TREE[4:6], TREE[6:7], TREE[7:]]
     large = [Entry(f"a.tar/{number}.jpg", 2**28, None) for number in range(40)]
-    assert [len(shard) for shard in cut(large, 10, together)] == [40]
+    assert [len(shard) for shard in cut(large, 10, pack_of_entry)] == [40]
 
 
 @pytest.mark.parametrize(

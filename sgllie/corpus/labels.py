@@ -2,6 +2,8 @@
 
 import re
 
+from sgllie.corpus.pack import is_pack
+from sgllie.corpus.patterns import Patterns
 from sgllie.images import EXTENSIONS
 
 FOLDERS = {
@@ -92,3 +94,8 @@ def label_map_name(path: str) -> str | None:
     stem, _, suffix = name.rpartition(".")
     ending = None if EXTENSIONS.get(f".{suffix.lower()}") == "jpeg" else _ENDING.search(stem)
     return ending[0] if ending else None
+
+
+def is_map_by_name(path: str, included: Patterns) -> bool:
+    """Tell whether an image, and no pack, is a label map by its name, and not to be brightened all the same."""
+    return not is_pack(path) and label_map_name(path) is not None and path not in included

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 from fsspec.utils import glob_translate
 
-from sgllie.corpus.labels import label_map_name
+from sgllie.corpus.labels import is_map_by_name
 from sgllie.corpus.pack import is_pack, pack_of
 from sgllie.corpus.packed import Member, open_pack, unpacked
 from sgllie.corpus.patterns import Patterns
@@ -162,7 +162,7 @@ class Listing:
         for entry in self._entries():
             path = entry.path
             if isinstance(entry, Member) or self._is_named(path) or self._is_image(path):
-                is_map = self.is_label_map(path)
+                is_map = is_map_by_name(path, self.included)
                 if is_map:
                     self.label_maps.add(path, entry.size)
                 if not (is_map and self.photographs_only):
@@ -181,10 +181,6 @@ class Listing:
     def listed(self) -> list[str]:
         """Return the paths of a list below the root, in its order."""
         return [relative_to(path, self.root) for path in self._listed_paths()]
-
-    def is_label_map(self, path: str) -> bool:
-        """Tell whether an image is a label map by its name, and not to be brightened all the same."""
-        return not is_pack(path) and label_map_name(path) is not None and path not in self.included
 
     def _is_image(self, path: str) -> bool:
         """Tell whether a file is an image by its name."""

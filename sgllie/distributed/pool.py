@@ -2,10 +2,11 @@
 
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import pyarrow as pa
 import ray
 from ray.exceptions import RayError, RayTaskError
 
@@ -56,12 +57,11 @@ class RayWorker(ShardWorker):
 
 
 def shard_dataset(run: Run[Any], progress: Any) -> "Dataset":
-    """Return the lazy dataset whose rows are the results of shards, the large ones first (see `plan.cut`)."""
+    """Return the lazy dataset whose rows are the results of shards."""
     # Imported here: it takes a second, in which the cluster starts.
-    from ray.data import ActorPoolStrategy, DataContext, from_items
+    from ray.data import ActorPoolStrategy, DataContext, from_arrow
 
-    shards = sorted(run.shards, reverse=True)
-    settings = run.settings
+    shards, settings = run.order, run.settings
     device: Device = run.device
     if device == "auto":
         device = "cuda" if total_resource("GPU") else "cpu"
@@ -77,14 +77,27 @@ def shard_dataset(run: Run[Any], progress: Any) -> "Dataset":
     context.execution_no_progress_timeout_s = -1  # a shard of large images may take longer than any limit set here
     # Ray Data restarts a dead actor and runs its shard again, without a limit; the shard's journal is what ends a
     # vicious circle.
-    items = [{"shard": shard} for shard in shards]
-    return from_items(items, override_num_blocks=len(items)).map_batches(
+    bunches = [pa.table({"shard": bunch}) for bunch in in_bunches(shards, workers)]
+    return from_arrow(bunches).map_batches(
         RayWorker,
         fn_constructor_args=(run.for_workers(device), progress),
         batch_size=1,
-        compute=ActorPoolStrategy(min_size=workers, max_size=most, max_tasks_in_flight_per_actor=2),
+        compute=ActorPoolStrategy(min_size=workers, max_size=most, max_tasks_in_flight_per_actor=1),
         **resources,
     )
+
+
+def in_bunches(shards: list[int], workers: int) -> Iterator[list[int]]:
+    """Cut the shards into what a worker gets at a time: one at the end, and more before, since each costs the driver.
+
+    A bunch is half of what would be a worker's share of the rest. Where there are few workers it is half of a share of
+    a twentieth, since more may join.
+    """
+    start, workers = 0, max(workers, len(shards) // 20)
+    while start < len(shards):
+        size = max(1, (len(shards) - start) // (2 * workers))
+        yield shards[start : start + size]
+        start += size
 
 
 class Shards(threading.Thread):

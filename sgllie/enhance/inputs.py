@@ -8,12 +8,13 @@ from pathlib import Path
 import pyarrow as pa
 
 from sgllie.corpus.columns import fingerprint, list_columns
+from sgllie.corpus.labels import is_map_by_name
 from sgllie.corpus.listing import Listing
 from sgllie.corpus.pack import pack_of
 from sgllie.corpus.patterns import Patterns
 from sgllie.enhance.renamed import renamed_note
 from sgllie.enhance.settings import EnhanceSettings
-from sgllie.images import OutputFormat, output_name
+from sgllie.images import output_name
 from sgllie.runs.inputs import plan_inputs
 from sgllie.runs.names import part_name
 from sgllie.runs.plan import Plan
@@ -32,9 +33,9 @@ def list_input(settings: EnhanceSettings, manifest: Path) -> tuple[Plan, Json]:
         left_out=Patterns(settings.exclude, "--exclude"),
         included=Patterns(settings.include, "--include"),
     )
-    rename, carries_others = renaming(listing, settings.format), settings.others != "skip"
     plan, inputs = plan_inputs(
-        *(listing, settings.limit, rename, settings.shard_images, manifest), carries_others=carries_others
+        *(listing, settings.limit, renaming(settings), settings.shard_images, manifest),
+        carries_others=settings.others != "skip",
     )
     if settings.columns:
         columns = list_columns(listing, split_names(settings.columns))
@@ -44,9 +45,10 @@ def list_input(settings: EnhanceSettings, manifest: Path) -> tuple[Plan, Json]:
     return plan, inputs | {"notes": inputs["notes"] + noted_names(settings, listing, plan, manifest)}
 
 
-def renaming(listing: Listing, format: OutputFormat) -> Callable[[str], str]:
+def renaming(settings: EnhanceSettings) -> Callable[[str], str]:
     """Return what makes the path of an output of that of an image: label maps keep their names in any format."""
-    return lambda path: path if listing.is_label_map(path) else output_name(path, format)
+    included = Patterns(settings.include, "--include")
+    return lambda path: path if is_map_by_name(path, included) else output_name(path, settings.format)
 
 
 def noted_names(settings: EnhanceSettings, listing: Listing, plan: Plan, manifest: Path) -> list[str]:
@@ -56,7 +58,7 @@ def noted_names(settings: EnhanceSettings, listing: Listing, plan: Plan, manifes
     parts = (manifest / part_name(shard) for shard in sorted(plan.others))
     others = (entry for part in parts for entry in items_in(part.read_bytes(), Entry))
     images = items_in((manifest / part_name(0)).read_bytes(), Entry)
-    return renamed_note(open_storage(listing.root, settings.s3), images, others, renaming(listing, settings.format))
+    return renamed_note(open_storage(listing.root, settings.s3), images, others, renaming(settings))
 
 
 def add_columns(manifest: Path, columns: pa.Table) -> None:

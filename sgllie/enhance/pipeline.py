@@ -73,13 +73,13 @@ class ImagePipeline(ShardRunner[Entry]):
             return Isolated(1, self.deadline, ImageProcessor, self.settings)
         return nullcontext(self.image_processor)
 
-    def run(self, shard: int) -> Totals:
-        """Bring one shard to its commit; one that is a tar or a Parquet file, in the order of that."""
+    def attempt(self, shard: int) -> Totals:
+        """Do what is left of a shard, and commit it; of one that is a tar or a Parquet file, in the order of that."""
         items = self.items(shard)
         pack = pack_of(items[0].path)
         if pack is not None and self.source.find(pack):
             return PackedShard(self, shard, pack, items).run()
-        return super().run(shard)
+        return super().attempt(shard)
 
     def failed_row(self, item: Entry, failure: Failure) -> Row:
         """Return the row of an image of which nothing is known."""

@@ -6,19 +6,21 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 
-from sgllie.enhance.inputs import list_input
+from sgllie.enhance.inputs import list_input, renaming
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.enhance.totals import count_others, sums
 from sgllie.errors import StorageError
 from sgllie.methods import describe_weights
-from sgllie.runs.names import OTHERS, REPORT
+from sgllie.runs.names import COMMITS, OTHERS, REPORT
 from sgllie.runs.plan import Plan
 from sgllie.runs.progress import Display, display
 from sgllie.runs.run import Pipeline, Run, mark_finished
 from sgllie.runs.run_file import Json, describe
+from sgllie.runs.schemas import OTHERS_SCHEMA, STATS_SCHEMA
 from sgllie.runs.shard_runner import Report
 from sgllie.runs.start import open_run, survey
 from sgllie.runs.totals import Totals, add_up
+from sgllie.runs.update import update
 from sgllie.runs.words import duration, outcomes, plural
 from sgllie.storage import open_storage
 
@@ -86,7 +88,10 @@ def prepare(settings: EnhanceSettings) -> EnhanceRun:
     """
     description = describe(settings, {"input": settings.input}, {}, describe_weights(settings))
     output = open_storage(settings.output, settings.s3)
-    run = open_run(settings, output, description, partial(list_input, settings))
+    listing = partial(list_input, settings)
+    run = open_run(settings, output, description, listing)
+    if settings.update and run.resumed:
+        run = update(run, settings, listing, renaming(settings), {COMMITS: STATS_SCHEMA, OTHERS: OTHERS_SCHEMA})
     return EnhanceRun(settings, *run, *survey(settings, run))
 
 

@@ -9,7 +9,8 @@ from sgllie.corpus.patterns import Patterns
 from sgllie.images import MAX_PIXELS, QUALITY, ExifOrientation, OutputFormat
 from sgllie.runs.schemas import STATS_SCHEMA
 from sgllie.runs.settings import CorpusSettings
-from sgllie.settings import check, setting, split_names
+from sgllie.settings import check, option, setting, split_names
+from sgllie.storage import Entry
 
 Others = Literal["copy", "link", "skip"]
 
@@ -25,7 +26,7 @@ class EnhanceSettings(CorpusSettings):
     """Folder, s3://bucket/prefix, glob in quotes, one image, a tar or a Parquet file of images, or a list (.txt, or
     .csv, .jsonl, .parquet with a column `path`)."""
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")] = setting(changes_output=False)
-    """Folder or s3://bucket/prefix that becomes images/, stats/, manifest/, run.json and _SUCCESS."""
+    """Folder or s3://bucket/prefix that becomes images/, stats/, commits/, manifest/, run.json and _SUCCESS."""
 
     include: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="GLOB")] = setting(())
     """Images that are brightened whatever their names or pixels say of label maps: a pattern as in .gitignore, below
@@ -59,6 +60,8 @@ class EnhanceSettings(CorpusSettings):
     """Seconds that the work on one image may take; one that takes longer is recorded as failed (timeout)."""
     shard_images: int = setting(1000, least=1, changes_output=False)
     """Images that are committed together, at most."""
+    update: bool = setting(False, changes_output=False)
+    """List IN again: enhance what is new or has changed, keep the rest, and the rows of what is gone."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,6 +69,9 @@ class EnhanceSettings(CorpusSettings):
         Patterns(self.exclude, "--exclude")
         names = split_names(self.columns)
         check(len(set(names)) == len(names), "--columns", self.columns, "must not name one twice")
-        for name in set(names) & set(STATS_SCHEMA.names):
-            rule = f"names {name}, which the statistics have already; rename it in the list"
+        for name in set(names) & {*STATS_SCHEMA.names, *Entry._fields}:
+            rule = f"names {name}, which the statistics have already, or the manifest; rename it in the list"
             check(False, "--columns", self.columns, rule)
+        for name in ("overwrite", "retry_failed", "check_input"):
+            check(not (self.update and getattr(self, name)), option(name), "on", "must be left out with --update")
+        check(not (self.update and self.columns), "--columns", self.columns, "must be left out with --update")

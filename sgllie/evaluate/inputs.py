@@ -148,8 +148,11 @@ def finished_run(settings: EvaluateSettings) -> tuple[Storage, str] | None:
 
 def fingerprint_of_run(settings: EvaluateSettings) -> dict[str, str]:
     """Return what changes when the run that is measured does, if it is one: its rows are not looked at again."""
-    run = finished_run(settings)
-    return {"the run": hashlib.sha256(run[0].read(SUCCESS)).hexdigest()[:16]} if run else {}
+    try:
+        run = finished_run(settings)
+        return {"the run": hashlib.sha256(run[0].read(SUCCESS)).hexdigest()[:16]} if run else {}
+    except (StorageError, OSError) as error:
+        raise UsageError(f"{settings.images} cannot be read: {error}") from error
 
 
 def rows_of(output: Storage) -> Iterator[Row]:

@@ -5,10 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sgllie.corpus.listing import Listing, is_pattern
-from sgllie.corpus.pack import pack_of
 from sgllie.corpus.spool import Spool
 from sgllie.errors import StorageError, UsageError
-from sgllie.runs.plan import OutputNames, Plan, write_manifest
+from sgllie.runs.plan import OutputNames, Plan, pack_of_entry, write_manifest
 from sgllie.runs.run_file import Json
 from sgllie.runs.words import examples, ignored_note, plural
 from sgllie.storage import Entry
@@ -25,8 +24,6 @@ def plan_inputs(
     noun: str = "images",
 ) -> tuple[Plan, Json]:
     """List the input of a job, and write its manifest into a local folder.
-
-    The images of a tar or Parquet file are one shard, since one worker writes the file that they go into.
 
     Args:
         listing: of the input.
@@ -48,7 +45,7 @@ def plan_inputs(
         carry = others.add if carries_others and limit is None else None
         try:
             files = names.watch(itertools.islice(listing.files(carry), limit), output_name)
-            plan = write_manifest(files, Entry, shard_items, folder, together=lambda entry: pack_of(entry.path))
+            plan = write_manifest(files, Entry, shard_items, folder, together=pack_of_entry)
             carried = names.watch(others, str)
             plan = plan.carrying(write_manifest(carried, Entry, shard_items, folder, first=len(plan.shards)))
             names.refuse_clashes((itertools.islice(listing, limit), output_name), (others, str))

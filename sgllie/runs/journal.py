@@ -11,6 +11,7 @@ import contextlib
 import math
 import re
 import time
+from collections.abc import Container, Sequence
 
 import pyarrow as pa
 
@@ -34,7 +35,7 @@ class Journal:
     def __init__(self, output: Storage, shard: int, schema: pa.Schema) -> None:
         self._output = output
         self._schema = schema
-        self._folder = f"{SCRATCH}/shard-{shard:05d}"
+        self._folder = folder_of(shard)
         self.rows: list[Row] = []
         self._unsaved: list[Row] = []
         self._saved_parts = 0
@@ -78,3 +79,29 @@ class Journal:
     def remove(self) -> None:
         """Forget the shard, once it is committed."""
         self._output.remove(self._folder)
+
+
+def folder_of(shard: int) -> str:
+    """Return where the journal of a shard lies."""
+    return f"{SCRATCH}/shard-{shard:05d}"
+
+
+def replace_rows(output: Storage, shard: int, schema: pa.Schema, rows: Sequence[Row], without: Container[str]) -> None:
+    """Add rows to the journal of a shard, as of an attempt before the first; those of some paths are left out of it.
+
+    Args:
+        output: of the run.
+        shard: which is not at work.
+        schema: of the rows.
+        rows: what is added.
+        without: the paths.
+    """
+    folder = folder_of(shard)
+    known: list[Row] = []
+    for entry in list(output.list(folder)):
+        if entry.path.startswith("rows-"):
+            with contextlib.suppress(DamagedError):
+                known += read_rows(output, f"{folder}/{entry.path}")
+            output.remove(f"{folder}/{entry.path}")
+    left = {row["path"]: row for row in (*known, *rows) if row["path"] not in without}
+    output.write(f"{folder}/rows-0-0.parquet", row_bytes(left.values(), schema))

@@ -39,8 +39,7 @@ class LocalPool:
         self.run = run
         self.for_workers = run.for_workers("cpu")
         self.results = results
-        # Large shards first, small ones last: see `plan.cut`.
-        self.waiting = deque(sorted(run.shards, reverse=True))
+        self.waiting = deque(run.order)
         self.states: dict[int, State] = {}
         self.at_work: dict[Child, int] = {}
         self.error: str | None = None

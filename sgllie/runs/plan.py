@@ -1,20 +1,25 @@
 """From a listing to a manifest: counted, cut into shards, and checked before anything is written to the output."""
 
 import hashlib
+import random
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from sgllie.corpus.pack import pack_of
 from sgllie.errors import UsageError
 from sgllie.runs.names import COMMITS, OTHERS, part_name
 from sgllie.runs.tables import manifest_bytes
 from sgllie.storage import Entry
 
 SHARD_BYTES = 256 * 2**20
+PARTS = 3000
+"""A shard may always hold one part in so many of what is listed by then. So there are few more shards than this below
+three million images or 800 GB, and 14,000 to 20,000 at a hundred million or 200 TB: PARTS * (1 + ln(100 / 3))."""
 
 
 class Sized(Protocol):
@@ -49,9 +54,9 @@ class Plan:
     digest: str
     others: frozenset[int] = frozenset()
 
-    def carrying(self, others: "Plan") -> "Plan":
-        """Return the plan with the shards of other files, whose numbers follow."""
-        first = len(self.shards)
+    def carrying(self, others: "Plan", first: int = 0) -> "Plan":
+        """Return the plan with the shards of other files, whose numbers follow; `first` is that of its first shard."""
+        first += len(self.shards)
         digest = hashlib.sha256(f"{self.digest} {others.digest}".encode()).hexdigest() if others.shards else self.digest
         numbers = frozenset(range(first, first + len(others.shards)))
         return Plan(self.items, self.size, self.shards + others.shards, digest, numbers)
@@ -93,10 +98,10 @@ def write_manifest(
 
 
 def cut(items: Iterable[Item], shard_items: int, together: Together = lambda item: None) -> Iterator[list[Item]]:
-    """Cut a listing into shards of at most `shard_items` items and about SHARD_BYTES.
+    """Cut a listing into shards of at most `shard_items` items and about SHARD_BYTES; of more, if the listing is long.
 
-    A shard holds at most a sixteenth of what comes before it. Shards are run last one first, so that those left for the
-    end are small and all workers finish together (guided self-scheduling, Polychronopoulos and Kuck 1987).
+    A shard holds at most a sixteenth of what comes before it, so that there are small ones for the end: see
+    `in_order`.
 
     Args:
         items: in their order.
@@ -104,7 +109,7 @@ def cut(items: Iterable[Item], shard_items: int, together: Together = lambda ite
         together: what an item shares with its neighbours that are to be one shard with it, however many they are.
     """
     shard: list[Item] = []
-    size = 0
+    size = total = 0
     bond: str | None = None
     for listed, item in enumerate(items, start=1):
         if bond != (bond := together(item)) and shard:
@@ -112,13 +117,28 @@ def cut(items: Iterable[Item], shard_items: int, together: Together = lambda ite
             shard, size = [], 0
         shard.append(item)
         size += item.size or 0
-        if bond is not None:
-            continue
-        if len(shard) >= min(shard_items, max(32, listed // 16)) or size >= SHARD_BYTES:
+        total += item.size or 0
+        most = max(min(shard_items, max(32, listed // 16)), listed // PARTS)
+        if bond is None and (len(shard) >= most or size >= max(SHARD_BYTES, total // PARTS)):
             yield shard
             shard, size = [], 0
     if shard:
         yield shard
+
+
+def pack_of_entry(entry: Entry) -> str | None:
+    """Return the tar or Parquet file that an image lies in; its images are one shard, since one worker writes it."""
+    return pack_of(entry.path)
+
+
+def in_order(shards: Mapping[int, int]) -> list[int]:
+    """Return shards in the order in which they are run; `shards` is the number of items of each.
+
+    Shuffled, always alike, since neighbours lie in one range of keys, which one server of a bucket answers for; and the
+    small ones last, so that all workers finish together (guided self-scheduling, Polychronopoulos and Kuck 1987).
+    """
+    mixed = random.Random(0).sample(sorted(shards), len(shards))
+    return sorted(mixed, key=lambda shard: -shards[shard].bit_length())
 
 
 class OutputNames:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, cast
 from sgllie.errors import StorageError
 from sgllie.methods.settings import Device
 from sgllie.runs.names import COMMITS, RUN, SUCCESS
-from sgllie.runs.plan import Plan
+from sgllie.runs.plan import Plan, in_order
 from sgllie.runs.progress import Display, display
 from sgllie.runs.run_file import Json, now
 from sgllie.runs.settings import JobSettings
@@ -100,6 +100,11 @@ class Run(ABC, Generic[SettingsT]):
         if hasattr(settings, "device"):
             settings = dataclasses.replace(cast(Any, settings), device=device)
         return dataclasses.replace(self, settings=settings, shards={}, done={})
+
+    @property
+    def order(self) -> list[int]:
+        """The shards that are to be done, in the order in which workers get them."""
+        return in_order(self.shards)
 
     def display(self) -> AbstractContextManager[Display]:
         """Return what shows how far the run is."""

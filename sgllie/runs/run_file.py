@@ -175,6 +175,11 @@ def versions(packages: Sequence[str]) -> dict[str, str | None]:
     return found
 
 
+def as_json(run: Json) -> bytes:
+    """Return the content of run.json."""
+    return json.dumps(run, indent=2).encode()
+
+
 def now() -> str:
     """Return the time in UTC, by the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

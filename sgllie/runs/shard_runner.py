@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import pyarrow as pa
 
 from sgllie.errors import Failure, StuckError, failure_of
-from sgllie.runs.commits import write_commit
+from sgllie.runs.commits import read_totals, write_commit
 from sgllie.runs.journal import Journal
 from sgllie.runs.names import COMMITS, part_name
 from sgllie.runs.schemas import Row
@@ -136,6 +136,11 @@ class ShardRunner(ABC, Generic[Item]):
             StorageError: a storage is gone, or the output cannot be written; no item is to blame, the job must stop.
             StuckError: an item takes longer than it may. This process must end; the next attempt isolates the item.
         """
+        done = None if self.retry_failed else read_totals(self.output, shard, self.folder)
+        return self.attempt(shard) if done is None else done  # by a worker that died later on, or by another command
+
+    def attempt(self, shard: int) -> Totals:
+        """Do what is left of a shard, and commit it; errors as of `run`."""
         kept = self.rows_to_keep(shard)
         journal = Journal(self.output, shard, self.schema)
         failed = sum(row["status"] == "failed" for row in journal.rows)

@@ -1,6 +1,5 @@
 """How a run begins in its output, or is found there."""
 
-import json
 import os
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +30,7 @@ from sgllie.runs.names import (
     parts,
 )
 from sgllie.runs.plan import Plan
-from sgllie.runs.run_file import Json, plan_in, read_run, refuse_differences, with_input
+from sgllie.runs.run_file import Json, as_json, plan_in, read_run, refuse_differences, with_input
 from sgllie.runs.settings import JobSettings
 from sgllie.runs.totals import Totals
 from sgllie.runs.words import examples, plural
@@ -152,7 +151,7 @@ def begin(output: Storage, manifest: Path, description: Json, check: Callable[[]
         UsageError: the output holds other files, or what is to be read lies in the earlier run.
         StorageError: the output cannot be written.
     """
-    run = json.dumps(description, indent=2).encode()
+    run = as_json(description)
     if replace:
         refuse_to_remove(description["input"], manifest, output)
         output.remove(SUCCESS)
@@ -236,7 +235,7 @@ def survey(settings: JobSettings, run: Opened) -> tuple[dict[int, int], dict[int
     output, sizes = run.output, run.plan.shards
     if not run.resumed:
         return dict(enumerate(sizes)), {}
-    if len(parts(output.list(MANIFEST))) != len(sizes):
+    if not parts(output.list(MANIFEST)).issuperset(range(len(sizes))):  # others are of an update that was killed
         raise incomplete_manifest(output)
     done = done_shards(run)
     shards = {shard: size for shard, size in enumerate(sizes) if shard not in done}

@@ -15,6 +15,7 @@ from typing import ClassVar
 from sgllie.corpus.listing import Listing, is_pattern
 from sgllie.errors import StorageError, UsageError
 from sgllie.methods import describe_weights
+from sgllie.runs.commits import all_totals
 from sgllie.runs.inputs import plan_inputs
 from sgllie.runs.names import COMMITS, FRAMES, RUN, SEGMENTS, STATS, SUCCESS, VIDEOS, part_name, parts
 from sgllie.runs.plan import Plan
@@ -23,7 +24,7 @@ from sgllie.runs.run import Pipeline, Run, mark_finished
 from sgllie.runs.run_file import Json, describe, now, read_json
 from sgllie.runs.schemas import Row
 from sgllie.runs.shard_runner import Report
-from sgllie.runs.start import Opened, done_shards, open_run
+from sgllie.runs.start import Opened, open_run
 from sgllie.runs.tables import read_rows
 from sgllie.runs.totals import Totals, most_frequent
 from sgllie.runs.words import duration, outcomes, plural
@@ -66,6 +67,11 @@ class VideoRun(Run[VideoSettings]):
     def commit_sizes(self) -> dict[int, int]:
         """One row for each video."""
         return dict.fromkeys(range(self.plan.items), 1)
+
+    @property
+    def order(self) -> list[int]:
+        """Video after video, since the pictures of one are kept until all of it is done."""
+        return sorted(self.shards)
 
     def describe_plan(self) -> str:
         """Say how many videos and segments there are, what is ignored, and what a dry run would do."""
@@ -140,7 +146,7 @@ def prepare(settings: VideoSettings) -> VideoRun:
         forget_failed(run, segments, settings.dry_run)
     shards = open_shards(output, segments) if run.resumed else [segment.shard for segment in segments]
     left = dict.fromkeys(shards, 1)
-    return VideoRun(settings, *run, left, done_shards(run) if run.resumed else {}, target=target, segments=segments)
+    return VideoRun(settings, *run, left, committed(output) if run.resumed else {}, target=target, segments=segments)
 
 
 def has_run(output: Storage) -> bool:
@@ -187,7 +193,8 @@ def run_folder(target: tuple[str, str]) -> str:
 
 def forget_failed(run: Opened, segments: list[Segment], dry_run: bool) -> None:
     """Take back the rows of failed videos and of their failed segments, so that they are done again."""
-    output, done = run.output, done_shards(run)
+    output = run.output
+    done = committed(output)
     videos = {segment.video for segment in segments}
     if len(done) < len(videos):
         raise UsageError(f"--retry-failed: {len(videos) - len(done)} videos are not finished; run without it first")
@@ -202,6 +209,11 @@ def forget_failed(run: Opened, segments: list[Segment], dry_run: bool) -> None:
             output.remove(f"{SEGMENTS}/{part_name(segment.shard)}")
     for video in failed:
         output.remove(f"{COMMITS}/{part_name(video)}")
+
+
+def committed(output: Storage) -> dict[int, Totals]:
+    """Return the totals of the videos that are done."""
+    return all_totals(output, parts(output.list(COMMITS)))
 
 
 def open_shards(output: Storage, segments: list[Segment]) -> list[int]:

@@ -1,0 +1,216 @@
+"""A run whose input has grown: what is new becomes new shards, what has changed is done again in its own."""
+
+import itertools
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from sgllie.corpus.pack import pack_of
+from sgllie.errors import DamagedError, StorageError, UsageError
+from sgllie.runs.commits import commit_table
+from sgllie.runs.journal import replace_rows
+from sgllie.runs.lock import alone
+from sgllie.runs.names import MANIFEST, RUN, SUCCESS, part_name
+from sgllie.runs.plan import OutputName, Plan, name_hash, pack_of_entry, write_manifest
+from sgllie.runs.run_file import Json, as_json, now, read_json
+from sgllie.runs.start import Opened, opened, version_of_run
+from sgllie.runs.tables import items_in, manifest_bytes, read_manifest
+from sgllie.storage import Entry, Storage
+
+WORKERS = 16
+"""Parts of the manifest that are read or written at the same time."""
+
+
+class Known:
+    """What a run knows of its input: hashes of each path, of its size and version, and of the name of its output.
+
+    Args:
+        output: of the run.
+        plan: of the run.
+        output_name: path of an image -> path of its output; other files keep theirs.
+
+    Attributes:
+        packs: the tars and Parquet files among its images.
+    """
+
+    def __init__(self, output: Storage, plan: Plan, output_name: OutputName) -> None:
+        columns = [array("Q") for _ in range(4)]
+        self.packs: set[str] = set()
+        with ThreadPoolExecutor(WORKERS) as pool:
+            parts = pool.map(lambda one: read_manifest(output, one, Entry), range(len(plan.shards)))
+            for shard, entries in enumerate(parts):
+                is_other = shard in plan.others
+                pack = None if is_other else pack_of(entries[0].path)
+                self.packs |= {pack} if pack else set()
+                for entry in entries:
+                    name = entry.path if is_other else output_name(entry.path)
+                    row = (name_hash(entry.path), state_hash(entry), name_hash(name), shard)
+                    for column, value in zip(columns, row, strict=True):
+                        column.append(value)
+        arrays = [np.array(column, np.uint64) for column in columns]
+        order = np.argsort(arrays[0], kind="stable")
+        self.paths, self.states, self.names, self.shards = (one[order] for one in arrays)
+        self.seen = np.zeros(len(order), bool)
+
+    def place(self, path: str) -> int | None:
+        """Return where a listed file stands among those that are known, if it does."""
+        wanted = name_hash(path)
+        place = int(np.searchsorted(self.paths, np.uint64(wanted)))
+        return place if place < len(self.paths) and int(self.paths[place]) == wanted else None
+
+    def sort(self, listed: Iterable[Entry]) -> tuple[list[Entry], dict[int, dict[str, Entry]]]:
+        """Return the files of a listing that are new, and by shard and path those that have changed."""
+        new: list[Entry] = []
+        changed: dict[int, dict[str, Entry]] = defaultdict(dict)
+        for entry in listed:
+            place = self.place(entry.path)
+            if place is None:
+                new.append(entry)
+                continue
+            self.seen[place] = True
+            if int(self.states[place]) != state_hash(entry):
+                changed[int(self.shards[place])][entry.path] = entry
+        return new, changed
+
+    def refuse_packs(self, entries: Iterable[Entry]) -> None:
+        """Raise UsageError where what is new or has changed is, or lies in, a pack that is known already."""
+        for entry in entries:
+            pack = pack_of(entry.path)
+            if pack and (pack in self.packs or (pack != entry.path and self.place(pack) is not None)):
+                raise UsageError(
+                    f"{pack!r} has changed since it was listed, and --update enhances no tar or Parquet file twice; "
+                    "give it another name, or begin with --overwrite"
+                )
+
+    def refuse_clashes(self, new: Iterable[Entry], output_name: OutputName) -> None:
+        """Raise UsageError where a new file has the output of one that is gone, whose row is kept."""
+        kept = set(self.names[~self.seen].tolist())
+        for entry in new:
+            if name_hash(output_name(entry.path)) in kept:
+                raise UsageError(
+                    f"{entry.path!r} is new and would be written to the output of a file that is gone; "
+                    "rename it, or begin with --overwrite"
+                )
+
+
+def state_hash(entry: Entry) -> int:
+    """Return what changes when a file does, as far as its listing tells."""
+    return name_hash(f"{entry.size} {entry.version}")
+
+
+def update(
+    run: Opened,
+    settings: Any,
+    list_input: Callable[[Path], tuple[Plan, Json]],
+    output_name: OutputName,
+    schemas: Mapping[str, pa.Schema],
+) -> Opened:
+    """Add to a run what is new in its input, and take back what has changed; nothing is written for a dry run.
+
+    Wherever it is killed, each image has one row at the end: a shard is taken back before its manifest says what has
+    changed, and new shards count when run.json names them.
+
+    Args:
+        run: that was found.
+        settings: of the present command, with `shard_images`.
+        list_input: as for `start.open_run`.
+        output_name: path of an image -> path of its output; other files keep theirs.
+        schemas: of the rows, by the folder in which they are committed.
+
+    Returns:
+        The run as it is then.
+
+    Raises:
+        UsageError: the input cannot be listed, two files would have one output, or a known pack has changed.
+    """
+    output, first = run.output, len(run.plan.shards)
+    with TemporaryDirectory(prefix="sgllie-") as listed, TemporaryDirectory(prefix="sgllie-") as added:
+        listing, inputs = list_input(Path(listed))
+        known = Known(output, run.plan, output_name)
+        new, changed = known.sort(entries_in(Path(listed), set(range(len(listing.shards))) - listing.others))
+        others, changed_others = known.sort(entries_in(Path(listed), listing.others))
+        changed |= changed_others
+        known.refuse_packs(itertools.chain(new, others, *(entries.values() for entries in changed.values())))
+        known.refuse_clashes(new, output_name)
+        known.refuse_clashes(others, str)
+        more = write_manifest(new, Entry, settings.shard_images, Path(added), first=first, together=pack_of_entry)
+        then = first + len(more.shards)
+        more = more.carrying(write_manifest(others, Entry, settings.shard_images, Path(added), first=then), first)
+        gone = int(np.count_nonzero(~known.seen))
+        counts = (len(new) + len(others), sum(map(len, changed.values())), gone)
+        note = "Since the last listing: {:,} new, {:,} changed, {:,} gone, whose rows are kept.".format(*counts)
+        if settings.dry_run:
+            return run._replace(notes=[*run.notes, note])
+        try:
+            with alone(output) as check:
+                if version_of_run(output) != run.version:
+                    raise UsageError(f"another command has just changed the run in {output.uri}; give this one again")
+                before = read_json(output, RUN) or {}
+                output.commit(RUN, as_json(before | {"updated": now()}))  # other commands at work on it stop
+                if more.shards or changed:
+                    output.remove(SUCCESS)
+                with ThreadPoolExecutor(WORKERS) as pool:
+                    folders = [run.plan.folder(shard) for shard in changed]
+                    rows = [schemas[folder] for folder in folders]
+                    list(pool.map(partial(take_back, output), changed, changed.values(), folders, rows))
+                    list(pool.map(partial(place, output), Path(added).iterdir()))
+                check()
+                described = grown(before, listing, more, inputs | {"gone": gone})
+                output.commit(RUN, as_json(described))
+                updated = opened(output, described, version_of_run(output), resumed=True)
+                return updated._replace(notes=[*updated.notes, note])
+        except StorageError as error:
+            raise UsageError(f"output {output.uri} cannot be updated: {error}") from error
+
+
+def place(output: Storage, file: Path) -> None:
+    """Write a part of a local manifest into the output."""
+    output.write(f"{MANIFEST}/{file.name}", file.read_bytes())
+
+
+def entries_in(manifest: Path, shards: Collection[int]) -> Iterator[Entry]:
+    """Yield what some parts of a local manifest list."""
+    for shard in sorted(shards):
+        yield from items_in((manifest / part_name(shard)).read_bytes(), Entry)
+
+
+def take_back(output: Storage, shard: int, changed: Mapping[str, Entry], folder: str, schema: pa.Schema) -> None:
+    """Let a shard be done again for the images that have changed, and for no others.
+
+    Its rows become those of an attempt that was stopped, without the images that have changed.
+    """
+    try:
+        is_done = output.exists(f"{folder}/{part_name(shard)}")
+        rows = commit_table(output, shard, folder=folder).to_pylist() if is_done else []
+    except DamagedError:  # all of it is done again
+        rows = []
+    replace_rows(output, shard, schema, rows, changed.keys())
+    output.remove(f"{folder}/{part_name(shard)}")
+    for row in rows:
+        if row["path"] in changed and row["output"]:
+            output.remove(row["output"])  # or it would stay where the new version fails
+    entries = [changed.get(entry.path, entry) for entry in read_manifest(output, shard, Entry)]
+    output.write(f"{MANIFEST}/{part_name(shard)}", manifest_bytes(entries, Entry))
+
+
+def grown(run: Json, listing: Plan, more: Plan, inputs: Json) -> Json:
+    """Return what run.json says after an update.
+
+    Args:
+        run: what it says before.
+        listing: what all of the input comes to now.
+        more: what is new of it.
+        inputs: what there is to say of the input now.
+    """
+    counts = {"items": run["input"]["items"] + more.items, "bytes": run["input"]["bytes"] + more.size}
+    described = run["input"] | inputs | counts | {"digest": listing.digest}
+    shards, others = run["shards"] + more.shards, run["others"] + sorted(more.others)
+    return run | {"input": described, "shards": shards, "others": others, "updated": now()}

@@ -1,0 +1,58 @@
+"""How items become shards, in which order these are run, and how many a worker gets at a time."""
+
+import itertools
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sgllie.distributed.pool import in_bunches
+from sgllie.runs import plan
+from sgllie.runs.plan import cut, in_order
+from sgllie.storage import Entry
+
+
+def sizes(count, size, shard_items=1000):
+    """The number of items in each shard of a listing."""
+    return [len(shard) for shard in cut((Entry("a", size, None) for _ in range(count)), shard_items)]
+
+
+def test_small_inputs_have_small_shards():
+    assert sizes(100, 1000) == [32, 32, 32, 4]
+    found = sizes(100_000, 1000)
+    assert (min(found[:-1]), max(found)) == (32, 1000)
+    assert max(sizes(4000, 2**21)) == 128, "of 256 MiB"
+    assert max(sizes(1000, 1000, shard_items=10)) == 10
+
+
+@pytest.mark.parametrize(("size", "most"), [(1, 1), (2**20, 1.3)])
+def test_the_number_of_shards_grows_slowly(monkeypatch, size, most):
+    """At a hundred times what fills PARTS shards, on a scale of 1 to 100."""
+    monkeypatch.setattr(plan, "PARTS", 30)
+    monkeypatch.setattr(plan, "SHARD_BYTES", 100 * 2**20)
+    found = sizes(100_000, size, 100)
+    assert len(found) < 110 + most * 30 * (1 + math.log(100 / 3))
+    assert sum(found) == 1_000_000 // 10
+
+
+@given(st.dictionaries(st.integers(0, 500), st.integers(1, 5000), max_size=200), st.integers(1, 100))
+def test_each_shard_is_run_once_large_ones_first(shards, workers):
+    order = in_order(shards)
+    assert sorted(order) == sorted(shards)
+    assert order == in_order(dict(reversed(shards.items()))), "always alike"
+    assert all(2 * shards[one] > shards[later] for one, later in itertools.pairwise(order))
+    bunches = list(in_bunches(order, workers))
+    assert [shard for bunch in bunches for shard in bunch] == order
+    assert all(len(bunch) == 1 for bunch in bunches[-workers:])
+
+
+def test_neighbours_are_not_run_one_after_another():
+    order = in_order(dict.fromkeys(range(1000), 1000))
+    assert sum(abs(one - later) < 10 for one, later in itertools.pairwise(order)) < 50
+
+
+def test_many_shards_are_few_bunches():
+    assert len(list(in_bunches(list(range(20_000)), 1000))) < 8_000
+    assert len(list(in_bunches(list(range(20_000)), 1))) < 8_000, "more workers may join"
+    assert max(map(len, in_bunches(list(range(200)), 8))) <= 200 // 16
