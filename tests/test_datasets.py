@@ -100,7 +100,7 @@ def test_members_are_included_and_excluded(source, tmp_path):
 
 def test_packs_without_images_are_other_files(source, tmp_path, capsys):
     output = tmp_path / "out"
-    assert enhance(source, output, shard_images=2) == 0
+    assert enhance(source, output) == 0
     assert "4 other files (0.0 MB): 4 copied." in capsys.readouterr().out
     rows = {row["path"]: row for row in rows_of(output, "others")}
     assert rows.keys() == {"boxes.parquet", "empty.tar", "readme.txt", "old/notes.txt"}
@@ -113,10 +113,10 @@ def test_packs_without_images_are_other_files(source, tmp_path, capsys):
     assert "13 files checked, 1 are not what their rows say.\n1 missing: boxes.parquet" in capsys.readouterr().out
     assert main(["verify", str(output), "--repair"]) == 0
     assert main(["verify", str(output)]) == 0
-    assert enhance(source, output, shard_images=2, check_input=True) == 0
+    assert enhance(source, output, check_input=True) == 0
     (source / "old/notes.txt").write_bytes(b"older")
     with pytest.raises(UsageError, match="the input"):
-        enhance(source, output, shard_images=2, check_input=True)
+        enhance(source, output, check_input=True)
 
 
 def test_columns_of_a_list_reach_the_images_of_its_packs(source, tmp_path):
