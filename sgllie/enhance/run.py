@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from sgllie.corpus.columns import fingerprint, list_columns
@@ -92,26 +91,24 @@ def prepare(settings: EnhanceSettings) -> EnhanceRun:
     output = open_storage(settings.output, settings.s3)
     weights = describe_weights(settings)
     with TemporaryDirectory(prefix="sgllie-") as scratch:
-        listing = Listing(
-            *(settings.input, settings.s3, absolute_uri(settings.output)),
-            left_out=Patterns(settings.exclude, "--exclude"),
-            included=Patterns(settings.include, "--include"),
-        )
-        carries_others = settings.others != "skip"
+        listing, manifest = list_input(settings), Path(scratch)
+        rename, carries_others = renaming(listing, settings.format), settings.others != "skip"
         inputs = plan_inputs(
-            *(listing, settings.limit, renaming(listing, settings.format), settings.shard_images, Path(scratch)),
-            carries_others=carries_others,
+            listing, settings.limit, rename, settings.shard_images, manifest, carries_others=carries_others
         )
-        notes = [*inputs.notes, *noted_names(settings, listing, inputs.plan, Path(scratch))]
-        fingerprints = {}
-        if settings.columns:
-            columns = list_columns(listing, split_names(settings.columns))
-            add_columns(Path(scratch), columns)
-            fingerprints["the columns of the list"] = fingerprint(columns)
+        notes = [*inputs.notes, *noted_names(settings, listing, inputs.plan, manifest)]
+        fingerprints = add_columns(settings, listing, manifest) if settings.columns else {}
         description = describe(settings, inputs.plan, inputs.describe(), fingerprints, weights)
-        plan, resumed = open_run(settings, output, inputs.plan, Path(scratch), description)
+        plan, resumed = open_run(settings, output, inputs.plan, manifest, description)
     shards = shards_to_do(settings, output, plan, resumed)
     return EnhanceRun(settings, output, plan, shards, resumed, inputs.roots, notes)
+
+
+def list_input(settings: EnhanceSettings) -> Listing:
+    """Return the input, with what the user includes and excludes."""
+    left_out, included = Patterns(settings.exclude, "--exclude"), Patterns(settings.include, "--include")
+    output = absolute_uri(settings.output)
+    return Listing(settings.input, settings.s3, output, left_out=left_out, included=included)
 
 
 def renaming(listing: Listing, format: OutputFormat) -> Callable[[str], str]:
@@ -129,11 +126,13 @@ def noted_names(settings: EnhanceSettings, listing: Listing, plan: Plan, manifes
     return renamed_note(open_storage(listing.root, settings.s3), images, others, renaming(listing, settings.format))
 
 
-def add_columns(manifest: Path, columns: pa.Table) -> None:
-    """Append columns of the input list to the parts of a manifest in a local folder."""
-    names = [name for name in columns.column_names if name != "path"]
+def add_columns(settings: EnhanceSettings, listing: Listing, manifest: Path) -> dict[str, str]:
+    """Append columns of the input list to the parts of a manifest in a local folder; return their fingerprint."""
+    names = split_names(settings.columns)
+    columns = list_columns(listing, names)
     for part in manifest.glob("part-*.parquet"):
         part.write_bytes(to_parquet(with_columns(from_parquet(part.read_bytes()), columns, names)))
+    return {"the columns of the list": fingerprint(columns)}
 
 
 class ByKind:
