@@ -15,6 +15,7 @@ from sgllie import errors
 from sgllie.cli import COMMANDS, main
 from sgllie.compare.settings import CompareSettings
 from sgllie.compare.trial import Trial
+from sgllie.corpus.labels import ENDINGS, FOLDERS
 from sgllie.demo.settings import DemoSettings
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.evaluate.detection import ROW_SCHEMA
@@ -305,6 +306,15 @@ def test_every_method_has_a_row_of_its_own(page):
 
 def test_every_metric_is_defined():
     assert {name for cell in first_cells("docs/evaluate.md") for name in cell} >= METRICS.keys()
+
+
+def test_every_name_of_a_label_map_stands_with_its_layouts():
+    text = (ROOT / "docs/layouts.md").read_text().partition("**By content**")[0]
+    stated: dict[str, set[str]] = {}
+    for layout, *cells in table(text):
+        for name in (name for cell in cells for name in names(cell)):
+            stated.setdefault(name, set()).add(layout)
+    assert stated == {name: set(layouts.split(", ")) for name, layouts in (FOLDERS | ENDINGS).items()}
 
 
 def anchors(page: Path) -> set[str]:

@@ -115,6 +115,7 @@ PHOTOGRAPHS = {
     "palette of 256": pillow(Image.fromarray(data.astronaut()).quantize(256), "PNG"),
     "palette of 16": pillow(Image.fromarray(data.astronaut()).quantize(16), "PNG"),
     "16 levels": pillow(CAMERA // 16 * 17, "PNG"),
+    "8 levels, out of focus": pillow(cv2.GaussianBlur(CAMERA, (0, 0), 5) // 32 * 36, "PNG"),
     "scanned page": pillow(data.page(), "PNG"),
     "dithered to 1 bit": pillow(Image.fromarray(CAMERA).convert("1"), "PNG"),
     "drawing with smooth edges": pillow(cv2.resize(regions() * 50, (400, 300), interpolation=cv2.INTER_AREA), "PNG"),
