@@ -133,7 +133,7 @@ def update(
                     output.remove(SUCCESS)
                 with ThreadPoolExecutor(WORKERS) as pool:
                     list(pool.map(lambda shard: take_back(output, shard, changed[shard], schema), changed))
-                    list(pool.map(partial(place, output), Path(added).iterdir()))
+                    list(pool.map(partial(copy_part, output), Path(added).iterdir()))
                 check()
                 described = grown(before, listing, more, inputs | {"gone": gone})
                 output.commit(RUN, as_json(described))
@@ -143,7 +143,7 @@ def update(
             raise UsageError(f"output {output.uri} cannot be updated: {error}") from error
 
 
-def place(output: Storage, file: Path) -> None:
+def copy_part(output: Storage, file: Path) -> None:
     """Write a part of a local manifest into the output."""
     output.write(f"{MANIFEST}/{file.name}", file.read_bytes())
 
@@ -155,10 +155,16 @@ def entries_in(manifest: Path) -> Iterator[Entry]:
 
 
 def take_back(output: Storage, shard: int, changed: Mapping[str, Entry], schema: pa.Schema) -> None:
-    """Let a shard be done again for the images that have changed, and for no others.
+    """Let a shard be done again for the files that have changed, and for no others.
 
-    Its rows become those of an attempt that was stopped, without the images that have changed.
+    Its rows become those of an attempt that was stopped, without the files that have changed.
+
+    Raises:
+        UsageError: one of them is none of the shard's: its path has the hash of another.
     """
+    entries = read_manifest(output, shard, Entry)
+    for path in changed.keys() - {entry.path for entry in entries}:
+        raise UsageError(f"{path!r} cannot be told from another file by the hash of its path; rename it")
     try:
         rows = commit_table(output, shard).to_pylist() if output.exists(f"{COMMITS}/{part_name(shard)}") else []
     except DamagedError:  # all of it is done again
@@ -168,8 +174,8 @@ def take_back(output: Storage, shard: int, changed: Mapping[str, Entry], schema:
     for row in rows:
         if row["path"] in changed and row["output"]:
             output.remove(row["output"])  # or it would stay where the new version fails
-    entries = [changed.get(entry.path, entry) for entry in read_manifest(output, shard, Entry)]
-    output.write(f"{MANIFEST}/{part_name(shard)}", manifest_bytes(entries, Entry))
+    current = [changed.get(entry.path, entry) for entry in entries]
+    output.write(f"{MANIFEST}/{part_name(shard)}", manifest_bytes(current, Entry))
 
 
 def grown(run: Json, listing: Plan, more: Plan, inputs: Json) -> Json:
