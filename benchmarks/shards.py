@@ -110,7 +110,7 @@ def plainly(run: SleepingRun) -> dict[str, float]:
     def strategy(**options: Any) -> Any:
         return ActorPoolStrategy(**options | {"max_tasks_in_flight_per_actor": 2})
 
-    one_each = patch.object(pool, "in_bunches", lambda shards, workers: ([shard] for shard in shards))
+    one_each = patch.object(pool, "in_bunches", lambda order, shards, workers: ([shard] for shard in order))
     with one_each, patch("ray.data.ActorPoolStrategy", strategy):
         return measure(run)
 

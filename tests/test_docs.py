@@ -309,7 +309,7 @@ def test_every_metric_is_defined():
 
 
 def test_every_name_of_a_label_map_stands_with_its_layouts():
-    text = (ROOT / "docs/layouts.md").read_text().partition("**By content**")[0]
+    text = (ROOT / "docs/datasets.md").read_text().partition("**By content**")[0]
     stated: dict[str, set[str]] = {}
     for layout, *cells in table(text):
         for name in (name for cell in cells for name in names(cell)):

@@ -42,9 +42,7 @@ def test_each_shard_is_run_once_large_ones_first(shards, workers):
     assert sorted(order) == sorted(shards)
     assert order == in_order(dict(reversed(shards.items()))), "always alike"
     assert all(2 * shards[one] > shards[later] for one, later in itertools.pairwise(order))
-    bunches = list(in_bunches(order, workers))
-    assert [shard for bunch in bunches for shard in bunch] == order
-    assert all(len(bunch) == 1 for bunch in bunches[-workers:])
+    assert [shard for bunch in in_bunches(order, shards, workers) for shard in bunch] == order
 
 
 def test_neighbours_are_not_run_one_after_another():
@@ -52,7 +50,12 @@ def test_neighbours_are_not_run_one_after_another():
     assert sum(abs(one - later) < 10 for one, later in itertools.pairwise(order)) < 50
 
 
-def test_many_shards_are_few_bunches():
-    assert len(list(in_bunches(list(range(20_000)), 1000))) < 8_000
-    assert len(list(in_bunches(list(range(20_000)), 1))) < 8_000, "more workers may join"
-    assert max(map(len, in_bunches(list(range(200)), 8))) <= 200 // 16
+@pytest.mark.parametrize("workers", [1, 1000])
+def test_many_shards_are_fewer_bunches(workers):
+    """Whether the workers are there or join later; single ones at the end."""
+    sizes = dict.fromkeys(range(20_000), 1000)
+    bunches = list(in_bunches(list(sizes), sizes, workers))
+    assert 4_000 < len(bunches) < 14_000
+    assert all(len(bunch) == 1 for bunch in bunches[-4000:])
+    few = dict.fromkeys(range(200), 1000)
+    assert len(list(in_bunches(list(few), few, workers))) == 200

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Argument = TypeVar("Argument")
 
+BUNCHES = 2000
+"""Of shards, at least, if there are so many shards."""
 RETRIES = 3
 """Of a task whose node was lost."""
 
@@ -77,7 +79,7 @@ def shard_dataset(run: Run[Any], progress: Any) -> "Dataset":
     context.execution_no_progress_timeout_s = -1  # a shard of large images may take longer than any limit set here
     # Ray Data restarts a dead actor and runs its shard again, without a limit; the shard's journal is what ends a
     # vicious circle.
-    bunches = [pa.table({"shard": bunch}) for bunch in in_bunches(shards, workers)]
+    bunches = [pa.table({"shard": bunch}) for bunch in in_bunches(shards, run.shards, workers)]
     return from_arrow(bunches).map_batches(
         RayWorker,
         fn_constructor_args=(run.for_workers(device), progress),
@@ -87,17 +89,30 @@ def shard_dataset(run: Run[Any], progress: Any) -> "Dataset":
     )
 
 
-def in_bunches(shards: list[int], workers: int) -> Iterator[list[int]]:
-    """Cut the shards into what a worker gets at a time: one at the end, and more before, since each costs the driver.
+def in_bunches(order: list[int], shards: Mapping[int, int], workers: int) -> Iterator[list[int]]:
+    """Cut the order of shards into what a worker gets at a time.
 
-    A bunch is half of what would be a worker's share of the rest. Where there are few workers it is half of a share of
-    a twentieth, since more may join.
+    That is a single shard where there are fewer than twice BUNCHES, and at the end. Before it is several, since each
+    costs the driver a millisecond or two; but no more than a quarter of what would be a worker's share of the rest.
+
+    Args:
+        order: of the shards.
+        shards: the number of items of each.
+        workers: there are now; a twentieth of the shards is reckoned with, since more may join.
     """
-    start, workers = 0, max(workers, len(shards) // 20)
-    while start < len(shards):
-        size = max(1, (len(shards) - start) // (2 * workers))
-        yield shards[start : start + size]
-        start += size
+    most, workers = max(1, len(order) // BUNCHES), max(workers, len(order) // 20)
+    rest = sum(shards[shard] for shard in order)
+    bunch: list[int] = []
+    items = 0
+    for shard in order:
+        if bunch and (len(bunch) == most or items + shards[shard] > rest / (4 * workers)):
+            yield bunch
+            rest -= items
+            bunch, items = [], 0
+        bunch.append(shard)
+        items += shards[shard]
+    if bunch:
+        yield bunch
 
 
 class Shards(threading.Thread):

@@ -161,7 +161,7 @@ def update(
                     folders = [run.plan.folder(shard) for shard in changed]
                     rows = [schemas[folder] for folder in folders]
                     list(pool.map(partial(take_back, output), changed, changed.values(), folders, rows))
-                    list(pool.map(partial(place, output), Path(added).iterdir()))
+                    list(pool.map(partial(copy_part, output), Path(added).iterdir()))
                 check()
                 described = grown(before, listing, more, inputs | {"gone": gone})
                 output.commit(RUN, as_json(described))
@@ -171,7 +171,7 @@ def update(
             raise UsageError(f"output {output.uri} cannot be updated: {error}") from error
 
 
-def place(output: Storage, file: Path) -> None:
+def copy_part(output: Storage, file: Path) -> None:
     """Write a part of a local manifest into the output."""
     output.write(f"{MANIFEST}/{file.name}", file.read_bytes())
 
@@ -183,10 +183,16 @@ def entries_in(manifest: Path, shards: Collection[int]) -> Iterator[Entry]:
 
 
 def take_back(output: Storage, shard: int, changed: Mapping[str, Entry], folder: str, schema: pa.Schema) -> None:
-    """Let a shard be done again for the images that have changed, and for no others.
+    """Let a shard be done again for the files that have changed, and for no others.
 
-    Its rows become those of an attempt that was stopped, without the images that have changed.
+    Its rows become those of an attempt that was stopped, without the files that have changed.
+
+    Raises:
+        UsageError: one of them is none of the shard's: its path has the hash of another.
     """
+    entries = read_manifest(output, shard, Entry)
+    for path in changed.keys() - {entry.path for entry in entries}:
+        raise UsageError(f"{path!r} cannot be told from another file by the hash of its path; rename it")
     try:
         is_done = output.exists(f"{folder}/{part_name(shard)}")
         rows = commit_table(output, shard, folder=folder).to_pylist() if is_done else []
@@ -197,8 +203,8 @@ def take_back(output: Storage, shard: int, changed: Mapping[str, Entry], folder:
     for row in rows:
         if row["path"] in changed and row["output"]:
             output.remove(row["output"])  # or it would stay where the new version fails
-    entries = [changed.get(entry.path, entry) for entry in read_manifest(output, shard, Entry)]
-    output.write(f"{MANIFEST}/{part_name(shard)}", manifest_bytes(entries, Entry))
+    current = [changed.get(entry.path, entry) for entry in entries]
+    output.write(f"{MANIFEST}/{part_name(shard)}", manifest_bytes(current, Entry))
 
 
 def grown(run: Json, listing: Plan, more: Plan, inputs: Json) -> Json:
