@@ -155,8 +155,9 @@ def test_a_commit_that_somebody_removes_stops_the_job(settings, output):
 def test_a_shard_that_another_worker_has_done_is_not_done_again(settings, output):
     """As where a worker dies that had finished some of the shards in its hands."""
     before = times(output / "commits")
-    pipeline = prepare(settings).make_pipeline(lambda shard, done, failed, group="": None)
-    assert pipeline.run(3) == all_totals(pipeline.output, [3])[3]
+    run = prepare(settings)
+    pipeline = run.make_pipeline(lambda shard, done, failed, group="": None)
+    assert pipeline.run(3) == all_totals(run.output, [3])[3]
     assert times(output / "commits") == before
 
 

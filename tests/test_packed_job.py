@@ -91,7 +91,7 @@ def test_the_images_become_what_loose_files_become(source, enhanced, tmp_path, c
     assert rows["b.parquet/image/000003"]["sha256_out"] == rows["train/a.tar/00003.jpg"]["sha256_out"]
     capsys.readouterr()
     assert main(["verify", str(output)]) == 0
-    assert f"{2 * COUNT + 1} files checked, 0 are not what their rows say" in capsys.readouterr().out
+    assert f"{2 * COUNT + 2} files checked, 0 are not what their rows say" in capsys.readouterr().out
     assert main(["report", str(output)]) == 0
     assert (output / "report.html").read_text().count("data:image/webp") > COUNT
     assert enhance(source, output) == 0
@@ -151,10 +151,10 @@ def test_what_becomes_of_a_failed_image(with_bad, tmp_path, on_failure):
 def test_retry_replaces_failed_members_alone(source, enhanced, tmp_path, monkeypatch):
     output, work, seen = tmp_path / "out", ImageProcessor._enhanced, []
 
-    def fail_on_some(self, opened, row):
+    def fail_on_some(self, opened, row, is_included):
         if row["sha256_in"] in bad:
             raise OSError("for a moment")
-        return work(self, opened, row)
+        return work(self, opened, row, is_included)
 
     def count(self, path, data):
         seen.append(path)
