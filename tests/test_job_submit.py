@@ -164,8 +164,8 @@ def test_a_mistake_is_one_sentence(head, tmp_path, script):
 def test_stopped_in_the_middle_and_submitted_again(head, tmp_path):
     source, output = make_corpus(tmp_path / "in", 600), tmp_path / "out"
     job = ("jobs/enhance.py", source, output, "--shard-images", 100)
-    head.stop_after_first(output, "stats/*.parquet", *job)
-    first = {path: path.stat().st_mtime_ns for path in output.glob("stats/*.parquet")}
+    head.stop_after_first(output, "commits/*.parquet", *job)
+    first = {path: path.stat().st_mtime_ns for path in output.glob("commits/*.parquet")}
     assert 0 < len(first) < 6
     again = head.submit(*job)
     assert again.returncode == 0, again.stdout + again.stderr
@@ -206,7 +206,7 @@ def test_measurements_stopped_and_submitted_again(head, tmp_path, script):
         script
     ]
     job = (f"jobs/{script}.py", source, "--out", output, "--shard-images", 50, *options)
-    head.stop_after_first(output, "stats/*.parquet", *job)
+    head.stop_after_first(output, "commits/*.parquet", *job)
     again = head.submit(*job)
     assert again.returncode == 0, again.stdout + again.stderr
     rows = rows_of(output)
