@@ -5,6 +5,7 @@ from pathlib import Path
 from sgllie.errors import UsageError
 from sgllie.storage.base import SCRATCH, Entry, S3Options, Storage, refuse_credentials
 from sgllie.storage.local import LocalStorage
+from sgllie.storage.pace import slow_downs
 
 __all__ = [
     "SCRATCH",
@@ -15,6 +16,7 @@ __all__ = [
     "absolute_uri",
     "open_source",
     "open_storage",
+    "slow_downs",
     "split_uri",
 ]
 

@@ -1,11 +1,13 @@
 """A prefix of an S3 bucket as a `Storage`, through s3fs."""
 
+import errno
 import io
 import itertools
+import mimetypes
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -23,7 +25,8 @@ from botocore.parsers import ResponseParserError
 from fsspec.asyn import sync
 
 from sgllie.errors import NameRefusedError, ReadError, StorageError, UnreachableError, UsageError
-from sgllie.storage.base import Entry, Folders, S3Options, refuse_large
+from sgllie.storage.base import SCRATCH, Entry, Folders, S3Options, refuse_large
+from sgllie.storage.pace import pace_of
 
 Answer = TypeVar("Answer")
 
@@ -36,9 +39,15 @@ CONNECT_SECONDS, READ_SECONDS = 10, 60
 """How long a connection may take, and how long a server may be silent."""
 READ_BYTES = 4 * 2**20
 """Bytes of a request for a part of an object."""
-REMOVALS = 32
-"""Objects that are removed at the same time. Not all servers can take the names of many in one request."""
-PASSING_CODES = {"RequestTimeout", "IncompleteBody", "BadDigest", "Throttling", "RequestLimitExceeded"}
+REMOVALS = 1000
+"""Objects that one request may remove."""
+SINGLE_REMOVALS = 32
+"""Objects that are removed at the same time, each by a request of its own."""
+SLOW_DOWN_CODES = {"SlowDown", "TooManyRequests", "Throttling", "ThrottlingException", "RequestLimitExceeded", "503"}
+"""Ask for fewer requests; an answer to HEAD has no body, and so no other code than its status."""
+RESET_ERRORS = {errno.ECONNRESET, errno.EPIPE}
+"""Of connections that the other side has closed, as servers and what stands before them do under too much load."""
+PASSING_CODES = {"RequestTimeout", "IncompleteBody", "BadDigest"}
 """Faults on the way that S3 reports like mistakes of the request, with status 400 or 403."""
 EVERYTHING_CODES = {
     "NoSuchBucket": "the bucket does not exist",
@@ -48,9 +57,19 @@ EVERYTHING_CODES = {
     "InvalidToken": "the session token is not valid",
     "AuthorizationHeaderMalformed": "the bucket is in another region",
     "RequestTimeTooSkewed": "the clock of this machine is wrong",
+    "InvalidStorageClass": "the storage class is not known there (see --s3.storage-class)",
+    "KMS.NotFoundException": "the key of the encryption does not exist (see --s3.kms-key)",
+    "KMS.DisabledException": "the key of the encryption is disabled (see --s3.kms-key)",
 }
 """Answers that would be the same for every object, and what they mean; some servers send only the code."""
 NO_ANSWER = (EndpointConnectionError, ConnectTimeoutError, aiohttp.ClientConnectorError)
+ENCRYPTIONS = {"sse-s3": "AES256", "sse-kms": "aws:kms"}
+"""What S3 calls the kinds of encryption."""
+CONTENT_TYPES = mimetypes.MimeTypes()
+"""Python's own table, whatever the files of this machine say, and what it lacks."""
+CONTENT_TYPES.add_type("application/vnd.apache.parquet", ".parquet")
+CONTENT_TYPES.add_type("image/webp", ".webp")
+CONTENT_TYPES.add_type("video/x-matroska", ".mkv")
 
 
 class S3Storage:
@@ -64,6 +83,7 @@ class S3Storage:
             raise UsageError(f"{uri}: the name of the bucket is missing (s3://bucket/prefix)")
         self.uri = f"s3://{self.bucket}/{self.prefix}".rstrip("/")
         self.options = options
+        self.pace = pace_of(options.endpoint_url)
         self._repeated = threading.local()
         self._met = met
         self._connection: s3fs.S3FileSystem | None = None
@@ -123,13 +143,13 @@ class S3Storage:
 
     def upload(self, path: str, file: Path) -> None:
         def request(connection: s3fs.S3FileSystem) -> None:
-            connection.put_file(str(file), f"{self.bucket}/{self._key(path)}")
+            connection.put_file(str(file), f"{self.bucket}/{self._key(path)}", **self._described(path))
 
         self._retrying(request, f"{self.uri}/{path}")
 
     def write(self, path: str, data: bytes) -> None:
         try:
-            self._call("put_object", f"{self.uri}/{path}", Key=self._key(path), Body=data)
+            self._call("put_object", f"{self.uri}/{path}", Key=self._key(path), Body=data, **self._described(path))
         except FileNotFoundError as error:
             raise StorageError(str(error)) from error
 
@@ -147,15 +167,41 @@ class S3Storage:
         return self.find(path) is not None
 
     def remove(self, path: str) -> None:
-        self._delete(path)
         below = (f"{path}/{entry.path}" for entry in self.list(path))
-        with ThreadPoolExecutor(REMOVALS) as pool:
-            while page := list(itertools.islice(below, 1000)):
-                for _ in pool.map(self._delete, page):
+        with ThreadPoolExecutor(SINGLE_REMOVALS) as pool:
+            names = itertools.chain([path], below)
+            while batch := tuple(itertools.islice(names, REMOVALS)):
+                for _ in pool.map(self._remove_one, self._remove_many(batch) if len(batch) > 1 else batch):
                     pass
 
-    def _delete(self, path: str) -> None:
+    def _remove_many(self, paths: Sequence[str]) -> Sequence[str]:
+        """Remove objects by one request; return those that are left to be removed one by one.
+
+        That is all of them where a server knows no such request, or where XML cannot hold one of the names.
+        """
+        keys = {self._key(path): path for path in paths}
+        try:
+            listed = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+            answer = self._call("delete_objects", self.uri, Delete=listed)
+        except UnreachableError:
+            raise
+        except StorageError:
+            return paths
+        return [keys[refused["Key"]] for refused in answer.get("Errors", [])]
+
+    def _remove_one(self, path: str) -> None:
         self._call("delete_object", f"{self.uri}/{path}", Key=self._key(path))
+
+    def _described(self, path: str) -> dict[str, Any]:
+        """Return what a request to write an object says of it beside its bytes."""
+        said = {"ContentType": CONTENT_TYPES.guess_type(path)[0] or "application/octet-stream"}
+        if self.options.storage_class and SCRATCH not in path.split("/"):  # what is soon removed is not worth another
+            said["StorageClass"] = self.options.storage_class
+        if self.options.encryption:
+            said["ServerSideEncryption"] = ENCRYPTIONS[self.options.encryption]
+        if self.options.kms_key:
+            said["SSEKMSKeyId"] = self.options.kms_key
+        return said
 
     def _key(self, path: str) -> str:
         if ".." in path.split("/"):  # clients and servers disagree on which object that is
@@ -178,13 +224,17 @@ class S3Storage:
     ) -> Answer:
         """Make a request until it succeeds or no attempt is left.
 
+        Where the storage asks to slow down, attempts are not counted, for as long as the user is patient.
+
         Args:
             request: what to do with the connection.
             what: the object or prefix, for sentences.
             otherwise: what to raise where neither the storage as a whole nor the name is at fault.
         """
-        attempt = 1
+        faults = repeated = 0
+        began = time.monotonic()
         while True:
+            turn = self.pace.wait()
             try:
                 answer = request(self._connected())
                 self._met = True
@@ -192,13 +242,19 @@ class S3Storage:
             except ReadError:
                 raise
             except Exception as error:
-                attempts = FIRST_ATTEMPTS if isinstance(error, NO_ANSWER) and not self._met else ATTEMPTS
-                if attempt >= attempts or not may_pass(error):
+                if asks_to_slow_down(error) and (self._met or answer_to(error)):
+                    self.pace.slow_down(turn)
+                    goes_on = time.monotonic() - began < self.options.patience
+                else:
+                    faults += 1
+                    attempts = FIRST_ATTEMPTS if isinstance(error, NO_ANSWER) and not self._met else ATTEMPTS
+                    goes_on = faults < attempts and may_pass(error)
+                if not goes_on:
                     raise failure(error, otherwise)(f"{what}: {reason(error)}") from error
-            self._repeated.requests = self.retries + 1
             # The pause is drawn at random so that many workers do not come back at the same moment.
-            time.sleep(random.uniform(0.5, 1) * min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (attempt - 1)))
-            attempt += 1
+            time.sleep(random.uniform(0.5, 1) * min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(repeated, 10)))
+            repeated += 1
+            self._repeated.requests = self.retries + 1
 
     def _connected(self) -> s3fs.S3FileSystem:
         with self._lock:
@@ -243,6 +299,7 @@ def connect(options: S3Options) -> s3fs.S3FileSystem:
         anon=options.anonymous,
         profile=options.profile,
         endpoint_url=options.endpoint_url,
+        requester_pays=options.requester_pays,
         client_kwargs={"region_name": options.region} if options.region else {},
         config_kwargs={
             "retries": {"total_max_attempts": 1},
@@ -255,11 +312,25 @@ def connect(options: S3Options) -> s3fs.S3FileSystem:
     return connection
 
 
+def asks_to_slow_down(error: BaseException) -> bool:
+    """Tell whether an endpoint asks for fewer requests: it says so, or closes connections that are in use."""
+    if answer_to(error):
+        return http_status(error) == 429 or code_of(error) in SLOW_DOWN_CODES
+    causes: list[BaseException] = []
+    while isinstance(error, BaseException) and error not in causes:
+        causes.append(error)
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    return any(
+        isinstance(cause, aiohttp.ServerDisconnectedError) or getattr(cause, "errno", None) in RESET_ERRORS
+        for cause in causes
+    )
+
+
 def may_pass(error: Exception) -> bool:
     """Tell whether the same request may succeed later: faults of network and server, not of the request."""
     status = http_status(error)
     if status is not None:
-        return status >= 500 or status in (408, 429) or code_of(error) in PASSING_CODES
+        return status >= 500 or status == 408 or code_of(error) in PASSING_CODES or asks_to_slow_down(error)
     passing = (*NO_ANSWER, HTTPClientError, ResponseParserError, aiohttp.ClientError, TimeoutError, ConnectionError)
     if isinstance(error, passing):
         return True
@@ -268,7 +339,7 @@ def may_pass(error: Exception) -> bool:
 
 def failure(error: Exception, otherwise: type[StorageError] = StorageError) -> type[Exception]:
     """Return what to raise for an error that does not pass; `otherwise` where it concerns this one request."""
-    if code_of(error) in EVERYTHING_CODES or isinstance(error, NO_ANSWER):
+    if code_of(error) in EVERYTHING_CODES.keys() | SLOW_DOWN_CODES or isinstance(error, NO_ANSWER):
         return UnreachableError
     is_bad_request = isinstance(error, ParamValidationError) or (http_status(error) == 400 and not may_pass(error))
     if is_bad_request and otherwise is not ReadError:
@@ -295,6 +366,8 @@ def reason(error: Exception) -> str:
     """Describe what went wrong, in the server's words or ours, without the chain of exceptions."""
     said = answer_to(error).get("Error", {}).get("Message", str(error))
     text = EVERYTHING_CODES.get(code_of(error)) or said or code_of(error) or type(error).__name__
+    if asks_to_slow_down(error):
+        return f"{text} (it has asked to slow down for longer than --s3.patience)"
     if isinstance(error, PermissionError):
         return f"{text} (check the credentials and their rights: AWS_ACCESS_KEY_ID, --s3.profile, --s3.anonymous)"
     if isinstance(error, BotoCoreError) and not isinstance(error, HTTPClientError):
