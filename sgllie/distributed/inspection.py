@@ -9,7 +9,7 @@ from ray.exceptions import OutOfMemoryError, WorkerCrashedError
 from sgllie.corpus.listing import Listing
 from sgllie.distributed.board import get
 from sgllie.errors import StorageError, UsageError
-from sgllie.runs.progress import display
+from sgllie.runs.progress import Counts, display
 from sgllie.storage import Storage, absolute_uri, open_source
 from sgllie.train import photographs
 from sgllie.train.photographs import Photograph, PhotoInfo
@@ -93,7 +93,7 @@ def inspect_all(storage: Storage, paths: list[str], size: int, keep: bool) -> tu
                 tasks[place] = inspect.remote(storage, part, size, keep, crashers)
                 found = get(tasks[place][0])
             rows += found
-            shown.update({"": (len(rows), sum(bool(row.error) for row in rows))})
+            shown.update(Counts({"": (len(rows), sum(bool(row.error) for row in rows))}))
     return rows, [pixels for _, pixels in tasks]
 
 

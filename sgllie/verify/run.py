@@ -10,7 +10,7 @@ from typing import Any
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import ReadError, UsageError
 from sgllie.runs.names import IMAGES, RUN, STATS, SUCCESS, part_name, parts
-from sgllie.runs.progress import display
+from sgllie.runs.progress import Counts, display
 from sgllie.runs.run_file import Json, read_run
 from sgllie.runs.schemas import STATS_SCHEMA, Row
 from sgllie.runs.tables import read_rows, row_bytes
@@ -72,7 +72,7 @@ def verify(settings: VerifySettings, output: Storage) -> Findings:
                 known.add(row["output"])
                 if kind:
                     findings.wrong.setdefault(shard, {})[row["path"]] = kind
-                shown.update({"": (findings.checked, findings.kinds.total())})
+                shown.update(Counts({"": (findings.checked, findings.kinds.total())}))
     listed = (f"{IMAGES}/{entry.path}" for entry in output.list(IMAGES))
     findings.unknown = [name for name in listed if name not in known]
     return findings
