@@ -5,11 +5,13 @@ import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
 from sgllie.errors import NameRefusedError, ReadError, StorageError, UnreachableError, UsageError
 from sgllie.storage import S3Options, open_source, open_storage, split_uri
+from sgllie.storage.key_listing import KeyListing
 
 ODD_NAMES = ["a b+c.jpg", "ü/ñ%2F.jpg", "q?x=1&y#z.jpg", "[x].jpg", "=.jpg", "deep/er/than/most/a.jpg", "~'\".jpg"]
 
@@ -79,6 +81,17 @@ def test_more_keys_than_a_page_holds(s3):
     assert [entry.path for entry in storage.list()] == [f"{number:04d}" for number in range(1005)]
     open_storage("s3://bucket", s3).remove("many")
     assert list(storage.list()) == []
+
+
+@pytest.mark.parametrize("s3", ["ceph", pytest.param("moto", marks=pytest.mark.slow)], indirect=True)
+def test_many_pages_from_many_places_at_a_time(s3):
+    storage = open_storage("s3://bucket/many", s3)
+    names = [f"{number // 50:03d}/{number:04d}.jpg" for number in range(600)] + ODD_NAMES
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda name: storage.write(name, b""), names))
+    fetch = partial(storage._call, "list_objects_v2", "s3://bucket/many", Prefix="many/", MaxKeys=10)
+    assert [found["Key"].removeprefix("many/") for found in KeyListing(fetch)] == sorted(names)
+    assert [entry.path for entry in storage.list()] == sorted(names)
 
 
 def test_names_that_one_request_cannot_remove_are_removed_one_by_one(s3):

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -26,6 +27,7 @@ from fsspec.asyn import sync
 
 from sgllie.errors import NameRefusedError, ReadError, StorageError, UnreachableError, UsageError
 from sgllie.storage.base import SCRATCH, Entry, Folders, S3Options, refuse_large
+from sgllie.storage.key_listing import KeyListing, parse_page
 from sgllie.storage.pace import pace_of
 
 Answer = TypeVar("Answer")
@@ -99,18 +101,12 @@ class S3Storage:
     def list(self, folder: str = "", unreadable: Folders | None = None) -> Iterator[Entry]:
         start = self._key(folder).rstrip("/")
         prefix = f"{start}/" if start else ""
-        page: dict[str, Any] = {"Prefix": prefix}
-        while True:
-            try:
-                answer = self._call("list_objects_v2", self.uri, **page)
-            except FileNotFoundError as error:
-                raise StorageError(str(error)) from error
-            for found in answer.get("Contents", []):
+        try:
+            for found in KeyListing(partial(self._call, "list_objects_v2", self.uri, Prefix=prefix)):
                 if not found["Key"].endswith("/"):  # what consoles put to stand for an empty folder
                     yield Entry(found["Key"][len(prefix) :], found["Size"], found["ETag"].strip('"'))
-            if not answer.get("IsTruncated"):
-                return
-            page["ContinuationToken"] = answer["NextContinuationToken"]
+        except FileNotFoundError as error:
+            raise StorageError(str(error)) from error
 
     def read(self, path: str) -> bytes:
         def request(connection: s3fs.S3FileSystem) -> bytes:
@@ -309,6 +305,7 @@ def connect(options: S3Options) -> s3fs.S3FileSystem:
         },
     )
     connection.retries = 1
+    connection.s3.meta.events.register("before-parse.s3.ListObjectsV2", parse_page, unique_id="sgllie")
     return connection
 
 
