@@ -123,11 +123,14 @@ class Storage(Protocol):
 def refuse_credentials(what: str, url: str) -> None:
     """Raise UsageError for a url with a user name or password, which would be written into run.json and logs."""
     parts = urlsplit(url)
-    if "@" in parts.netloc:
+    is_container = parts.scheme in ("abfs", "abfss") and ":" not in parts.netloc  # container@account
+    if "@" in parts.netloc and not is_container:
         masked = parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}").geturl()
+        advice = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or --s3.profile"
+        if parts.scheme not in ("s3", "http", "https"):
+            advice = f"give them as the variables or files that clients of {parts.scheme}:// read"
         raise UsageError(
-            f"{what} is {masked}; it must not hold credentials, which would be stored with the run: "
-            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or --s3.profile"
+            f"{what} is {masked}; it must not hold credentials, which would be stored with the run: {advice}"
         )
 
 

@@ -191,8 +191,8 @@ class KeyListing:
 
         def take(text: str, page: Page) -> None:
             missing.remove(text)
-            texts[text] = next((one["Key"] for one in page.get("Contents", [])), None)
-            if (texts[text] or text) < text:  # a server that does not know StartAfter
+            key = texts[text] = next((one["Key"] for one in page.get("Contents", [])), None)
+            if key is not None and key <= text:  # a server that does not know StartAfter
                 self._can_cut = False
             if not missing:
                 part.is_tried = False

@@ -28,6 +28,7 @@ from fsspec.asyn import sync
 from sgllie.errors import NameRefusedError, ReadError, StorageError, UnreachableError, UsageError
 from sgllie.storage.base import SCRATCH, Entry, Folders, S3Options, refuse_large
 from sgllie.storage.key_listing import KeyListing, parse_page
+from sgllie.storage.object_file import READ_BYTES, ObjectFile
 from sgllie.storage.pace import pace_of
 
 Answer = TypeVar("Answer")
@@ -39,8 +40,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.4, 15.0
 waited, so that a server may be away for half a minute, as long as it takes to start it again."""
 CONNECT_SECONDS, READ_SECONDS = 10, 60
 """How long a connection may take, and how long a server may be silent."""
-READ_BYTES = 4 * 2**20
-"""Bytes of a request for a part of an object."""
 REMOVALS = 1000
 """Objects that one request may remove."""
 SINGLE_REMOVALS = 32
@@ -117,7 +116,7 @@ class S3Storage:
         return self._retrying(request, f"{self.uri}/{path}", ReadError)
 
     def open(self, path: str) -> BinaryIO:
-        return io.BufferedReader(ObjectFile(self, path, self._head(path)["ContentLength"]), READ_BYTES)
+        return io.BufferedReader(ObjectFile(self.read_range, path, self._head(path)["ContentLength"]), READ_BYTES)
 
     def _head(self, path: str) -> dict[str, Any]:
         """Return the answer to a HEAD request."""
@@ -257,36 +256,6 @@ class S3Storage:
             if self._connection is None:
                 self._connection = connect(self.options)
             return self._connection
-
-
-class ObjectFile(io.RawIOBase):
-    """An object as a file: each read is a request for a range of its bytes."""
-
-    def __init__(self, storage: S3Storage, path: str, size: int) -> None:
-        self._storage, self._path, self._size = storage, path, size
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        end = min(self._position + len(buffer), self._size)
-        if self._position >= end:
-            return 0
-        data = self._storage.read_range(self._path, self._position, end)
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
 
 
 def connect(options: S3Options) -> s3fs.S3FileSystem:
