@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import fsspec
 import pytest
 from emulators import empty_place
 
@@ -244,7 +243,7 @@ def test_urls_that_cannot_be_opened(uri, sentence):
 
 def test_a_package_that_is_missing_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "gcsfs", None)
-    monkeypatch.delitem(fsspec.registry._registry, "gs", raising=False)
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "gs", raising=False)
     with pytest.raises(UsageError, match="gs:// needs a package that is not installed: pip install gcsfs"):
         open_storage("gs://bucket")
 

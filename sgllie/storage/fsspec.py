@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO, TypeVar
@@ -172,8 +173,10 @@ class FsspecStorage:
 
 def as_entry(found: dict[str, Any], path: str) -> Entry:
     """Return the entry of a file as its filesystem describes it."""
-    version = next((str(found[key]) for key in VERSIONS if found.get(key)), None)
-    return Entry(path, found["size"], version.strip('"') if version else None)
+    version = next((found[key] for key in VERSIONS if found.get(key)), None)
+    if isinstance(version, datetime):  # which is a number in some answers of the same filesystem
+        version = version.timestamp()
+    return Entry(path, found["size"], None if version is None else str(version).strip('"'))
 
 
 def status_of(error: Exception) -> int | None:
