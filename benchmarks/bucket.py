@@ -56,7 +56,8 @@ def main() -> None:
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             print(
                 f"{name}: {seconds[name]:.1f} s ({ratio:.1f} times as long), {time.process_time() - busy:.1f} s of a "
-                f"processor, at most {memory:.0f} MB so far"
+                f"processor, at most {memory:.0f} MB so far",
+                flush=True,
             )
 
 
