@@ -8,6 +8,7 @@ import struct
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, web
@@ -28,6 +29,7 @@ class Faults:
         share: of the requests that are broken in one way or another.
         short_stall, long_stall: seconds without a byte in the middle of a body.
         burst: seconds for which all are told to slow down.
+        rate: requests/s that are admitted, with bursts of a tenth of a second; all others are told to slow down.
         injected: how often each request was broken: (fault, path of the URL).
     """
 
@@ -35,6 +37,7 @@ class Faults:
     short_stall: float = 0.3
     long_stall: float = 3.0
     burst: float = 0.5
+    rate: float = math.inf
     injected: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def kinds(self) -> Counter[str]:
@@ -50,6 +53,8 @@ class BreakingProxy:
 
     Attributes:
         requests: how many came.
+        admitted: when each came that was not told to slow down, by `time.monotonic`.
+        headers: of the last request for each method and path.
     """
 
     def __init__(self, upstream: str, seed: int = 0) -> None:
@@ -57,9 +62,12 @@ class BreakingProxy:
         self.faults = Faults()
         self.endpoint = ""
         self.requests = 0
+        self.admitted: list[float] = []
+        self.headers: dict[tuple[str, str], Mapping[str, str]] = {}
+        self._tokens = 1.0
         self._random = random.Random(seed)
         self._slow_until = 0.0
-        self._refusal: str | None = None
+        self._refusal: tuple[str, int] | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -96,8 +104,9 @@ class BreakingProxy:
 
     def _choose(self, request: web.Request) -> str | None:
         """The fault for this request, if any."""
-        if time.monotonic() < self._slow_until:
+        if time.monotonic() < self._slow_until or not self._has_token():
             return "slow_down"
+        self.admitted.append(time.monotonic())
         if self._random.random() >= self.faults.share:
             return None
         fault = self._random.choice(ON_PUT if request.method == "PUT" else ON_GET)
@@ -105,13 +114,24 @@ class BreakingProxy:
             self._slow_until = time.monotonic() + self.faults.burst
         return fault
 
+    def _has_token(self) -> bool:
+        """Take one from a bucket that fills at the admitted rate."""
+        if self.faults.rate == math.inf:
+            return True
+        since = self.admitted[-1] if self.admitted else 0.0
+        now = time.monotonic()
+        available = min(self._tokens + (now - since) * self.faults.rate, max(self.faults.rate / 10, 1))
+        if available >= 1:
+            self._tokens = available - 1
+        return available >= 1
+
     def slow_down(self) -> None:
         """Tell everybody to slow down from now on."""
         self._slow_until = math.inf
 
-    def refuse(self, code: str) -> None:
+    def refuse(self, code: str, status: int = 403) -> None:
         """Refuse all requests from now on with this code of S3's, as a server does whose keys were changed."""
-        self._refusal = code
+        self._refusal = (code, status)
 
     def admit(self) -> None:
         """Refuse nothing any more."""
@@ -119,9 +139,11 @@ class BreakingProxy:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         self.requests += 1
+        self.headers[request.method, request.path] = request.headers.copy()
         if self._refusal:
-            body = f"<Error><Code>{self._refusal}</Code><Message>No</Message></Error>".encode()
-            return web.Response(status=403, body=body, content_type="application/xml")
+            code, status = self._refusal
+            body = f"<Error><Code>{code}</Code><Message>No</Message></Error>".encode()
+            return web.Response(status=status, body=body, content_type="application/xml")
         fault = self._choose(request)
         if fault:
             self.faults.injected[fault, request.raw_path.partition("?")[0]] += 1

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from emulators import azurite, empty_place, gcs_emulator
 from hypothesis import HealthCheck, settings
 from radosgw import OWNER, Ceph, answers, free_port, obstacle, start_ceph, wait_until
 
@@ -23,7 +24,7 @@ CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 SHARED = Path(os.environ.get("SGLLIE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 
-STARTS = {"ray_session", "ceph", "moto", "s3", "empty_bucket", "browser"}
+STARTS = {"ray_session", "ceph", "moto", "azure", "gcs", "s3", "empty_bucket", "browser"}
 """Fixtures that start a cluster, a server or a browser."""
 
 
@@ -114,6 +115,26 @@ def is_removed(filesystem) -> bool:
         with suppress(OSError):
             filesystem.rm("bucket", recursive=True)
     return "bucket" not in filesystem.ls("", refresh=True)
+
+
+@pytest.fixture(scope="session")
+def azure() -> Iterator[str]:
+    """The connection string of an Azure server."""
+    with azurite() as place:
+        yield place
+
+
+@pytest.fixture(scope="session")
+def gcs() -> Iterator[str]:
+    """The address of a Google Cloud Storage server."""
+    with gcs_emulator() as place:
+        yield place
+
+
+@pytest.fixture
+def elsewhere(request) -> str:
+    """An empty place of the kind that a test names: `memory`, `azure` or `gcs`; its url."""
+    return empty_place(request, request.param)
 
 
 @pytest.fixture

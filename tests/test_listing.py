@@ -136,7 +136,7 @@ def test_long_fields_of_other_columns(tree):
         ("a.csv", b"file\na.jpg\n", "no readable column `path`"),
         ("a.txt", "ä.jpg".encode("utf-16"), "is not text in UTF-8"),
         ("a.txt", b"s3://bucket/a.jpg\nb.jpg", "mixes folders and buckets"),
-        ("a.txt", b"http://host/a.jpg", "only local paths and s3:// are supported"),
+        ("a.txt", b"nonsense://host/a.jpg", "no storage is known by nonsense://"),
         ("a.parquet", b"PAR1", "no readable column `path`"),
     ],
 )

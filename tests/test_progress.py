@@ -1,9 +1,12 @@
 """What the displays say of how long a job will take."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from sgllie.runs import progress
-from sgllie.runs.progress import LogDisplay
+from sgllie.runs import watch as watching
+from sgllie.runs.progress import LogDisplay, State, counts_of, display
 
 
 @pytest.fixture
@@ -32,3 +35,19 @@ def test_a_log_has_a_line_every_ten_seconds(clock, capsys):
         clock[0] = seconds
         shown.update({"": (seconds, 0)})
     assert capsys.readouterr().out.count("\n") == 3
+
+
+def test_it_is_said_once_that_a_storage_asks_to_slow_down(monkeypatch, capsys):
+    monkeypatch.setattr(watching, "stop_on_sigterm", lambda: None)
+    run = SimpleNamespace(
+        settings=SimpleNamespace(max_failures=None),
+        plan=SimpleNamespace(items=10),
+        failed_before=lambda: 0,
+        display=lambda: display(10, "images"),
+        noun="images",
+    )
+    states = iter([False, True, True, False])
+    rounds = iter([True] * 3)
+    counts = lambda: counts_of([State(1, 0, "", False), State(1, 0, "", next(states))])  # noqa: E731
+    assert watching.watch(run, counts, lambda: next(rounds, False)) is None
+    assert capsys.readouterr().out.splitlines() == [watching.SLOWED]

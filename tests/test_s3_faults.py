@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import unquote
 
 import pytest
@@ -98,9 +99,9 @@ def test_the_gateway_is_killed_and_started_again(s3, source, ceph):
 def test_repetition_is_bounded_and_its_pauses_grow_at_random(s3, proxy, monkeypatch):
     pauses: list[float] = []
     monkeypatch.setattr(sgllie.storage.s3.time, "sleep", pauses.append)
-    proxy.slow_down()
+    proxy.refuse("InternalError", 500)
     storage = open_storage("s3://bucket/in", S3Options(endpoint_url=proxy.endpoint, region="us-east-1"))
-    with pytest.raises(StorageError, match="Reduce rate") as caught:
+    with pytest.raises(StorageError, match="No") as caught:
         storage.read("a.jpg")
     assert not isinstance(caught.value, UnreachableError)
     assert storage.retries == len(pauses) == sgllie.storage.s3.ATTEMPTS - 1
@@ -108,6 +109,37 @@ def test_repetition_is_bounded_and_its_pauses_grow_at_random(s3, proxy, monkeypa
     longest = [min(0.4 * 2**k, 15) for k in range(len(pauses))]
     assert all(bound / 2 <= pause <= bound for pause, bound in zip(pauses, longest, strict=True))
     assert len(set(pauses[-2:])) == 2
+
+
+def test_a_job_that_is_asked_to_slow_down(s3, source, proxy):
+    proxy.faults.rate = 60
+    totals = job(S3Options(endpoint_url=proxy.endpoint, region="us-east-1"))
+    rows = assert_bucket_complete(open_storage("s3://bucket/out", s3), source)
+    assert 0 < totals["retries"] == sum(row["retries"] for row in rows)
+    assert proxy.faults.kinds()["slow_down"] < 0.1 * len(proxy.admitted)
+
+
+def test_a_server_is_asked_as_often_as_it_allows(s3, proxy):
+    proxy.faults.rate = rate = 30.0
+    storage = open_storage("s3://bucket", S3Options(endpoint_url=proxy.endpoint, region="us-east-1"))
+    storage.write("a", b"")
+    end = time.monotonic() + 10
+    with ThreadPoolExecutor(16) as pool:
+        for _ in range(16):
+            pool.submit(lambda: [storage.read("a") for _ in iter(lambda: time.monotonic() < end, False)])
+    steady = [moment for moment in proxy.admitted if end - 6 < moment < end]
+    assert len(steady) > 0.8 * rate * 6
+
+
+def test_an_end_of_patience_is_no_fault_of_an_object(s3, proxy, monkeypatch):
+    monkeypatch.setattr(sgllie.storage.s3, "FIRST_PAUSE", 0.05)
+    proxy.slow_down()
+    storage = open_storage("s3://bucket/in", S3Options(endpoint_url=proxy.endpoint, region="us-east-1", patience=1))
+    began = time.monotonic()
+    with pytest.raises(UnreachableError, match=r"s3://bucket/in/a.jpg: Reduce rate .*--s3.patience"):
+        storage.read("a.jpg")
+    assert 1 < time.monotonic() - began < 10
+    assert storage.retries > 0
 
 
 def test_a_job_stops_where_its_storage_is_gone_and_goes_on_later(s3, source, ceph, monkeypatch):
@@ -136,7 +168,9 @@ def test_a_job_stops_where_its_storage_is_gone_and_goes_on_later(s3, source, cep
 @pytest.mark.parametrize(
     ("code", "status", "again", "raised"),
     [
-        ("SlowDown", 503, True, StorageError),
+        ("InternalError", 500, True, StorageError),
+        ("SlowDown", 503, True, UnreachableError),
+        ("InvalidStorageClass", 400, False, UnreachableError),
         ("RequestTimeout", 400, True, StorageError),
         ("KeyTooLongError", 400, False, NameRefusedError),
         ("ExpiredToken", 400, False, UnreachableError),

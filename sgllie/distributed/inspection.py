@@ -10,7 +10,7 @@ from sgllie.corpus.listing import Listing
 from sgllie.corpus.packed import packed
 from sgllie.distributed.board import get
 from sgllie.errors import StorageError, UsageError
-from sgllie.runs.progress import display
+from sgllie.runs.progress import Counts, display
 from sgllie.runs.words import examples, plural, say
 from sgllie.storage import Storage, absolute_uri, open_source
 from sgllie.train import photographs
@@ -97,7 +97,7 @@ def inspect_all(storage: Storage, paths: list[str], size: int, keep: bool) -> tu
                 tasks[place] = inspect.remote(storage, part, size, keep, crashers)
                 found = get(tasks[place][0])
             rows += found
-            shown.update({"": (len(rows), sum(bool(row.error) for row in rows))})
+            shown.update(Counts({"": (len(rows), sum(bool(row.error) for row in rows))}))
     return rows, [pixels for _, pixels in tasks]
 
 

@@ -1,7 +1,7 @@
 """How far a job is: a live display on a terminal, a line every ten seconds in a log."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
@@ -13,8 +13,14 @@ from sgllie.runs.words import duration, say
 LOG_SECONDS = 10.0
 
 
-Counts = Mapping[str, tuple[int, int]]
-"""For each group of items (a video's frames, or "" for all) how many are done, and how many of these failed."""
+class Counts(dict[str, tuple[int, int]]):
+    """For each group of items (a video's frames, or "" for all) how many are done, and how many of these failed.
+
+    Attributes:
+        slowed: whether a storage has asked a worker to slow down.
+    """
+
+    slowed = False
 
 
 class Display(Protocol):
@@ -25,19 +31,23 @@ class Display(Protocol):
 
 
 class State(NamedTuple):
-    """How far a shard is: items done, those of them that failed, and the group that they count for."""
+    """How far a shard is: items done, those of them that failed, the group that they count for, and whether a storage
+    has asked its worker to slow down.
+    """
 
     done: int
     failed: int
     group: str
+    slowed: bool
 
 
 def counts_of(states: Iterable[State]) -> Counts:
     """Add up the states of shards for each group."""
-    counts: dict[str, tuple[int, int]] = {}
-    for done, failed, group in states:
+    counts = Counts()
+    for done, failed, group, slowed in states:
         before = counts.get(group, (0, 0))
         counts[group] = (before[0] + done, before[1] + failed)
+        counts.slowed |= slowed
     return counts
 
 

@@ -8,6 +8,9 @@ from typing import Any
 from sgllie.runs.progress import Counts, total
 from sgllie.runs.run import Run
 from sgllie.runs.settings import failures_allowed
+from sgllie.runs.words import say
+
+SLOWED = "The storage asks to slow down: it is asked less often, as fast as it allows, and nothing is lost."
 
 
 def watch(run: Run[Any], counts: Callable[[], Counts], is_running: Callable[[], bool]) -> str | None:
@@ -22,11 +25,15 @@ def watch(run: Run[Any], counts: Callable[[], Counts], is_running: Callable[[], 
     limit = run.settings.max_failures
     allowed = failures_allowed(limit, run.plan.items)
     failed_before = run.failed_before()
+    told = False
     try:
         with run.display() as display:
             while is_running():
                 done = counts()
                 display.update(done)
+                if done.slowed and not told:
+                    told = True
+                    say(SLOWED)
                 failed = failed_before + total(done)[1]
                 if failed > allowed:
                     return f"{failed} {run.noun} have failed, more than --max-failures {limit} allows"

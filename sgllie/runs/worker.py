@@ -9,6 +9,7 @@ from sgllie.errors import StorageError, StuckError
 from sgllie.runs.allocator import keep_freed_memory
 from sgllie.runs.run import Run
 from sgllie.runs.totals import Totals
+from sgllie.storage import slow_downs
 
 REPORT_SECONDS = 0.5
 CHECK_SECONDS = 5.0
@@ -20,10 +21,11 @@ class ShardWorker:
 
     Args:
         run: makes the pipeline.
-        tell: called twice a second at most with shard, items done, items failed, and the group that they count for.
+        tell: called twice a second at most with shard, items done, items failed, the group that they count for, and
+            whether a storage has asked to slow down.
     """
 
-    def __init__(self, run: Run[Any], tell: Callable[[int, int, int, str], object]) -> None:
+    def __init__(self, run: Run[Any], tell: Callable[[int, int, int, str, bool], object]) -> None:
         import cv2
 
         keep_freed_memory()
@@ -62,6 +64,6 @@ class ShardWorker:
     def send(self) -> None:
         """Send the last state on."""
         if self.pending is not None:
-            self.tell(*self.pending)
+            self.tell(*self.pending, slow_downs() > 0)
         self.pending = None
         self.told = time.monotonic()

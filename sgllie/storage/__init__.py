@@ -1,10 +1,12 @@
-"""Bytes by name, wherever they lie: `open_storage` gives the `Storage` of a folder or of an `s3://bucket/prefix`."""
+"""Bytes by name, wherever they lie: `open_storage` gives the `Storage` of a folder or of a url."""
 
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from sgllie.errors import UsageError
 from sgllie.storage.base import SCRATCH, Entry, S3Options, Storage, refuse_credentials
 from sgllie.storage.local import LocalStorage
+from sgllie.storage.pace import slow_downs
 
 __all__ = [
     "SCRATCH",
@@ -15,19 +17,28 @@ __all__ = [
     "absolute_uri",
     "open_source",
     "open_storage",
+    "slow_downs",
     "split_uri",
 ]
 
 
 def open_storage(uri: str, s3: S3Options | None = None) -> Storage:
-    """Return the storage of a folder or an `s3://bucket/prefix`. Nothing is read or created by this call."""
+    """Return the storage of a folder, an `s3://bucket/prefix` or a url of fsspec's. Nothing is read or created by this.
+
+    Raises:
+        UsageError: the url holds credentials, or its scheme is not known or needs a package.
+    """
     refuse_credentials("the address", uri)
     if uri.startswith("s3://"):
         from sgllie.storage.s3 import S3Storage  # half a second of imports that local work does not need
 
         return S3Storage(uri, s3 or S3Options())
+    if uri.startswith("file://"):
+        raise UsageError(f"{uri}: name the folder itself, {unquote(urlsplit(uri).path)}")
     if "://" in uri:
-        raise UsageError(f"{uri}: only local paths and s3:// are supported")
+        from sgllie.storage.fsspec import FsspecStorage
+
+        return FsspecStorage(uri)
     return LocalStorage(uri)
 
 

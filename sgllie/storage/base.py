@@ -6,10 +6,11 @@ Every write is atomic: a reader sees the whole new object or the old one, whatev
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO, Literal, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from sgllie.errors import ReadError, UsageError
+from sgllie.settings import check, check_limits, option, setting
 
 SCRATCH = ".partial"
 """The folder of a root that holds what is not finished: files until they are renamed, journals, encoded segments."""
@@ -27,9 +28,25 @@ class S3Options:
     """Region of the bucket (AWS_DEFAULT_REGION)."""
     anonymous: bool = False
     """Read a public bucket without credentials."""
+    requester_pays: bool = False
+    """Pay for the requests to a bucket whose owner does not."""
+    patience: float = setting(3600.0, least=0)
+    """Seconds for which a request is made again while the storage asks to slow down."""
+    storage_class: str | None = None
+    """Storage class of what is written (STANDARD_IA, INTELLIGENT_TIERING); by default that of the bucket."""
+    encryption: Literal["sse-s3", "sse-kms"] | None = None
+    """Encryption of what is written, by the server; by default that of the bucket."""
+    kms_key: str | None = None
+    """Id of the key for sse-kms; by default that of the account."""
 
     def __post_init__(self) -> None:
         refuse_credentials("--s3.endpoint-url", self.endpoint_url or "")
+        check_limits(self, lambda name: option(f"s3.{name}"))
+        is_archive = self.storage_class in ("GLACIER", "DEEP_ARCHIVE")
+        rule = "must be a class whose objects can be read at once"
+        check(not is_archive, "--s3.storage-class", self.storage_class, rule)
+        without_kms = self.kms_key is not None and self.encryption != "sse-kms"
+        check(not without_kms, "--s3.kms-key", self.kms_key, "needs --s3.encryption sse-kms")
 
 
 LARGEST_READ = 2 * 2**30
@@ -115,11 +132,14 @@ class Storage(Protocol):
 def refuse_credentials(what: str, url: str) -> None:
     """Raise UsageError for a url with a user name or password, which would be written into run.json and logs."""
     parts = urlsplit(url)
-    if "@" in parts.netloc:
+    is_container = parts.scheme in ("abfs", "abfss") and ":" not in parts.netloc  # container@account
+    if "@" in parts.netloc and not is_container:
         masked = parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}").geturl()
+        advice = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or --s3.profile"
+        if parts.scheme not in ("s3", "http", "https"):
+            advice = f"give them as the variables or files that clients of {parts.scheme}:// read"
         raise UsageError(
-            f"{what} is {masked}; it must not hold credentials, which would be stored with the run: "
-            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or --s3.profile"
+            f"{what} is {masked}; it must not hold credentials, which would be stored with the run: {advice}"
         )
 
 

@@ -1,13 +1,16 @@
 """A prefix of an S3 bucket as a `Storage`, through s3fs."""
 
+import errno
 import io
 import itertools
+import mimetypes
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -24,7 +27,10 @@ from botocore.parsers import ResponseParserError
 from fsspec.asyn import sync
 
 from sgllie.errors import NameRefusedError, ReadError, StorageError, UnreachableError, UsageError
-from sgllie.storage.base import Entry, Folders, S3Options, refuse_large
+from sgllie.storage.base import SCRATCH, Entry, Folders, S3Options, refuse_large
+from sgllie.storage.key_listing import KeyListing, parse_page
+from sgllie.storage.object_file import READ_BYTES, ObjectFile
+from sgllie.storage.pace import pace_of
 
 Answer = TypeVar("Answer")
 
@@ -35,16 +41,19 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.4, 15.0
 waited, so that a server may be away for half a minute, as long as it takes to start it again."""
 CONNECT_SECONDS, READ_SECONDS = 10, 60
 """How long a connection may take, and how long a server may be silent."""
-READ_BYTES = 4 * 2**20
-"""Bytes of a request for a part of an object."""
 PART_BYTES = 32 * 2**20
 """Of an object that is written in parts: S3 takes 10,000 of them."""
 LARGEST_COPY = 5 * 2**30
 """Bytes of an object that a server copies in one request."""
-REMOVALS = 32
-"""Objects that are removed at the same time. Not all servers can take the names of many in one request."""
-PASSING_CODES = {"RequestTimeout", "IncompleteBody", "BadDigest", "Throttling", "RequestLimitExceeded"}
-PASSING_CODES |= {"ConditionalRequestConflict"}
+REMOVALS = 1000
+"""Objects that one request may remove."""
+SINGLE_REMOVALS = 32
+"""Objects that are removed at the same time, each by a request of its own."""
+SLOW_DOWN_CODES = {"SlowDown", "TooManyRequests", "Throttling", "ThrottlingException", "RequestLimitExceeded", "503"}
+"""Ask for fewer requests; an answer to HEAD has no body, and so no other code than its status."""
+RESET_ERRORS = {errno.ECONNRESET, errno.EPIPE}
+"""Of connections that the other side has closed, as servers and what stands before them do under too much load."""
+PASSING_CODES = {"RequestTimeout", "IncompleteBody", "BadDigest", "ConditionalRequestConflict"}
 """Faults on the way that S3 reports like mistakes of the request, with status 400 or 403."""
 EVERYTHING_CODES = {
     "NoSuchBucket": "the bucket does not exist",
@@ -54,10 +63,20 @@ EVERYTHING_CODES = {
     "InvalidToken": "the session token is not valid",
     "AuthorizationHeaderMalformed": "the bucket is in another region",
     "RequestTimeTooSkewed": "the clock of this machine is wrong",
+    "InvalidStorageClass": "the storage class is not known there (see --s3.storage-class)",
+    "KMS.NotFoundException": "the key of the encryption does not exist (see --s3.kms-key)",
+    "KMS.DisabledException": "the key of the encryption is disabled (see --s3.kms-key)",
 }
 """Answers that would be the same for every object, and what they mean; some servers send only the code."""
 PRECONDITION_FAILED = 412
 NO_ANSWER = (EndpointConnectionError, ConnectTimeoutError, aiohttp.ClientConnectorError)
+ENCRYPTIONS = {"sse-s3": "AES256", "sse-kms": "aws:kms"}
+"""What S3 calls the kinds of encryption."""
+CONTENT_TYPES = mimetypes.MimeTypes()
+"""Python's own table, whatever the files of this machine say, and what it lacks."""
+CONTENT_TYPES.add_type("application/vnd.apache.parquet", ".parquet")
+CONTENT_TYPES.add_type("image/webp", ".webp")
+CONTENT_TYPES.add_type("video/x-matroska", ".mkv")
 
 
 class S3Storage:
@@ -71,6 +90,7 @@ class S3Storage:
             raise UsageError(f"{uri}: the name of the bucket is missing (s3://bucket/prefix)")
         self.uri = f"s3://{self.bucket}/{self.prefix}".rstrip("/")
         self.options = options
+        self.pace = pace_of(options.endpoint_url)
         self._repeated = threading.local()
         self._met = met
         self._connection: s3fs.S3FileSystem | None = None
@@ -86,18 +106,12 @@ class S3Storage:
     def list(self, folder: str = "", unreadable: Folders | None = None) -> Iterator[Entry]:
         start = self._key(folder).rstrip("/")
         prefix = f"{start}/" if start else ""
-        page: dict[str, Any] = {"Prefix": prefix}
-        while True:
-            try:
-                answer = self._call("list_objects_v2", self.uri, **page)
-            except FileNotFoundError as error:
-                raise StorageError(str(error)) from error
-            for found in answer.get("Contents", []):
+        try:
+            for found in KeyListing(partial(self._call, "list_objects_v2", self.uri, Prefix=prefix)):
                 if not found["Key"].endswith("/"):  # what consoles put to stand for an empty folder
                     yield Entry(found["Key"][len(prefix) :], found["Size"], found["ETag"].strip('"'))
-            if not answer.get("IsTruncated"):
-                return
-            page["ContinuationToken"] = answer["NextContinuationToken"]
+        except FileNotFoundError as error:
+            raise StorageError(str(error)) from error
 
     def read(self, path: str) -> bytes:
         def request(connection: s3fs.S3FileSystem) -> bytes:
@@ -108,7 +122,7 @@ class S3Storage:
         return self._retrying(request, f"{self.uri}/{path}", ReadError)
 
     def open(self, path: str) -> BinaryIO:
-        return io.BufferedReader(ObjectFile(self, path, self._head(path)["ContentLength"]), READ_BYTES)
+        return io.BufferedReader(ObjectFile(self.read_range, path, self._head(path)["ContentLength"]), READ_BYTES)
 
     def _head(self, path: str) -> dict[str, Any]:
         """Return the answer to a HEAD request."""
@@ -130,13 +144,16 @@ class S3Storage:
 
     def upload(self, path: str, file: Path) -> None:
         def request(connection: s3fs.S3FileSystem) -> None:
-            connection.put_file(str(file), f"{self.bucket}/{self._key(path)}")
+            connection.put_file(str(file), f"{self.bucket}/{self._key(path)}", **self._described(path))
 
         self._retrying(request, f"{self.uri}/{path}")
 
     def assemble(self, path: str, parts: Iterable[bytes]) -> None:
         what, key = f"{self.uri}/{path}", self._key(path)
-        upload = {"Key": key, "UploadId": self._call("create_multipart_upload", what, Key=key)["UploadId"]}
+        upload = {
+            "Key": key,
+            "UploadId": self._call("create_multipart_upload", what, Key=key, **self._described(path))["UploadId"],
+        }
         try:
             tags = []
             for number, part in enumerate(of_equal_size(parts), start=1):
@@ -153,18 +170,20 @@ class S3Storage:
         if source.options != self.options or entry.size is None or entry.size > LARGEST_COPY:
             return False
         origin = {"Bucket": source.bucket, "Key": source._key(entry.path)}
-        self._call("copy_object", f"{source.uri}/{entry.path}", ReadError, Key=self._key(path), CopySource=origin)
+        names = {"Key": self._key(path), "CopySource": origin}
+        self._call("copy_object", f"{source.uri}/{entry.path}", ReadError, **names, **self._described(path))
         return True
 
     def write(self, path: str, data: bytes) -> None:
         try:
-            self._call("put_object", f"{self.uri}/{path}", Key=self._key(path), Body=data)
+            self._call("put_object", f"{self.uri}/{path}", Key=self._key(path), Body=data, **self._described(path))
         except FileNotFoundError as error:
             raise StorageError(str(error)) from error
 
     def create(self, path: str, data: bytes) -> bool:
         try:
-            self._call("put_object", f"{self.uri}/{path}", Key=self._key(path), Body=data, IfNoneMatch="*")
+            described = self._described(path)
+            self._call("put_object", f"{self.uri}/{path}", Key=self._key(path), Body=data, IfNoneMatch="*", **described)
         except FileNotFoundError as error:
             raise StorageError(str(error)) from error
         except StorageError as error:
@@ -190,15 +209,41 @@ class S3Storage:
         return self.find(path) is not None
 
     def remove(self, path: str) -> None:
-        self._delete(path)
         below = (f"{path}/{entry.path}" for entry in self.list(path))
-        with ThreadPoolExecutor(REMOVALS) as pool:
-            while page := list(itertools.islice(below, 1000)):
-                for _ in pool.map(self._delete, page):
+        with ThreadPoolExecutor(SINGLE_REMOVALS) as pool:
+            names = itertools.chain([path], below)
+            while batch := tuple(itertools.islice(names, REMOVALS)):
+                for _ in pool.map(self._remove_one, self._remove_many(batch) if len(batch) > 1 else batch):
                     pass
 
-    def _delete(self, path: str) -> None:
+    def _remove_many(self, paths: Sequence[str]) -> Sequence[str]:
+        """Remove objects by one request; return those that are left to be removed one by one.
+
+        That is all of them where a server knows no such request, or where XML cannot hold one of the names.
+        """
+        keys = {self._key(path): path for path in paths}
+        try:
+            listed = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+            answer = self._call("delete_objects", self.uri, Delete=listed)
+        except UnreachableError:
+            raise
+        except StorageError:
+            return paths
+        return [keys[refused["Key"]] for refused in answer.get("Errors", [])]
+
+    def _remove_one(self, path: str) -> None:
         self._call("delete_object", f"{self.uri}/{path}", Key=self._key(path))
+
+    def _described(self, path: str) -> dict[str, Any]:
+        """Return what a request to write an object says of it beside its bytes."""
+        said = {"ContentType": CONTENT_TYPES.guess_type(path)[0] or "application/octet-stream"}
+        if self.options.storage_class and SCRATCH not in path.split("/"):  # what is soon removed is not worth another
+            said["StorageClass"] = self.options.storage_class
+        if self.options.encryption:
+            said["ServerSideEncryption"] = ENCRYPTIONS[self.options.encryption]
+        if self.options.kms_key:
+            said["SSEKMSKeyId"] = self.options.kms_key
+        return said
 
     def _key(self, path: str) -> str:
         if ".." in path.split("/"):  # clients and servers disagree on which object that is
@@ -221,13 +266,17 @@ class S3Storage:
     ) -> Answer:
         """Make a request until it succeeds or no attempt is left.
 
+        Where the storage asks to slow down, attempts are not counted, for as long as the user is patient.
+
         Args:
             request: what to do with the connection.
             what: the object or prefix, for sentences.
             otherwise: what to raise where neither the storage as a whole nor the name is at fault.
         """
-        attempt = 1
+        faults = repeated = 0
+        began = time.monotonic()
         while True:
+            turn = self.pace.wait()
             try:
                 answer = request(self._connected())
                 self._met = True
@@ -235,49 +284,25 @@ class S3Storage:
             except ReadError:
                 raise
             except Exception as error:
-                attempts = FIRST_ATTEMPTS if isinstance(error, NO_ANSWER) and not self._met else ATTEMPTS
-                if attempt >= attempts or not may_pass(error):
+                if asks_to_slow_down(error) and (self._met or answer_to(error)):
+                    self.pace.slow_down(turn)
+                    goes_on = time.monotonic() - began < self.options.patience
+                else:
+                    faults += 1
+                    attempts = FIRST_ATTEMPTS if isinstance(error, NO_ANSWER) and not self._met else ATTEMPTS
+                    goes_on = faults < attempts and may_pass(error)
+                if not goes_on:
                     raise failure(error, otherwise)(f"{what}: {reason(error)}") from error
-            self._repeated.requests = self.retries + 1
             # The pause is drawn at random so that many workers do not come back at the same moment.
-            time.sleep(random.uniform(0.5, 1) * min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (attempt - 1)))
-            attempt += 1
+            time.sleep(random.uniform(0.5, 1) * min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(repeated, 10)))
+            repeated += 1
+            self._repeated.requests = self.retries + 1
 
     def _connected(self) -> s3fs.S3FileSystem:
         with self._lock:
             if self._connection is None:
                 self._connection = connect(self.options)
             return self._connection
-
-
-class ObjectFile(io.RawIOBase):
-    """An object as a file: each read is a request for a range of its bytes."""
-
-    def __init__(self, storage: S3Storage, path: str, size: int) -> None:
-        self._storage, self._path, self._size = storage, path, size
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        end = min(self._position + len(buffer), self._size)
-        if self._position >= end:
-            return 0
-        data = self._storage.read_range(self._path, self._position, end)
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
 
 
 def of_equal_size(parts: Iterable[bytes]) -> Iterator[bytes]:
@@ -297,6 +322,7 @@ def connect(options: S3Options) -> s3fs.S3FileSystem:
         anon=options.anonymous,
         profile=options.profile,
         endpoint_url=options.endpoint_url,
+        requester_pays=options.requester_pays,
         client_kwargs={"region_name": options.region} if options.region else {},
         config_kwargs={
             "retries": {"total_max_attempts": 1},
@@ -306,14 +332,29 @@ def connect(options: S3Options) -> s3fs.S3FileSystem:
         },
     )
     connection.retries = 1
+    connection.s3.meta.events.register("before-parse.s3.ListObjectsV2", parse_page, unique_id="sgllie")
     return connection
+
+
+def asks_to_slow_down(error: BaseException) -> bool:
+    """Tell whether an endpoint asks for fewer requests: it says so, or closes connections that are in use."""
+    if answer_to(error):
+        return http_status(error) == 429 or code_of(error) in SLOW_DOWN_CODES
+    causes: list[BaseException] = []
+    while isinstance(error, BaseException) and error not in causes:
+        causes.append(error)
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    return any(
+        isinstance(cause, aiohttp.ServerDisconnectedError) or getattr(cause, "errno", None) in RESET_ERRORS
+        for cause in causes
+    )
 
 
 def may_pass(error: Exception) -> bool:
     """Tell whether the same request may succeed later: faults of network and server, not of the request."""
     status = http_status(error)
     if status is not None:
-        return status >= 500 or status in (408, 429) or code_of(error) in PASSING_CODES
+        return status >= 500 or status == 408 or code_of(error) in PASSING_CODES or asks_to_slow_down(error)
     passing = (*NO_ANSWER, HTTPClientError, ResponseParserError, aiohttp.ClientError, TimeoutError, ConnectionError)
     if isinstance(error, passing):
         return True
@@ -322,7 +363,7 @@ def may_pass(error: Exception) -> bool:
 
 def failure(error: Exception, otherwise: type[StorageError] = StorageError) -> type[Exception]:
     """Return what to raise for an error that does not pass; `otherwise` where it concerns this one request."""
-    if code_of(error) in EVERYTHING_CODES or isinstance(error, NO_ANSWER):
+    if code_of(error) in EVERYTHING_CODES.keys() | SLOW_DOWN_CODES or isinstance(error, NO_ANSWER):
         return UnreachableError
     is_bad_request = isinstance(error, ParamValidationError) or (http_status(error) == 400 and not may_pass(error))
     if is_bad_request and otherwise is not ReadError:
@@ -349,6 +390,8 @@ def reason(error: Exception) -> str:
     """Describe what went wrong, in the server's words or ours, without the chain of exceptions."""
     said = answer_to(error).get("Error", {}).get("Message", str(error))
     text = EVERYTHING_CODES.get(code_of(error)) or said or code_of(error) or type(error).__name__
+    if asks_to_slow_down(error):
+        return f"{text} (it has asked to slow down for longer than --s3.patience)"
     if isinstance(error, PermissionError):
         return f"{text} (check the credentials and their rights: AWS_ACCESS_KEY_ID, --s3.profile, --s3.anonymous)"
     if isinstance(error, BotoCoreError) and not isinstance(error, HTTPClientError):

@@ -14,7 +14,7 @@ from sgllie.enhance.totals import OTHERS_TALLY, TALLY
 from sgllie.errors import ReadError, UsageError
 from sgllie.runs.commits import commit_table, write_commit
 from sgllie.runs.names import COMMITS, IMAGES, OTHERS, RUN, SUCCESS, parts
-from sgllie.runs.progress import display
+from sgllie.runs.progress import Counts, display
 from sgllie.runs.run_file import Json, read_run
 from sgllie.runs.schemas import OTHERS_SCHEMA, STATS_SCHEMA, Row
 from sgllie.runs.words import examples, plural
@@ -81,13 +81,13 @@ def verify(settings: VerifySettings, output: Storage, run: Json) -> Findings:
             findings.known |= {f"{IMAGES}/{row['path']}" for row in found if pack_of(row["path"])}
             for row, kind in zip(rows, pool.map(lambda row: difference(output, row), rows), strict=True):
                 findings.note(shard, row, kind)
-                shown.update({"": (findings.checked, findings.kinds.total())})
+                shown.update(Counts({"": (findings.checked, findings.kinds.total())}))
         for shard in sorted(parts(output.list(OTHERS))):
             table = commit_table(output, shard, OTHERS_SCHEMA.names, OTHERS)
             rows = [row for row in table.to_pylist() if row["output"]]
             for row, kind in zip(rows, pool.map(lambda row: other_size(output, row), rows), strict=True):
                 findings.note(shard, row, kind)
-                shown.update({"": (findings.checked, findings.kinds.total())})
+                shown.update(Counts({"": (findings.checked, findings.kinds.total())}))
     findings.unknown = list(unknown(open_storage(settings.output, settings.s3), findings.known, run))
     return findings
 
