@@ -175,7 +175,7 @@ class CpuEngine:
 
     def network(self, small: NDArray[np.float32]) -> Factor:
         # One at a time: a batch of eight was measured to take 15 % longer per image, for its maps leave the cache.
-        maps = [self.session.run(None, {"image": image[None]})[0] for image in small]
+        maps = [self.session.run(None, {"small": image[None]})[0] for image in small]
         return cast(Factor, np.concatenate(maps) if len(maps) > 1 else maps[0])
 
     def curve(self, image: Pixels, factor: NDArray[np.float32], scale: int, strength: float) -> Pixels:

@@ -144,7 +144,7 @@ def test_factor_maps_are_those_of_torch():
     small = np.random.default_rng(0).random((2, 3, 17, 9), dtype=np.float32)
     with torch.inference_mode():
         expected = model.network_from(found)(torch.from_numpy(small)).permute(0, 2, 3, 1).numpy()
-    found_map = factor_session(found).run(None, {"image": small})[0]
+    found_map = factor_session(found).run(None, {"small": small})[0]
     np.testing.assert_allclose(found_map, expected, atol=1e-5)
 
 
