@@ -116,7 +116,10 @@ class Run(ABC, Generic[SettingsT]):
         """Return the same run with its device decided."""
         if not hasattr(self.settings, "device"):
             return self
-        settings = dataclasses.replace(cast(Any, self.settings), device=device)
+        changes: dict[str, Any] = {"device": device}
+        if device == "cpu" and hasattr(self.settings, "half"):
+            changes["half"] = False  # half precision is for GPUs
+        settings = dataclasses.replace(cast(Any, self.settings), **changes)
         return dataclasses.replace(self, settings=settings)
 
     def display(self) -> AbstractContextManager[Display]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from sgllie.errors import StorageError, StuckError
+from sgllie.errors import DeviceError, StorageError, StuckError
 from sgllie.runs.allocator import keep_freed_memory
 from sgllie.runs.run import Run
 
@@ -38,9 +38,15 @@ class ShardWorker:
             return str(error)
         except StuckError:
             os._exit(1)  # nothing else stops its thread; the shard is begun again, and knows what was done
+        except DeviceError:
+            self.device_failed()
+            os._exit(1)  # no call to the GPU works any more in this process
         finally:
             self.send()
         return ""
+
+    def device_failed(self) -> None:
+        """Note that the GPU does not work, before this process ends."""
 
     def report(self, shard: int, done: int, failed: int, group: str = "") -> None:
         """Take down the state of a shard, and send it on now and then."""
