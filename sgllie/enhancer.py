@@ -19,6 +19,7 @@ from sgllie.errors import DeviceMemoryError
 from sgllie.images import Pixels
 from sgllie.network import kernels
 from sgllie.network import weights as weights_module
+from sgllie.network.device import pays_on_gpu
 from sgllie.network.effect import EffectSettings
 from sgllie.network.factor import Factor, FactorStatistics
 from sgllie.network.weights import Weights
@@ -104,12 +105,13 @@ class Enhancer:
         half: bool = False,
         s3: S3Options | None = None,
     ) -> "Enhancer":
-        """Make an enhancer with the weights of this name, file, run folder or s3 url (see `weights.load`)."""
-        if device == "auto":
-            import torch
+        """Make an enhancer with the weights of this name, file, run folder or s3 url (see `weights.load`).
 
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        The device `auto` is the GPU, if there is one, where the network is heavy (`network.device`).
+        """
         loaded = weights_module.load(name, s3)
+        if device == "auto":
+            device = "cuda" if pays_on_gpu(loaded.parameter_count, scale_factor) and has_gpu() else "cpu"
         return cls(loaded, scale_factor=scale_factor, strength=strength, device=device, half=half)
 
     @overload
@@ -242,6 +244,13 @@ def samples(image: Pixels, scale: int) -> NDArray[np.float32]:
     small = np.empty((3, rows, columns), np.float32)
     kernels.downscale(image, scale, float(np.iinfo(image.dtype).max), small)
     return small
+
+
+def has_gpu() -> bool:
+    """Tell whether torch can use a GPU; to find out, it is imported."""
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def engine_for(device: str, weights: Weights, *, half: bool) -> Engine:

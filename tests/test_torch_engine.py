@@ -5,14 +5,20 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_enhancer import SGZ, TOLERANCE, difference, random_image, random_weights
 
+from jobs import make_corpus
 from sgllie import Enhancer
+from sgllie.enhance.run import prepare
+from sgllie.enhance.settings import EnhanceSettings
+from sgllie.enhancer import Enhanced
 from sgllie.errors import DeviceError
+from sgllie.methods import MethodSettings
 from sgllie.network import torch_curve, torch_engine
 from sgllie.network.architecture import ARCHITECTURES
 from sgllie.network.torch_engine import TorchEngine
@@ -220,3 +226,53 @@ def test_a_gpu_whose_memory_is_full():
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert enhanced.device == "cpu"
     assert difference(enhanced.pixels, Enhancer(SGZ, scale_factor=1)(image)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("options", "device"),
+    [
+        ({}, "cpu"),
+        ({"scale_factor": 3}, "auto"),
+        ({"scale_factor": 4}, "cpu"),
+        ({"method": "zero-dce", "scale_factor": 8}, "auto"),
+        ({"method": "zero-dce", "scale_factor": 12}, "cpu"),
+        ({"method": "lime", "scale_factor": 1}, "cpu"),
+        ({"device": "cuda"}, "cuda"),
+        ({"half": True}, "cuda"),
+        ({"scale_factor": 1, "device": "cpu"}, "cpu"),
+    ],
+)
+def test_a_gpu_is_looked_for_where_it_pays(options, device):
+    assert MethodSettings(**options).device == device
+
+
+@pytest.mark.parametrize(("scale_factor", "device"), [(2, "cuda"), (3, "cpu")])
+def test_the_library_takes_a_gpu_where_it_pays(scale_factor, device, monkeypatch):
+    monkeypatch.setattr("sgllie.enhancer.has_gpu", lambda: True)
+    monkeypatch.setattr("sgllie.enhancer.engine_for", lambda *_, half: None)
+    assert Enhancer.load(scale_factor=scale_factor).device == device
+
+
+def test_a_shard_whose_gpu_fails_is_finished_by_the_next_attempt(tmp_path, monkeypatch):
+    """The rows that were there are kept, and no row says that an image is to blame."""
+    source = make_corpus(tmp_path / "in", 6)
+    plain = EnhanceSettings(str(source), str(tmp_path / "out"), threads=1, device="cpu")
+    run = prepare(plain)
+    left = iter([0, 1, 2])
+
+    def fails_after_a_while(enhancer, image):
+        if next(left, None) is None:
+            raise DeviceError("the GPU does not work: CUDA error")
+        return Enhanced(image, None, "cuda")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Enhancer, "enhance", fails_after_a_while)
+        with pytest.raises(DeviceError):
+            run.make_pipeline(lambda *_: None).run(0)
+    assert not (tmp_path / "out/stats").exists()
+    run.make_pipeline(lambda *_: None).run(0)
+    rows = pq.read_table(tmp_path / "out/stats/part-00000.parquet").to_pylist()
+    assert sorted((row["status"], row["device"], row["attempt"]) for row in rows) == [
+        *[("ok", "cpu", 2)] * 3,
+        *[("ok", "cuda", 1)] * 3,
+    ]

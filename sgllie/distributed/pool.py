@@ -12,6 +12,7 @@ from sgllie.errors import DeviceError
 from sgllie.methods.settings import Device
 from sgllie.runs.progress import Counts, State, counts_of
 from sgllie.runs.run import Run
+from sgllie.runs.words import say
 from sgllie.runs.worker import ShardWorker
 
 if TYPE_CHECKING:
@@ -89,8 +90,14 @@ def shard_dataset(run: Run[Any], progress: Any) -> "Dataset":
     shards = sorted(run.shards, reverse=True)
     settings = run.settings
     device: Device = run.device
+    gpus = total_resource("GPU")
     if device == "auto":
-        device = "cuda" if total_resource("GPU") else "cpu"
+        device = "cuda" if gpus else "cpu"
+    if gpus and hasattr(settings, "device"):
+        taken = (
+            "GPUs" if device == "cuda" else "CPUs; --device cuda takes the GPUs, which pay where the network is heavy"
+        )
+        say(f"Computing on the {taken}.")
     resources: dict[str, Any] = {"num_gpus": 1} if device == "cuda" else {"num_cpus": 1}
     # At least one, for which a cluster that grows on demand brings its first node.
     wanted = settings.num_actors or total_resource("GPU" if device == "cuda" else "CPU")
