@@ -1,6 +1,7 @@
 """The engine in torch against that of the CPU: it runs on the CPU here, and on the GPU where there is one."""
 
 import importlib
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -276,3 +277,28 @@ def test_a_shard_whose_gpu_fails_is_finished_by_the_next_attempt(tmp_path, monke
         *[("ok", "cpu", 2)] * 3,
         *[("ok", "cuda", 1)] * 3,
     ]
+
+
+GROWTH = """
+import resource, numpy, torch
+from sgllie import Enhancer
+from sgllie.network.torch_engine import TorchEngine
+
+def peak():
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+torch.set_num_threads(1)
+enhancer = Enhancer.load(device="cpu")
+enhancer.engine = TorchEngine(enhancer.weights, "cpu")
+enhancer(numpy.zeros((9, 9, 3), "uint8"))
+before = peak()
+image = numpy.full((8000, 6000, 3), 9, "uint8")
+enhancer(image)
+print(peak() - before - 2 * image.nbytes)
+"""
+
+
+@pytest.mark.slow
+def test_memory_beyond_the_images_has_a_bound():
+    result = subprocess.run([sys.executable, "-c", GROWTH], check=True, capture_output=True, text=True)
+    assert int(result.stdout) < 400e6  # as floats the image alone would have 576

@@ -94,10 +94,8 @@ def shard_dataset(run: Run[Any], progress: Any) -> "Dataset":
     if device == "auto":
         device = "cuda" if gpus else "cpu"
     if gpus and hasattr(settings, "device"):
-        taken = (
-            "GPUs" if device == "cuda" else "CPUs; --device cuda takes the GPUs, which pay where the network is heavy"
-        )
-        say(f"Computing on the {taken}.")
+        idle = "CPUs: a GPU pays only where the network is heavy, and --device cuda takes it all the same"
+        say(f"Computing on the {'GPUs' if device == 'cuda' else idle}.")
     resources: dict[str, Any] = {"num_gpus": 1} if device == "cuda" else {"num_cpus": 1}
     # At least one, for which a cluster that grows on demand brings its first node.
     wanted = settings.num_actors or total_resource("GPU" if device == "cuda" else "CPU")
