@@ -10,20 +10,21 @@ bundled weights. Without a GPU its half is left out.
 
 import argparse
 import multiprocessing
-import resource
+import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
-import torch
 from turns import SAMPLE
 
 from sgllie import Enhancer, decode, encode
 from sgllie.enhance.processor import ImageProcessor
 from sgllie.enhance.settings import EnhanceSettings
+from sgllie.enhancer import has_gpu
 from sgllie.runs import machine
 
 SIZES = {"0.3 MP": (640, 480), "2 MP": (1920, 1080)}
@@ -99,8 +100,19 @@ def work(jpeg: bytes, team: Team, scale_factor: int, seconds: float, start: Any,
 
     with ThreadPoolExecutor(team.threads) as pool:
         count = sum(pool.map(again, range(team.threads)))
-    on_gpu = torch.cuda.max_memory_reserved() if team.device == "cuda" else 0
-    found.put((count / (time.monotonic() - end + seconds), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, on_gpu))
+    on_gpu = 0
+    if team.device == "cuda":
+        import torch
+
+        on_gpu = torch.cuda.max_memory_reserved()
+    found.put((count / (time.monotonic() - end + seconds), peak_bytes(), on_gpu))
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process had; what `getrusage` tells begins with that of its parent."""
+    stated = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+    assert stated
+    return 1024 * int(stated[1])
 
 
 def rate(jpeg: bytes, team: Team, scale_factor: int, seconds: float) -> tuple[float, int, int]:
@@ -114,7 +126,7 @@ def rate(jpeg: bytes, team: Team, scale_factor: int, seconds: float) -> tuple[fl
     rates, memory, on_gpu = zip(*(found.get() for _ in processes), strict=True)
     for process in processes:
         process.join()
-    return sum(rates), 1024 * max(memory), max(on_gpu)
+    return sum(rates), max(memory), max(on_gpu)
 
 
 def main() -> None:
@@ -126,10 +138,10 @@ def main() -> None:
     cores = max(int(machine.processors()), 1)
     devices: list[Computing] = ["cpu"]
     teams = [Team(None, cores, 1), Team("cpu", cores, 1)]
-    if torch.cuda.is_available():
+    if has_gpu():
         devices.append("cuda")
         teams += [Team("cuda", processes, max(cores // processes, 1)) for processes in (1, 2, 4)]
-        print(f"{cores} cores, {torch.cuda.get_device_name()}")
+        print(f"{cores} cores and a GPU")
     else:
         print(f"{cores} cores; no CUDA device that torch can use, so only the CPU is measured")
     for name, size in SIZES.items():
