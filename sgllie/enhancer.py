@@ -9,6 +9,7 @@ run in torch (`network.torch_engine`). The results are those of `model.Enhanceme
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar, cast, overload
 
@@ -181,10 +182,9 @@ class Enhancer:
 
     def _on_device(self, work: Callable[[Engine], Result]) -> tuple[Result, str]:
         """Return what the engine makes, or that of the CPU where the memory of the GPU is full; and which it was."""
-        try:
+        with suppress(DeviceMemoryError):
             return work(self.engine), self.device
-        except DeviceMemoryError:
-            return work(self._cpu_engine), "cpu"
+        return work(self._cpu_engine), "cpu"
 
     @cached_property
     def _cpu_engine(self) -> Engine:
