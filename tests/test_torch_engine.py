@@ -292,7 +292,7 @@ enhancer = Enhancer.load(device="cpu")
 enhancer.engine = TorchEngine(enhancer.weights, "cpu")
 enhancer(numpy.zeros((9, 9, 3), "uint8"))
 before = peak()
-image = numpy.full((8000, 6000, 3), 9, "uint8")
+image = numpy.full((6000, 4000, 3), 9, "uint8")
 enhancer(image)
 print(peak() - before - 2 * image.nbytes)
 """
@@ -301,4 +301,4 @@ print(peak() - before - 2 * image.nbytes)
 @pytest.mark.slow
 def test_memory_beyond_the_images_has_a_bound():
     result = subprocess.run([sys.executable, "-c", GROWTH], check=True, capture_output=True, text=True)
-    assert int(result.stdout) < 400e6  # as floats the image alone would have 576
+    assert int(result.stdout) < 400e6  # uncut, levels and factors alone would have 576
