@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Two processes, one of which has all tests that need Ray (tests/conftest.py).
 PARALLEL := --numprocesses 2 --dist loadgroup
 
-.PHONY: demo check test test-slow lint clean
+.PHONY: demo check test test-slow gpu lint clean
 
 demo: .venv/installed
 	$(BIN)/sgllie enhance samples out
@@ -20,6 +20,11 @@ test: .venv/tests lint
 # Real kills of whole jobs, a minute each, and thousands of mutated files.
 test-slow: .venv/tests
 	$(BIN)/pytest -m "slow or fuzz"
+
+# On a machine with a GPU: what only it can tell, and what it is worth.
+gpu: .venv/tests
+	$(BIN)/pytest -m cuda
+	$(BIN)/python benchmarks/gpu.py
 
 lint: .venv/tests
 	$(BIN)/ruff check .

@@ -5,38 +5,59 @@
     bright = Enhancer.load()(image)
 
 On the CPU the network runs in onnxruntime and the curve in a fused kernel, and torch is never imported; on CUDA both
-run in torch. The results are those of `model.EnhancementModel` within one grey level of 255.
+run in torch (`network.torch_engine`). The results are those of `model.EnhancementModel` within one grey level of 255.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Literal, Protocol, cast, overload
+from contextlib import suppress
+from functools import cached_property, partial
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sgllie.errors import UsageError
+from sgllie.errors import DeviceMemoryError
 from sgllie.images import Pixels
 from sgllie.network import kernels
 from sgllie.network import weights as weights_module
-from sgllie.network.architecture import ARCHITECTURES
+from sgllie.network.device import pays_on_gpu
 from sgllie.network.effect import EffectSettings
+from sgllie.network.factor import Factor, FactorStatistics
 from sgllie.network.weights import Weights
 from sgllie.settings import check, check_limits, in_words
 from sgllie.storage import S3Options
 
-Factor = NDArray[np.float32]
-"""h x w x (3 * maps) values in (-1, 1), 1 / scale_factor of the size of the image: below zero brightens."""
+Result = TypeVar("Result")
+
+
+class Enhanced(NamedTuple):
+    """What became of one image.
+
+    Attributes:
+        pixels: in the shape and dtype of the image.
+        factor: what its factor map was like; None for a method that has none.
+        device: where it was computed, `cpu` or `cuda`.
+    """
+
+    pixels: Pixels
+    factor: FactorStatistics | None
+    device: str
 
 
 class Engine(Protocol):
-    """What differs between devices: the network on small images, and the curve on whole ones."""
+    """What differs between devices: the network, and the curve. Factor maps stay where it has them, until asked for."""
 
-    def network(self, small: NDArray[np.float32]) -> Factor:
-        """Compute factor maps: N x 3 x h x w in [0, 1] -> N x h x w x (3 * maps)."""
+    def factors(self, images: Sequence[Pixels], scale: int) -> Any:
+        """Compute the factor maps of images of one shape, each H x W x C: N x h x w x (3 * maps)."""
 
-    def curve(self, image: Pixels, factor: NDArray[np.float32], scale: int, strength: float) -> Pixels:
-        """Brighten an image: H x W x C and maps x h x (w * C) -> H x W x C, in its own dtype."""
+    def curve(self, images: Sequence[Pixels], factors: Any, scale: int, strength: float) -> list[Pixels]:
+        """Brighten images of one shape with their factor maps, arrays or not; grey ones take the mean of three."""
+
+    def statistics(self, factors: Any) -> FactorStatistics:
+        """Return mean, lowest and highest value of the maps."""
+
+    def to_array(self, factors: Any) -> Factor:
+        """Return factor maps as an array."""
 
 
 class Enhancer:
@@ -67,8 +88,7 @@ class Enhancer:
         self.strength = strength
         self.device = device
         self.half = half
-        self.maps = ARCHITECTURES[weights.architecture].maps
-        self.engine: Engine = CudaEngine(weights, half=half) if device == "cuda" else CpuEngine(weights)
+        self.engine = engine_for(device, weights, half=half)
 
     def __reduce__(self) -> tuple[Callable[[Weights], "Enhancer"], tuple[Weights]]:
         """Pickle as weights and settings, so that it can be sent to a DataLoader's or to Ray's processes."""
@@ -86,12 +106,13 @@ class Enhancer:
         half: bool = False,
         s3: S3Options | None = None,
     ) -> "Enhancer":
-        """Make an enhancer with the weights of this name, file, run folder or s3 url (see `weights.load`)."""
-        if device == "auto":
-            import torch
+        """Make an enhancer with the weights of this name, file, run folder or s3 url (see `weights.load`).
 
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        The device `auto` is the GPU, if there is one, where the network is heavy (`network.device`).
+        """
         loaded = weights_module.load(name, s3)
+        if device == "auto":
+            device = "cuda" if pays_on_gpu(loaded.parameter_count, scale_factor) and has_gpu() else "cpu"
         return cls(loaded, scale_factor=scale_factor, strength=strength, device=device, half=half)
 
     @overload
@@ -119,9 +140,25 @@ class Enhancer:
                 raise TypeError(f"an image must be a numpy array, not {kind}; of a Pillow image np.asarray makes one")
             return [self(image) for image in images]
         if images.ndim == 4 and len(images):
-            factors = self.factor_maps(list(images))
-            return np.stack([self.apply(image, factor) for image, factor in zip(images, factors, strict=True)])
-        return self.apply(images, self.factor_map(images))
+            pixels = [as_channels(image) for image in images]
+            return np.stack(self._on_device(lambda engine: self._enhance(engine, pixels)[0])[0]).reshape(images.shape)
+        return self.enhance(images).pixels
+
+    def enhance(self, image: Pixels) -> Enhanced:
+        """Enhance one image, and tell what its factor map was like; the map itself stays on the device."""
+        pixels = [as_channels(image)]
+
+        def work(engine: Engine) -> tuple[Pixels, FactorStatistics]:
+            (enhanced,), factors = self._enhance(engine, pixels)
+            return enhanced.reshape(image.shape), engine.statistics(factors)
+
+        result, device = self._on_device(work)
+        return Enhanced(*result, device)
+
+    def _enhance(self, engine: Engine, pixels: Sequence[Pixels]) -> tuple[list[Pixels], Any]:
+        """Enhance images of one shape; return them and their factor maps."""
+        factors = engine.factors(pixels, self.scale_factor)
+        return engine.curve(pixels, factors, self.scale_factor, self.strength), factors
 
     def factor_map(self, image: Pixels) -> Factor:
         """Compute the factor map of one image: h x w x (3 * maps), with h = ceil(H / scale_factor)."""
@@ -129,29 +166,30 @@ class Enhancer:
 
     def factor_maps(self, images: Sequence[Pixels]) -> Factor:
         """Compute the factor maps of images of one shape as one batch: N x h x w x (3 * maps)."""
-        return self.engine.network(np.stack([self._samples(image) for image in images]))
-
-    def _samples(self, image: Pixels) -> NDArray[np.float32]:
-        """Take the bilinear samples that the network looks at: 3 x h x w in [0, 1]."""
-        image = as_channels(image)
-        rows, columns = (-(-side // self.scale_factor) for side in image.shape[:2])
-        small = np.empty((3, rows, columns), np.float32)
-        kernels.downscale(image, self.scale_factor, float(np.iinfo(image.dtype).max), small)
-        return small
+        pixels = [as_channels(image) for image in images]
+        return self._on_device(lambda engine: engine.to_array(engine.factors(pixels, self.scale_factor)))[0]
 
     def apply(self, image: Pixels, factor: Factor) -> Pixels:
         """Apply the curve to one image with a given factor map, and return it in its own shape and dtype.
 
         Grey images stay grey: they take the mean of the factors of the channels.
         """
-        pixels = as_channels(image)
-        channels = pixels.shape[2]
-        rows, columns, _ = factor.shape
-        maps = factor.reshape(rows, columns, self.maps, 3).transpose(2, 0, 1, 3)
-        if channels == 1:
-            maps = maps.mean(axis=3, keepdims=True)
-        lines = np.ascontiguousarray(maps).reshape(self.maps, rows, columns * channels)
-        return self.engine.curve(pixels, lines, self.scale_factor, self.strength).reshape(image.shape)
+        pixels = [as_channels(image)]
+        (enhanced,), _ = self._on_device(
+            lambda engine: engine.curve(pixels, factor[None], self.scale_factor, self.strength)
+        )
+        return enhanced.reshape(image.shape)
+
+    def _on_device(self, work: Callable[[Engine], Result]) -> tuple[Result, str]:
+        """Return what the engine makes, or that of the CPU where the memory of the GPU is full; and which it was."""
+        with suppress(DeviceMemoryError):
+            return work(self.engine), self.device
+        return work(self._cpu_engine), "cpu"
+
+    @cached_property
+    def _cpu_engine(self) -> Engine:
+        """What takes over for images that the GPU has no memory for."""
+        return CpuEngine(self.weights)
 
 
 def as_channels(image: Pixels) -> Pixels:
@@ -173,46 +211,52 @@ class CpuEngine:
 
         self.session = factor_session(weights)
 
-    def network(self, small: NDArray[np.float32]) -> Factor:
+    def factors(self, images: Sequence[Pixels], scale: int) -> Factor:
         # One at a time: a batch of eight was measured to take 15 % longer per image, for its maps leave the cache.
-        maps = [self.session.run(None, {"image": image[None]})[0] for image in small]
+        maps = [self.session.run(None, {"small": samples(image, scale)[None]})[0] for image in images]
         return cast(Factor, np.concatenate(maps) if len(maps) > 1 else maps[0])
 
-    def curve(self, image: Pixels, factor: NDArray[np.float32], scale: int, strength: float) -> Pixels:
+    def curve(self, images: Sequence[Pixels], factors: Any, scale: int, strength: float) -> list[Pixels]:
+        return [self._curve(image, factor, scale, strength) for image, factor in zip(images, factors, strict=True)]
+
+    def _curve(self, image: Pixels, factor: Factor, scale: int, strength: float) -> Pixels:
+        """Brighten one image."""
+        channels = image.shape[2]
+        rows, columns, values = factor.shape
+        maps = factor.reshape(rows, columns, values // 3, 3).transpose(2, 0, 1, 3)
+        if channels == 1:
+            maps = maps.mean(axis=3, keepdims=True)
+        lines = np.ascontiguousarray(maps).reshape(values // 3, rows, columns * channels)
         enhanced = np.empty_like(image)
-        kernels.apply_curve(image, factor, scale, float(np.iinfo(image.dtype).max), strength, enhanced)
+        kernels.apply_curve(image, lines, scale, float(np.iinfo(image.dtype).max), strength, enhanced)
         return enhanced
 
+    def statistics(self, factors: Factor) -> FactorStatistics:
+        return FactorStatistics.of(factors)
 
-class CudaEngine:
-    """torch on the GPU, with the modules of `model`."""
+    def to_array(self, factors: Factor) -> Factor:
+        return factors
 
-    def __init__(self, weights: Weights, *, half: bool) -> None:
-        import torch
 
-        from sgllie.network import model
+def samples(image: Pixels, scale: int) -> NDArray[np.float32]:
+    """Take the bilinear samples that the network looks at: 3 x h x w in [0, 1]."""
+    rows, columns = (-(-side // scale) for side in image.shape[:2])
+    small = np.empty((3, rows, columns), np.float32)
+    kernels.downscale(image, scale, float(np.iinfo(image.dtype).max), small)
+    return small
 
-        if not torch.cuda.is_available():
-            raise UsageError("--device cuda: this machine has no CUDA device that torch can use; take --device cpu")
-        self.torch, self.model = torch, model
-        self.dtype = torch.float16 if half else torch.float32
-        network = model.network_from(weights).to("cuda", self.dtype)
-        self.factor_network = network.to(memory_format=torch.channels_last)
 
-    def network(self, small: NDArray[np.float32]) -> Factor:
-        with self.torch.inference_mode():
-            batch = self.torch.from_numpy(small).to("cuda", self.dtype)
-            factor = self.factor_network(batch.contiguous(memory_format=self.torch.channels_last))
-            return factor.permute(0, 2, 3, 1).float().cpu().numpy()
+def has_gpu() -> bool:
+    """Tell whether torch can use a GPU; to find out, it is imported."""
+    import torch
 
-    def curve(self, image: Pixels, factor: NDArray[np.float32], scale: int, strength: float) -> Pixels:
-        height, width, channels = image.shape
-        maps, rows, samples = factor.shape
-        peak = float(np.iinfo(image.dtype).max)
-        with self.torch.inference_mode():
-            original = self.torch.from_numpy(image).cuda().permute(2, 0, 1)[None].float() / peak
-            steps = self.torch.from_numpy(factor).cuda().reshape(maps, rows, samples // channels, channels)
-            stretched = self.model.upscale(steps.permute(0, 3, 1, 2), scale)[..., :height, :width]
-            x = self.model.curve(original, stretched.reshape(1, maps * channels, height, width))
-            x = self.torch.lerp(original, x, strength)
-            return (x[0].permute(1, 2, 0) * peak + 0.5).cpu().numpy().astype(image.dtype)
+    return torch.cuda.is_available()
+
+
+def engine_for(device: str, weights: Weights, *, half: bool) -> Engine:
+    """Make the engine of a device."""
+    if device == "cpu":
+        return CpuEngine(weights)
+    from sgllie.network.torch_engine import TorchEngine
+
+    return TorchEngine(weights, device, half=half)

@@ -12,6 +12,8 @@
      │   ├─ VideoError
      │   └─ CrashError         it killed the process that worked on it
      ├─ StuckError             an item takes too long: the worker ends, and the next attempt isolates the item
+     ├─ DeviceError            a GPU does not work: the worker ends, and the next attempt goes on
+     ├─ DeviceMemoryError      the memory of a GPU is full: the CPU takes over for the image
      ├─ UndefinedError         a metric has no value for an image: its column is null
      └─ CollapseError          a training has failed for good
 
@@ -110,6 +112,14 @@ class StuckError(SgllieError):
     """A thread has worked on one item for longer than it may, and cannot be stopped; the text names the item."""
 
 
+class DeviceError(SgllieError):
+    """A GPU does not work; nothing will in this process. No item is to blame."""
+
+
+class DeviceMemoryError(SgllieError):
+    """The memory of a GPU is full."""
+
+
 class UndefinedError(SgllieError, ValueError):
     """A metric is not defined for an image, which is too small or has no texture; no fault of the image."""
 
@@ -134,6 +144,7 @@ def failure_of(error: Exception, noun: str = "image") -> Failure:
 
     Raises:
         StorageError: the storage or this machine is to blame, and it would be the same for every item.
+        DeviceError: the GPU is to blame.
     """
     if isinstance(error, ItemError):
         return Failure(error.error_type, str(error))
@@ -143,7 +154,7 @@ def failure_of(error: Exception, noun: str = "image") -> Failure:
         return Failure("read", f"the {noun} cannot be read: {error}")
     if isinstance(error, NameRefusedError):
         return Failure("write", str(error))
-    if isinstance(error, StorageError):
+    if isinstance(error, StorageError | DeviceError):
         raise error
     if isinstance(error, MemoryError):
         return Failure("memory", f"the {noun} does not fit in the memory of its worker")

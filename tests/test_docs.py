@@ -34,7 +34,8 @@ from sgllie.train.settings import PRESETS, parse
 from sgllie.verify.settings import VerifySettings
 from sgllie.video.plan import Segment
 from sgllie.video.settings import VideoSettings
-from sgllie.weights.run import Import, Show
+from sgllie.weights.run import COMMANDS as WEIGHTS_COMMANDS
+from sgllie.weights.run import Export, Import
 
 ROOT = Path(__file__).resolve().parents[1]
 TOP_LEVEL = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
@@ -54,7 +55,7 @@ PARSERS: dict[str, Callable[[Sequence[str]], Any]] = {
     "demo": lambda words: tyro.cli(DemoSettings, args=words),
     "report": lambda words: tyro.cli(ReportSettings, args=words),
     "verify": lambda words: tyro.cli(VerifySettings, args=words),
-    "weights": lambda words: tyro.extras.subcommand_cli_from_dict({"import": Import, "show": Show}, args=words),
+    "weights": lambda words: tyro.extras.subcommand_cli_from_dict(WEIGHTS_COMMANDS, args=words),
 }
 """What each command makes of its arguments, before any work."""
 
@@ -103,7 +104,7 @@ def test_command_lines_parse(text, capsys):
         assert main([command, *words]) == 0
         return
     assert command in PARSERS
-    if not words or words == ["show"]:  # named in a sentence
+    if not words or words in (["show"], ["export"]):  # named in a sentence
         return
     settings = PARSERS[command](words)
     hints = get_type_hints(type(settings), include_extras=True)
@@ -230,7 +231,8 @@ def documented(command: str, published: bool = False) -> list[Option]:
         ("demo", DemoSettings, None),
         ("report", ReportSettings, None),
         ("verify", VerifySettings, None),
-        ("weights", Import, None),
+        ("weights import", Import, None),
+        ("weights export", Export, None),
         ("train", type(PRESETS["default"]), PRESETS["default"]),
         ("train", type(PRESETS["published"]), PRESETS["published"]),
     ],

@@ -142,7 +142,7 @@ def test_weights_of_methods(options, tmp_path):
     assert len(describe_weights(MethodSettings(**options["onnx"]))["fingerprint"]) == 64
     assert describe_weights(MethodSettings(method="lime")) is None
     assert MethodSettings(method="lime").device == "cpu"
-    assert MethodSettings(method="zero-dce").device == "auto"
+    assert MethodSettings(method="zero-dce", scale_factor=1).device == "auto"
 
 
 @pytest.mark.parametrize(

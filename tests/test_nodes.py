@@ -52,11 +52,25 @@ def test_workers_go_where_the_gpus_are(tmp_path, monkeypatch):
     monkeypatch.setenv("PRETEND_CUDA", "yes")
     with faults.closing(faults.Nodes()) as nodes:
         one, two = nodes.add(num_gpus=1), nodes.add(2, num_gpus=2)
-        job = faults.Job(source, output, "--address", nodes.address)
+        job = faults.Job(source, output, "--address", nodes.address, "--scale-factor", "2")
         job.wait_for(lambda: [len(nodes.workers(node)) for node in (one, two)] == [1, 2])
         assert len(nodes.workers()) == 3
         job.end()
     assert_complete(source, output)
+
+
+@pytest.mark.slow
+def test_a_gpu_that_does_not_work_gets_no_more_work_and_no_image_is_blamed(tmp_path, monkeypatch):
+    """It is pretended, and fails at every image as torch says that a GPU has failed."""
+    source, output = make_corpus(tmp_path / "in", 30), tmp_path / "out"
+    for name, value in {"PYTHONPATH": HOOKS, "PRETEND_CUDA": "yes", "BROKEN_GPU": "yes"}.items():
+        monkeypatch.setenv(name, value)
+    with faults.closing(faults.Nodes()) as nodes:
+        nodes.add(num_gpus=1)
+        job = faults.Job(source, output, "--address", nodes.address, "--device", "cuda")
+        job.end()
+    rows = assert_complete(source, output)
+    assert {(row["device"], row["attempt"]) for row in rows} == {("cpu", 3)}
 
 
 @pytest.mark.slow

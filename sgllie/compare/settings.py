@@ -35,7 +35,7 @@ class CompareSettings(MeasuringSettings):
     shown: int = setting(6, least=0)
     """Images on the page."""
     device: Device = setting("auto", changes_output=False)
-    """auto takes the GPUs of the cluster if it has any, for the methods that can use them."""
+    """auto takes the GPUs of the cluster, if it has any, where one of the networks is heavy: see sgllie enhance."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -49,7 +49,10 @@ class CompareSettings(MeasuringSettings):
             check(
                 takes_weights or not has_weights, "--methods", self.methods, f"names weights for {name}, which has none"
             )
-        labels = [label for label, _ in self._methods()]
+        methods = self._methods()
+        if "auto" not in {chosen.device for _, chosen in methods} and self.device == "auto":
+            object.__setattr__(self, "device", "cpu")  # no method needs a GPU
+        labels = [label for label, _ in methods]
         check(len(set(labels)) == len(labels), "--methods", self.methods, "must not name one twice")
 
     def _methods(self) -> list[tuple[str, MethodSettings]]:

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,11 +12,12 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from sgllie.distributed.cluster import beside_driver, last_line, total_resource
-from sgllie.errors import StorageError
+from sgllie.errors import DeviceError, StorageError
 from sgllie.methods.settings import Device
 from sgllie.runs.progress import Counts, State, counts_of
 from sgllie.runs.run import Run
 from sgllie.runs.totals import Totals
+from sgllie.runs.words import say
 from sgllie.runs.worker import ShardWorker
 
 if TYPE_CHECKING:
@@ -27,18 +29,36 @@ BUNCHES = 2000
 """Of shards, at least, if there are so many shards."""
 RETRIES = 3
 """Of a task whose node was lost."""
+MOST_DEVICE_FAILURES = 2
+"""A GPU that has failed so often in a row gets no more work: its workers compute on the CPU."""
 
 
 @ray.remote(num_cpus=0)
 class Progress:
-    """Collects from all workers how far each shard is; a shard that is run again replaces its state."""
+    """Collects from all workers how far each shard is; a shard that is run again replaces its state.
+
+    It also knows which GPUs do not work, since those who find that out end.
+    """
 
     def __init__(self) -> None:
         self.states: dict[int, State] = {}
+        self.failures: Counter[str] = Counter()
 
     def set(self, shard: int, *state: Any) -> None:
         """Note the state of a shard."""
         self.states[shard] = State(*state)
+
+    def device_failed(self, gpu: str) -> None:
+        """Note that a GPU has failed."""
+        self.failures[gpu] += 1
+
+    def device_works(self, gpu: str) -> None:
+        """Note that a GPU has done a shard: a failure before that was no lasting one."""
+        del self.failures[gpu]
+
+    def is_broken(self, gpu: str) -> bool:
+        """Tell whether a GPU has failed too often in a row."""
+        return self.failures[gpu] >= MOST_DEVICE_FAILURES
 
     def read(self) -> Counts:
         """Return what is done, for each group."""
@@ -48,14 +68,30 @@ class Progress:
 class RayWorker(ShardWorker):
     """One actor of the pool: runs the shards that Ray Data hands to it."""
 
-    def __init__(self, run: Run[Any], told: Any) -> None:
-        super().__init__(run, told.set.remote)
+    def __init__(self, run: Run[Any], progress: Any) -> None:
+        self.progress = progress
+        context = ray.get_runtime_context()
+        self.gpu = " ".join([context.get_node_id(), *context.get_accelerator_ids()["GPU"]])
+        if run.device == "cuda" and ray.get(progress.is_broken.remote(self.gpu)):
+            run = run.for_workers("cpu")
+        self.on_gpu = run.device == "cuda"
+        try:
+            super().__init__(run, progress.set.remote)
+        except DeviceError:
+            self.on_gpu = False
+            super().__init__(run.for_workers("cpu"), progress.set.remote)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         """Run the shards of a batch; why the job must stop is returned, since Ray would repeat what raises."""
         results = [self.run(shard) for shard in batch["shard"].tolist()]
+        if self.on_gpu:
+            self.progress.device_works.remote(self.gpu)
         totals, errors = zip(*results, strict=True)
         return {"shard": batch["shard"], "totals": [json.dumps(one) for one in totals], "error": list(errors)}
+
+    def device_failed(self) -> None:
+        """Have it counted: this process ends, and the next one on this GPU must know."""
+        ray.get(self.progress.device_failed.remote(self.gpu))
 
 
 def shard_dataset(run: Run[Any], progress: Any) -> "Dataset":
@@ -65,8 +101,12 @@ def shard_dataset(run: Run[Any], progress: Any) -> "Dataset":
 
     shards, settings = run.order, run.settings
     device: Device = run.device
+    gpus = total_resource("GPU")
     if device == "auto":
-        device = "cuda" if total_resource("GPU") else "cpu"
+        device = "cuda" if gpus else "cpu"
+    if gpus and hasattr(settings, "device"):
+        idle = "CPUs: a GPU pays only where the network is heavy, and --device cuda takes it all the same"
+        say(f"Computing on the {'GPUs' if device == 'cuda' else idle}.")
     resources: dict[str, Any] = {"num_gpus": 1} if device == "cuda" else {"num_cpus": 1}
     # At least one, for which a cluster that grows on demand brings its first node.
     wanted = settings.num_actors or total_resource("GPU" if device == "cuda" else "CPU")

@@ -7,10 +7,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from sgllie import images
 from sgllie.corpus.labels import label_map_name
@@ -22,6 +18,7 @@ from sgllie.images import OpenedImage, luma
 from sgllie.images.label_map import ids_in
 from sgllie.images.luma import LumaStatistics
 from sgllie.methods import make_method
+from sgllie.network.factor import FactorStatistics
 from sgllie.runs.schemas import BRIGHT_ENOUGH, MAP_BY_CONTENT, MAP_BY_NAME, Row
 from sgllie.storage import Entry
 
@@ -94,8 +91,7 @@ class ImageProcessor:
         if settings.only_darker_than is not None and before.mean >= settings.only_darker_than:
             row |= luma_columns(before, "out") | {"reason": f"{BRIGHT_ENOUGH}: mean luma {before.mean:.2f}"}
             return None
-        factor = self.method.factor_map(image.pixels)
-        enhanced = self.method.apply(image.pixels, factor)
+        enhanced, factor, row["device"] = self.method.enhance(image.pixels)
         row |= factor_columns(factor) | luma_columns(luma.measure(enhanced), "out")
         clock.lap("enhance_ms")
         encoded = images.encode(image, enhanced, format=settings.format, quality=settings.quality)
@@ -130,15 +126,9 @@ def luma_columns(measured: LumaStatistics, side: str) -> Row:
     }
 
 
-def factor_columns(factor: NDArray[Any]) -> Row:
+def factor_columns(factor: FactorStatistics | None) -> Row:
     """Return the columns of the factor map; none for a method that has no such map."""
-    if not factor.size:
-        return {}
-    return {
-        "factor_mean": float(factor.mean()),
-        "factor_min": float(np.min(factor)),
-        "factor_max": float(np.max(factor)),
-    }
+    return {f"factor_{name}": value for name, value in factor._asdict().items()} if factor else {}
 
 
 def computed(path: str, data: bytes, processor: Processor) -> ImageResult:

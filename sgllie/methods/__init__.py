@@ -15,7 +15,7 @@ from sgllie.methods.registry import METHODS, MethodName
 from sgllie.methods.settings import MethodSettings
 
 if TYPE_CHECKING:
-    from sgllie.enhancer import Factor
+    from sgllie.enhancer import Enhanced, Factor
     from sgllie.images import Pixels
 
 __all__ = ["METHODS", "Method", "MethodName", "MethodSettings", "describe_weights", "make_method"]
@@ -26,6 +26,9 @@ class Method(Protocol):
 
     It works in two steps, so that the first can be measured, and smoothed over the frames of a video.
     """
+
+    def enhance(self, image: "Pixels") -> "Enhanced":
+        """Take both steps at once, on the device; ValueError for another shape or dtype."""
 
     def factor_map(self, image: "Pixels") -> "Factor":
         """Return what the method derives from one image, as float32 h x w x C; an empty array where it is nothing."""

@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sgllie.enhancer import Factor, Pixels, as_channels
+from sgllie.enhancer import Enhanced, Factor, Pixels, as_channels
 from sgllie.methods import MethodSettings
 from sgllie.network.effect import EffectSettings
+from sgllie.network.factor import FactorStatistics
 from sgllie.settings import check_limits, in_words
 
 NOTHING: Factor = np.empty((0, 0, 0), np.float32)
@@ -53,9 +54,14 @@ class BlendedMethod(ABC):
             levels = pixels + np.float32(self.strength) * (levels - pixels)
         return np.rint(levels).astype(image.dtype).reshape(image.shape)
 
+    def enhance(self, image: Pixels) -> Enhanced:
+        """Enhance one image, and tell what its factor map was like."""
+        factor = self.factor_map(image)
+        return Enhanced(self.apply(image, factor), FactorStatistics.of(factor) if factor.size else None, "cpu")
+
     def __call__(self, image: Pixels, /) -> Pixels:
         """Return the image enhanced with its own factor map."""
-        return self.apply(image, self.factor_map(image))
+        return self.enhance(image).pixels
 
 
 def peak(image: NDArray[Any]) -> np.float32:

@@ -13,13 +13,14 @@ from sgllie.errors import ImageError, StorageError, UsageError
 from sgllie.methods import MethodSettings
 from sgllie.methods.blended import NOTHING, BlendedMethod, peak, unit
 from sgllie.network.effect import EffectSettings
+from sgllie.network.onnx_graph import ANY_SIZE
 from sgllie.storage import open_storage, split_uri
 
 MULTIPLES = (1, 2, 4, 8, 12, 16, 24, 32, 64, 128)
 """Sides may have to be multiples of one of these; the first one with which the network works is taken."""
 SMALLEST = 64
 """Smaller images are padded to this, since networks may hold windows that are wider than a tiny image."""
-DTYPES: dict[str, Any] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+DTYPES: dict[str, Any] = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 
 
 class Port(NamedTuple):
@@ -31,6 +32,11 @@ class Port(NamedTuple):
     height: int | None
     width: int | None
 
+    @property
+    def white(self) -> np.float32:
+        """Return what stands for white: 255 in bytes, else 1."""
+        return np.float32(255 if self.dtype == np.uint8 else 1)
+
 
 @dataclass(frozen=True)
 class Network:
@@ -41,37 +47,48 @@ class Network:
         port: its input.
         output: the name of the first output that has the shape of the input.
         multiple: sides that are not fixed must be multiples of this.
+        smallest: sides that are not fixed must not be shorter than this.
     """
 
     session: onnxruntime.InferenceSession
     port: Port
     output: str
     multiple: int
+    smallest: int
 
     def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the network: H x W x 3 in [0, 1] -> the same; ImageError where it refuses the image."""
         height, width, _ = image.shape
-        rows = padded(height, self.port.height, self.multiple)
-        columns = padded(width, self.port.width, self.multiple)
+        rows = self._padded(height, self.port.height)
+        columns = self._padded(width, self.port.width)
         whole = np.pad(image, ((0, rows - height), (0, columns - width), (0, 0)), mode="reflect")
         try:
             result = self.session.run([self.output], {self.port.name: batch(whole, self.port)})[0]
         except Exception as error:  # onnxruntime's have no common class below this
             raise ImageError("unsupported", f"the network cannot take it: {first_line(error)}") from error
-        enhanced = result[0] if self.port.channels_last else result[0].transpose(1, 2, 0)
+        enhanced = (result[0] if self.port.channels_last else result[0].transpose(1, 2, 0)) / self.port.white
         if not np.isfinite(enhanced).all():
             raise ImageError("unsupported", "the network gives values for it that are not finite")
         return np.clip(enhanced[:height, :width].astype(np.float32), 0, 1)
 
+    def _padded(self, side: int, fixed: int | None) -> int:
+        """Return the length that a side is padded to; ImageError where it is longer than the network takes."""
+        if fixed is None:
+            return -(-max(side, self.smallest) // self.multiple) * self.multiple
+        if side > fixed:
+            raise ImageError("too_large", f"the network takes sides of {fixed} pixels at most, and one has {side}")
+        return fixed
+
 
 class OnnxFile(BlendedMethod):
-    """The output of a network in an ONNX file; values of 0 to 1 go in and are expected back.
+    """The output of a network in an ONNX file.
 
-    The file has one input, 1 x 3 x H x W or 1 x H x W x 3 (told by which axis has length 3), RGB, float32 or float16;
-    its first output of that shape is the enhanced image. Where H and W are free, images are padded at the bottom and at
-    the right by reflection, to the multiple (1 to 128) that the network is found to need, and cropped back. Where they
-    are fixed, smaller images are padded to them and larger ones refused: to scale them would lose detail. Grey images
-    go in as three equal channels and come out as the mean of three. The factor map is empty.
+    The file has one input, 1 x 3 x H x W or 1 x H x W x 3 (told by which axis has length 3), RGB, in
+    float32 or float16 with white as 1, or in uint8; its first output of that shape is the enhanced image. Where H and W
+    are free, images are padded at the bottom and at the right by reflection, to at least SMALLEST and to the multiple
+    (1 to 128) that the network is found to need, and cropped back; a file whose metadata says ANY_SIZE needs no least
+    size. Where they are fixed, smaller images are padded to them and larger ones refused: to scale them would lose
+    detail. Grey images go in as three equal channels and come out as the mean of three. The factor map is empty.
     """
 
     def __init__(self, network: Network, strength: float = EffectSettings.strength) -> None:
@@ -85,6 +102,8 @@ class OnnxFile(BlendedMethod):
     def levels(self, pixels: Pixels, factor: Factor) -> NDArray[np.float32]:
         """Send the image through the network, a grey one as three equal channels."""
         channels = pixels.shape[2]
+        if self.network.port.dtype == np.uint8 != pixels.dtype:
+            raise ImageError("unsupported", "the network takes 8 bits for each channel, and the image has 16")
         enhanced = self.network(np.broadcast_to(unit(pixels), (*pixels.shape[:2], 3)))
         return (enhanced if channels == 3 else enhanced.mean(axis=2, keepdims=True)) * peak(pixels)
 
@@ -122,7 +141,8 @@ def open_network(data: bytes, source: str) -> Network:
     except Exception as error:
         raise UsageError(f"{source} is no ONNX file that onnxruntime can open: {first_line(error)}") from error
     port = port_of(session, source)
-    last: object = "none of its outputs has the shape of the input"
+    smallest = 1 if ANY_SIZE in session.get_modelmeta().custom_metadata_map else SMALLEST
+    last: object = "none of its outputs has the shape and type of the input"
     for multiple in MULTIPLES:
         shape = trial_shape(port, multiple)
         try:
@@ -132,8 +152,8 @@ def open_network(data: bytes, source: str) -> Network:
             continue
         expected = (1, *shape, 3) if port.channels_last else (1, 3, *shape)
         for output, result in zip(session.get_outputs(), results, strict=True):
-            if np.shape(result) == expected:
-                return Network(session, port, output.name, multiple)
+            if np.shape(result) == expected and (result.dtype == np.uint8) == (port.dtype == np.uint8):
+                return Network(session, port, output.name, multiple, smallest)
     raise UsageError(f"{source} makes no image of the size of its input, at any size that was tried: {last}")
 
 
@@ -148,7 +168,8 @@ def port_of(session: onnxruntime.InferenceSession, source: str) -> Port:
             return Port(inputs[0].name, DTYPES[inputs[0].type], channels_last, height, width)
     found = "; ".join(f"{one.name}: {one.type} of shape {one.shape}" for one in inputs)
     raise UsageError(
-        f"{source} must have one input, 1 x 3 x height x width or 1 x height x width x 3, float; it has {found}"
+        f"{source} must have one input, 1 x 3 x height x width or 1 x height x width x 3, float or uint8; "
+        f"it has {found}"
     )
 
 
@@ -161,16 +182,8 @@ def trial_shape(port: Port, multiple: int) -> tuple[int, int]:
 def batch(image: NDArray[np.float32], port: Port) -> NDArray[Any]:
     """Return the image in the layout and dtype of the input."""
     ordered = image if port.channels_last else image.transpose(2, 0, 1)
-    return np.ascontiguousarray(ordered[None], port.dtype)
-
-
-def padded(side: int, fixed: int | None, multiple: int) -> int:
-    """Return the length that a side is padded to; ImageError where it is longer than the network takes."""
-    if fixed is None:
-        return -(-max(side, SMALLEST) // multiple) * multiple
-    if side > fixed:
-        raise ImageError("too_large", f"the network takes sides of {fixed} pixels at most, and one has {side}")
-    return fixed
+    levels = np.rint(ordered * port.white) if port.dtype == np.uint8 else ordered
+    return np.ascontiguousarray(levels[None], port.dtype)
 
 
 def first_line(error: Exception) -> str:

@@ -47,6 +47,10 @@ class FactorNetwork(nn.Module):
         architecture: `sgz` (one factor map, used in all eight steps), `sgz-global` (the same with a term that sees the
             whole image), `sgz-slim` (that one, half as wide) or `zero-dce` (one map for each step).
         conv_type: `dsc` (the published SGZ), `tc` (the published Zero-DCE) or `dc`.
+
+    Attributes:
+        has_global_term: whether a factor depends on the whole image.
+        halo: else on no more than so many samples to each side.
     """
 
     def __init__(self, architecture: str = "sgz", conv_type: ConvType = "dsc") -> None:
@@ -56,21 +60,31 @@ class FactorNetwork(nn.Module):
         if conv_type not in CONV_TYPES:
             raise ValueError(f"conv_type is {conv_type!r}; choose one of {', '.join(CONV_TYPES)}")
         network = ARCHITECTURES[architecture]
+        self.has_global_term = network.global_term
+        self.halo = len(network.layers) * (2 if conv_type == "dc" else 1)
         for name, (channels_in, channels_out) in network.layers.items():
             self.add_module(name, convolution(conv_type, channels_in, channels_out))
         if network.global_term:
             for name in GLOBAL_LAYERS:
                 self.add_module(name, nn.Conv2d(network.width, network.width, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute factor maps: N x 3 x h x w in [0, 1] -> N x 3*maps x h x w in (-1, 1)."""
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Compute the first four feature maps: N x 3 x h x w in [0, 1] -> N x C x h x w each."""
         layer = dict(self.named_children())
         f1 = functional.relu(layer["e_conv1"](x))
         f2 = functional.relu(layer["e_conv2"](f1))
         f3 = functional.relu(layer["e_conv3"](f2))
-        f4 = functional.relu(layer["e_conv4"](f3))
-        if GLOBAL_LAYERS[0] in layer:
-            pooled = f4.mean(dim=(2, 3), keepdim=True)
+        return f1, f2, f3, functional.relu(layer["e_conv4"](f3))
+
+    def forward(self, x: Tensor, pooled: Tensor | None = None) -> Tensor:
+        """Compute factor maps: N x 3 x h x w in [0, 1] -> N x 3*maps x h x w in (-1, 1).
+
+        For some rows of an image, `pooled` is the mean of the fourth feature map over all of it, N x C x 1 x 1.
+        """
+        layer = dict(self.named_children())
+        f1, f2, f3, f4 = self.encode(x)
+        if self.has_global_term:
+            pooled = f4.mean(dim=(2, 3), keepdim=True) if pooled is None else pooled
             f4 = f4 + layer[GLOBAL_LAYERS[1]](functional.relu(layer[GLOBAL_LAYERS[0]](pooled)))
         f5 = functional.relu(layer["e_conv5"](torch.cat([f3, f4], dim=1)))
         f6 = functional.relu(layer["e_conv6"](torch.cat([f2, f5], dim=1)))

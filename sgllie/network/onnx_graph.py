@@ -11,13 +11,16 @@ from onnx import TensorProto, helper, numpy_helper
 from sgllie.network.architecture import ARCHITECTURES, GLOBAL_LAYERS
 from sgllie.network.weights import Weights
 
-OPSET = 17
-SKIPS = {"e_conv5": ("e_conv3", "e_conv4"), "e_conv6": ("e_conv2", "e_conv5"), "e_conv7": ("e_conv1", "e_conv6")}
+OPSET, IR_VERSION = 17, 9
+LAST_LAYER = "e_conv7"
+ANY_SIZE = "any_size"
+"""A key in the metadata of a file: it gives the right image for one of any size, and small ones need no padding."""
+SKIPS = {"e_conv5": ("e_conv3", "e_conv4"), "e_conv6": ("e_conv2", "e_conv5"), LAST_LAYER: ("e_conv1", "e_conv6")}
 """Layers that see two feature maps, one behind the other."""
 
 
 def factor_session(weights: Weights) -> onnxruntime.InferenceSession:
-    """Open a session from `image` (N x 3 x h x w, float32 in [0, 1]) to `factor` (N x h x w x 3*maps), on one thread.
+    """Open a session from `small` (N x 3 x h x w, float32 in [0, 1]) to `factor` (N x h x w x 3*maps), on one thread.
 
     The job runs as many of these side by side as there are cores, so one session must not use more than its own.
     onnxruntime's `session.set_denormal_as_zero` stays off: it changes the arithmetic of the calling thread for good,
@@ -33,8 +36,33 @@ def factor_session(weights: Weights) -> onnxruntime.InferenceSession:
 
 def factor_graph(weights: Weights) -> onnx.ModelProto:
     """Write the network of these weights as an ONNX model."""
+    nodes = network_nodes(weights)
+    # The kernel walks the map row by row, all channels of a pixel together.
+    nodes.append(helper.make_node("Transpose", [LAST_LAYER], ["factor"], perm=[0, 2, 3, 1]))
+    graph = helper.make_graph(
+        nodes,
+        "factor_network",
+        [helper.make_tensor_value_info("small", TensorProto.FLOAT, ["n", 3, "h", "w"])],
+        [helper.make_tensor_value_info("factor", TensorProto.FLOAT, ["n", "h", "w", "k"])],
+        tensors_of(weights),
+    )
+    return model_of(graph)
+
+
+def model_of(graph: onnx.GraphProto) -> onnx.ModelProto:
+    """Make a model of a graph, in the versions of ONNX that all graphs here are written in."""
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+
+
+def tensors_of(weights: Weights) -> list[onnx.TensorProto]:
+    """Return the tensors that the nodes of the network refer to."""
+    return [numpy_helper.from_array(tensor, name) for name, tensor in weights.tensors.items()]
+
+
+def network_nodes(weights: Weights) -> list[onnx.NodeProto]:
+    """Return the nodes from `small` (N x 3 x h x w, in [0, 1]) to LAST_LAYER (N x 3*maps x h x w, in (-1, 1))."""
     nodes: list[onnx.NodeProto] = []
-    previous = "image"
+    previous = "small"
     enriched: dict[str, str] = {}
     for layer in ARCHITECTURES[weights.architecture].layers:
         if layer in SKIPS:
@@ -42,22 +70,13 @@ def factor_graph(weights: Weights) -> onnx.ModelProto:
             nodes.append(helper.make_node("Concat", seen, [f"{layer}.input"], axis=1))
             previous = f"{layer}.input"
         nodes += convolution(layer, previous, weights)
-        activation = "Tanh" if layer == "e_conv7" else "Relu"
+        activation = "Tanh" if layer == LAST_LAYER else "Relu"
         nodes.append(helper.make_node(activation, [f"{layer}.linear"], [layer]))
         previous = layer
         if layer == "e_conv4" and ARCHITECTURES[weights.architecture].global_term:
             nodes += global_term(layer)
             enriched[layer] = previous = f"{layer}.global"
-    # The kernel walks the map row by row, all channels of a pixel together.
-    nodes.append(helper.make_node("Transpose", [previous], ["factor"], perm=[0, 2, 3, 1]))
-    graph = helper.make_graph(
-        nodes,
-        "factor_network",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, "h", "w"])],
-        [helper.make_tensor_value_info("factor", TensorProto.FLOAT, ["n", "h", "w", "k"])],
-        [numpy_helper.from_array(tensor, name) for name, tensor in weights.tensors.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+    return nodes
 
 
 def global_term(layer: str) -> list[onnx.NodeProto]:

@@ -96,9 +96,10 @@ class Run(ABC, Generic[SettingsT]):
 
     def for_workers(self, device: Device) -> Self:
         """Return the same run with its device decided, without what only the driver needs."""
-        settings = self.settings
-        if hasattr(settings, "device"):
-            settings = dataclasses.replace(cast(Any, settings), device=device)
+        changes: dict[str, Any] = {"device": device} if hasattr(self.settings, "device") else {}
+        if device == "cpu" and hasattr(self.settings, "half"):
+            changes["half"] = False  # half precision is for GPUs
+        settings = dataclasses.replace(cast(Any, self.settings), **changes)
         return dataclasses.replace(self, settings=settings, shards={}, done={})
 
     @property

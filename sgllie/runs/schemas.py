@@ -83,6 +83,7 @@ STATS_SCHEMA = pa.schema(
         ("encode_ms", pa.float32()),
         ("write_ms", pa.float32()),
         ("retries", pa.int16()),
+        ("device", pa.string()),
         ("finished", pa.timestamp("ms")),
         ("shard", pa.int32()),
         ("attempt", pa.int16()),

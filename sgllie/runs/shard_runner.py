@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import pyarrow as pa
 
-from sgllie.errors import Failure, StuckError, failure_of
+from sgllie.errors import DeviceError, Failure, StuckError, failure_of
 from sgllie.runs.commits import read_totals, write_commit
 from sgllie.runs.journal import Journal
 from sgllie.runs.names import COMMITS, part_name
@@ -134,6 +134,7 @@ class ShardRunner(ABC, Generic[Item]):
 
         Raises:
             StorageError: a storage is gone, or the output cannot be written; no item is to blame, the job must stop.
+            DeviceError: the GPU does not work. This process must end.
             StuckError: an item takes longer than it may. This process must end; the next attempt isolates the item.
         """
         done = None if self.retry_failed else read_totals(self.output, shard, self.folder)
@@ -147,10 +148,14 @@ class ShardRunner(ABC, Generic[Item]):
         known = {tuple(row[key] for key in self.keys) for row in (*kept, *journal.rows)}
         items = [item for item in self.items(shard) if tuple(getattr(item, key) for key in self.keys) not in known]
         self.tell(shard, len(journal.rows), failed)
-        for row in self._rows(items, journal):
-            journal.add(row | {"shard": shard, "attempt": journal.attempt})
-            failed += row["status"] == "failed"
-            self.tell(shard, len(journal.rows), failed)
+        try:
+            for row in self._rows(items, journal):
+                journal.add(row | {"shard": shard, "attempt": journal.attempt})
+                failed += row["status"] == "failed"
+                self.tell(shard, len(journal.rows), failed)
+        except DeviceError:
+            journal.flush()
+            raise
         return self.commit(journal, shard, kept + journal.rows)
 
     def commit(self, journal: Journal, shard: int, rows: list[Row]) -> Totals:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from sgllie.errors import StorageError, StuckError
+from sgllie.errors import DeviceError, StorageError, StuckError
 from sgllie.runs.allocator import keep_freed_memory
 from sgllie.runs.run import Run
 from sgllie.runs.totals import Totals
@@ -45,6 +45,9 @@ class ShardWorker:
             return {}, str(error)
         except StuckError:
             os._exit(1)  # nothing else stops its thread; the shard is begun again, and knows what was done
+        except DeviceError:
+            self.device_failed()
+            os._exit(1)  # no call to the GPU works any more in this process
         finally:
             self.send()
 
@@ -53,6 +56,9 @@ class ShardWorker:
         if time.monotonic() - self.checked > CHECK_SECONDS:
             self.check_replaced()
             self.checked = time.monotonic()
+
+    def device_failed(self) -> None:
+        """Note that the GPU does not work, before this process ends."""
 
     def report(self, shard: int, done: int, failed: int, group: str = "") -> None:
         """Take down the state of a shard, and send it on now and then."""

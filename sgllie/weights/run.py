@@ -1,5 +1,6 @@
-"""`sgllie weights import FILE.pth OUT.safetensors` and `sgllie weights show FILE`."""
+"""`sgllie weights show FILE`, `import FILE.pth OUT.safetensors` and `export WEIGHTS OUT.onnx`."""
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,9 @@ import tyro
 from sgllie.errors import StorageError, UsageError
 from sgllie.network import weights
 from sgllie.network.architecture import ConvType
+from sgllie.network.effect import EffectSettings
+from sgllie.network.weights import Weights
+from sgllie.settings import check, check_limits, setting
 from sgllie.storage import S3Options, open_storage, split_uri
 
 
@@ -21,6 +25,10 @@ class Show:
     """Bundled name, .safetensors or .pth file, or folder of a training run; local or s3://."""
     s3: S3Options = field(default_factory=S3Options)
     """How to reach S3."""
+
+    def carry_out(self) -> Weights:
+        """Load the weights."""
+        return weights.load(self.file, self.s3)
 
 
 @dataclass(frozen=True)
@@ -36,28 +44,61 @@ class Import:
     s3: S3Options = field(default_factory=S3Options)
     """How to reach S3."""
 
+    def carry_out(self) -> Weights:
+        """Read the checkpoint and write its weights."""
+        check(self.target.endswith(".safetensors"), "OUT.safetensors", self.target, "must end in .safetensors")
+        folder, name = split_uri(self.source)
+        try:
+            data = open_storage(folder, self.s3).read(name)
+        except (OSError, StorageError) as error:
+            raise UsageError(f"{self.source} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        found = weights.from_checkpoint(data, self.source, self.conv_type)
+        weights.save(found, self.target, self.s3)
+        return found
+
+
+@dataclass(frozen=True)
+class Export(EffectSettings):
+    """Write the whole enhancer, from pixels to pixels, as one ONNX file."""
+
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="WEIGHTS")]
+    """Bundled name, .safetensors or .pth file, or folder of a training run; local or s3://."""
+    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT.onnx")]
+    """Where to write; local or s3://."""
+    size: str | None = None
+    """Height x width of the images, such as 480x640, for what runs only files with fixed sizes; free without it."""
+    s3: S3Options = setting(factory=S3Options, changes_output=False)
+    """How to reach S3."""
+
+    def __post_init__(self) -> None:
+        check_limits(self)
+        is_size = self.size is None or re.fullmatch(r"[1-9]\d{0,5}x[1-9]\d{0,5}", self.size)
+        check(bool(is_size), "--size", self.size, "must be height x width, such as 480x640")
+
+    def carry_out(self) -> Weights:
+        """Load the weights and write the graph around them."""
+        from sgllie.network.onnx_enhancer import enhancer_graph
+
+        check(self.target.endswith(".onnx"), "OUT.onnx", self.target, "must end in .onnx")
+        found = weights.load(self.source, self.s3)
+        height, _, width = (self.size or "").partition("x")
+        size = (int(height), int(width)) if self.size else None
+        folder, name = split_uri(self.target)
+        open_storage(folder, self.s3).write(name, enhancer_graph(found, self, size).SerializeToString())
+        return found
+
+
+COMMANDS: dict[str, Callable[..., Show | Import | Export]] = {"show": Show, "import": Import, "export": Export}
+
 
 def run(arguments: Sequence[str]) -> int:
     """Carry out the command and return its exit code, 0; UsageError where it cannot be carried out."""
-    commands: dict[str, Callable[..., Import | Show]] = {"import": Import, "show": Show}
-    command = tyro.extras.subcommand_cli_from_dict(commands, args=arguments, prog="sgllie weights")
-    if isinstance(command, Import):
-        if not command.target.endswith(".safetensors"):
-            raise UsageError(f"{command.target}: the target must end in .safetensors")
-        folder, name = split_uri(command.source)
-        try:
-            data = open_storage(folder, command.s3).read(name)
-        except (OSError, StorageError) as error:
-            raise UsageError(f"{command.source} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-        found = weights.from_checkpoint(data, command.source, command.conv_type)
-        weights.save(found, command.target, command.s3)
-    else:
-        found = weights.load(command.file, command.s3)
-    sys.stdout.write(describe(found))
+    command = tyro.extras.subcommand_cli_from_dict(COMMANDS, args=arguments, prog="sgllie weights")
+    sys.stdout.write(describe(command.carry_out()))
     return 0
 
 
-def describe(found: weights.Weights) -> str:
+def describe(found: Weights) -> str:
     """Say what these weights are, a line for each fact."""
     return (
         f"architecture  {found.architecture} ({found.conv_type})\n"

@@ -41,9 +41,22 @@ def change_codec(module):
 
 
 def change_enhancer(module):
-    """Put the engine of the CPU in the place of the other."""
-    if os.environ.get("PRETEND_CUDA"):
-        module.CudaEngine = lambda weights, half: module.CpuEngine(weights)
+    """Have the engine of the GPU run on the CPU; with BROKEN_GPU set, it fails as a GPU does."""
+    if not os.environ.get("PRETEND_CUDA"):
+        return
+
+    def engine_for(device, weights, *, half):
+        from sgllie.network.torch_engine import TorchEngine
+
+        engine = TorchEngine(weights, "cpu", half=half) if device == "cuda" else module.CpuEngine(weights)
+        if device == "cuda" and os.environ.get("BROKEN_GPU"):
+            engine.network.encode = broken
+        return engine
+
+    def broken(x):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    module.engine_for = engine_for
 
 
 def change_storage(module):

@@ -1,0 +1,163 @@
+"""Measure what a GPU adds to the cores beside it.
+
+    python benchmarks/gpu.py [--seconds 5] [--scale-factors 12 1]
+
+For photographs of 0.3 and 2 megapixels and each scale factor are printed: the milliseconds of each stage on one thread,
+then the images per second of all cores that only decode and encode, of a CPU worker on each core, and of 1, 2 and 4
+workers that share a GPU and all cores; the ratio of each to the first; and the memory of a worker. JPEGs in memory, the
+bundled weights. Without a GPU its half is left out.
+"""
+
+import argparse
+import multiprocessing
+import re
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import cv2
+import numpy as np
+from turns import SAMPLE
+
+from sgllie import Enhancer, decode, encode
+from sgllie.enhance.processor import ImageProcessor
+from sgllie.enhance.settings import EnhanceSettings
+from sgllie.enhancer import has_gpu
+from sgllie.runs import machine
+
+SIZES = {"0.3 MP": (640, 480), "2 MP": (1920, 1080)}
+ROUNDS = 5
+
+
+Computing = Literal["cpu", "cuda"]
+
+
+class Team(NamedTuple):
+    """Processes that work side by side: on `cpu`, on `cuda`, or on no device, which decode and encode only."""
+
+    device: Computing | None
+    processes: int
+    threads: int
+
+
+def photograph(size: tuple[int, int]) -> bytes:
+    """Return the JPEG of a sample at a size, width and height."""
+    stored = cv2.imread(str(SAMPLE))
+    assert stored is not None
+    picture = cv2.resize(stored, size, interpolation=cv2.INTER_AREA)
+    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+
+
+def print_stages(jpeg: bytes, device: Computing, scale_factor: int) -> None:
+    """Print the median milliseconds of each stage on one thread."""
+    enhancer = Enhancer.load(scale_factor=scale_factor, device=device)
+    times: dict[str, list[float]] = {"decode": [], "network": [], "curve": [], "both": [], "encode": []}
+    for _ in range(ROUNDS + 1):
+        image = timed(times["decode"], decode, jpeg)
+        factor = timed(times["network"], enhancer.factor_map, image.pixels)
+        timed(times["curve"], enhancer.apply, image.pixels, factor)
+        bright = timed(times["both"], enhancer, image.pixels)
+        timed(times["encode"], encode, image, bright)
+    found = "   ".join(f"{name} {np.median(each[1:]):8.2f}" for name, each in times.items())
+    print(f"  {device:5} ms: {found}", flush=True)
+
+
+def timed(times: list[float], call: Callable[..., Any], *arguments: Any) -> Any:
+    """Make a call and note its milliseconds."""
+    started = time.perf_counter()
+    result = call(*arguments)
+    times.append(1000 * (time.perf_counter() - started))
+    return result
+
+
+def work(jpeg: bytes, team: Team, scale_factor: int, seconds: float, start: Any, found: Any) -> None:
+    """Process a photograph again and again, as one of a team; report how often, and the memory that it took."""
+    cv2.setNumThreads(1)
+    if team.device:
+        settings = EnhanceSettings("in", "out", device=team.device, scale_factor=scale_factor)
+        processor = ImageProcessor(settings)
+
+        def once() -> None:
+            assert processor("a.jpg", jpeg).row["status"] == "ok"
+    else:
+
+        def once() -> None:
+            image = decode(jpeg)
+            encode(image, image.pixels)
+
+    once()
+    start.wait()
+    end = time.monotonic() + seconds
+
+    def again(_: int) -> int:
+        count = 0
+        while time.monotonic() < end:
+            once()
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(team.threads) as pool:
+        count = sum(pool.map(again, range(team.threads)))
+    on_gpu = 0
+    if team.device == "cuda":
+        import torch
+
+        on_gpu = torch.cuda.max_memory_reserved()
+    found.put((count / (time.monotonic() - end + seconds), peak_bytes(), on_gpu))
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process had; what `getrusage` tells begins with that of its parent."""
+    stated = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+    assert stated
+    return 1024 * int(stated[1])
+
+
+def rate(jpeg: bytes, team: Team, scale_factor: int, seconds: float) -> tuple[float, int, int]:
+    """Return images per second of a team, and the bytes of memory of its largest process, on host and GPU."""
+    context = multiprocessing.get_context("spawn")
+    start, found = context.Barrier(team.processes), context.SimpleQueue()
+    arguments = (jpeg, team, scale_factor, seconds, start, found)
+    processes = [context.Process(target=work, args=arguments) for _ in range(team.processes)]
+    for process in processes:
+        process.start()
+    rates, memory, on_gpu = zip(*(found.get() for _ in processes), strict=True)
+    for process in processes:
+        process.join()
+    return sum(rates), max(memory), max(on_gpu)
+
+
+def main() -> None:
+    """Print all tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--scale-factors", type=int, nargs="+", default=[12, 1])
+    options = parser.parse_args()
+    cores = max(int(machine.processors()), 1)
+    devices: list[Computing] = ["cpu"]
+    teams = [Team(None, cores, 1), Team("cpu", cores, 1)]
+    if has_gpu():
+        devices.append("cuda")
+        teams += [Team("cuda", processes, max(cores // processes, 1)) for processes in (1, 2, 4)]
+        print(f"{cores} cores and a GPU")
+    else:
+        print(f"{cores} cores; no CUDA device that torch can use, so only the CPU is measured")
+    for name, size in SIZES.items():
+        jpeg = photograph(size)
+        for scale_factor in options.scale_factors:
+            print(f"{name}, scale factor {scale_factor}")
+            for device in devices:
+                print_stages(jpeg, device, scale_factor)
+            base = 0.0
+            for team in teams:
+                found, memory, on_gpu = rate(jpeg, team, scale_factor, options.seconds)
+                base = base or found
+                said = f"{team.device or 'codecs':6} {team.processes:2} x {team.threads:2} threads"
+                print(f"  {said} {found:8.1f} images/s {found / base:6.3f}   {memory / 1e6:5.0f} MB", end="")
+                print(f", GPU {on_gpu / 1e6:5.0f} MB" if on_gpu else "", flush=True)
+
+
+if __name__ == "__main__":
+    main()

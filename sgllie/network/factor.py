@@ -1,0 +1,22 @@
+"""What a network says of an image: its factor map."""
+
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Factor = NDArray[np.float32]
+"""h x w x (3 * maps) values in (-1, 1), 1 / scale_factor of the size of the image: below zero brightens."""
+
+
+class FactorStatistics(NamedTuple):
+    """Mean, lowest and highest value of a factor map."""
+
+    mean: float
+    min: float
+    max: float
+
+    @classmethod
+    def of(cls, factor: Any) -> Self:
+        """Measure an array or a tensor."""
+        return cls(float(factor.mean()), float(factor.min()), float(factor.max()))
