@@ -88,6 +88,7 @@ def make_run_of_rows(output: Path, shards: int, rows: int) -> Path:
         "output_settings": {"method": "sgz", "only_darker_than": None},
         "settings": {"input": "in", "strength": 1.0, "s3": {"endpoint_url": "http://localhost:9000"}},
         "shards": [rows] * 2 * shards,
+        "others": [],
         "versions": {"python": "3.11"},
         "begun": "2026-01-01T00:00:00+00:00",
     }
