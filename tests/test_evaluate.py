@@ -138,7 +138,7 @@ def test_what_is_wrong_is_a_row(here, trees):
     assert rows["rocket.png"]["psnr"] is None
     assert rows["rocket.png"]["psnr_before"] > 0
     assert rows["portrait/astronaut.png"]["brightness"] > rows["portrait/astronaut.png"]["brightness_before"]
-    assert "4 failed (2 missing, 1 not_measurable, 1 not_an_image)" in result.stdout
+    assert "4 failed (2 missing, 1 not_an_image, 1 not_measurable)" in result.stdout
     summary = json.loads((trees / "out-evaluation/summary.json").read_text())
     assert {one["metric"]: one["images"] for one in summary["metrics"]} == {"psnr": 0, "brisque": 1, "brightness": 1}
 
