@@ -155,7 +155,7 @@ def test_bad_images_are_left_out_and_named_and_other_photographs_refused(tmp_pat
     good = (data / "0/000.jpg").read_bytes()
     (data / "cut.jpg").write_bytes(good[: len(good) // 2])
     (data / "text.png").write_text("no image")
-    (data / "deadly.jpg").write_bytes(b"KILL THE DECODER")
+    (data / "deadly.jpg").write_bytes(good + b"KILL THE DECODER")
     (data / "notes.txt").write_text("not even by its name")
     hooks = str(Path(__file__).parent / "hooks")
     options = [*OPTIONS, "--epochs", "1"]
