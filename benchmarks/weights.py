@@ -4,7 +4,8 @@
 
 Two tables are printed. The first is about well-lit photographs (mean luma 0.35 to 0.6, few pixels at the limits, chosen
 from the folders), darkened by recipes that training does not use: PSNR in dB and SSIM of the enhanced image against the
-photograph, from left as it is (`untouched`: how far a good image is spoilt) to very dark. The second is about dark
+photograph, from left as it is (`untouched`: how far a good image is spoilt) to very dark. Recipes with "to" in their
+name draw an amount for each photograph. The second is about dark
 photographs without a reference: NIQE (lower is better), mean luma and the share of pixels with a channel at 0 or 255.
 
 `rule` is one factor for all pixels of an image, chosen so that the mean of the result is 0.5; `best factor` is the one
@@ -24,7 +25,8 @@ from sgllie.images import decode
 from sgllie.metrics import METRICS
 
 Method = Callable[[np.ndarray], np.ndarray]
-LONGEST_SIDE = 1280
+SPARSE = (slice(None, None, 4), slice(None, None, 4))
+"""The pixels that tell which factor an image needs."""
 
 
 def to_linear(encoded: np.ndarray) -> np.ndarray:
@@ -45,25 +47,43 @@ def exposed(encoded: np.ndarray, stops: float, shot: float = 0.0, read: float = 
     return to_encoded(light + noise)
 
 
+def scaled(encoded: np.ndarray, share: float) -> np.ndarray:
+    """Scale the encoded values, as a camera with another tone curve seems to do, and add noise."""
+    return share * encoded + np.random.default_rng(5).normal(0, 0.004, encoded.shape)
+
+
+def rendered(encoded: np.ndarray, shoulder: float, stops: float, power: float) -> np.ndarray:
+    """Give the photograph another tone curve: undo a shoulder, take light away, bend the encoded values."""
+    light = to_linear(encoded)
+    return to_encoded(light * (1 - shoulder) / (1 - shoulder * light) * 2.0**-stops) ** power
+
+
 def vignetted(encoded: np.ndarray) -> np.ndarray:
     """Take one stop away in the middle and 3.2 in the corners."""
     rows, columns = (np.linspace(-1, 1, side) for side in encoded.shape[:2])
     return to_encoded(to_linear(encoded) * 2.0 ** -(1 + 1.1 * (rows[:, None, None] ** 2 + columns[:, None] ** 2)))
 
 
-RECIPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "untouched": lambda x: x,
-    "gamma 1.3": lambda x: x**1.3,
-    "-0.7 stops": lambda x: exposed(x, 0.7),
-    "gamma 1.7": lambda x: x**1.7,
-    "gamma 2.2": lambda x: x**2.2,
-    "-1.5 stops": lambda x: exposed(x, 1.5, 1e-4, 2e-4),
-    "vignette": vignetted,
-    "warm, gamma 1.3, -2.5": lambda x: exposed(x**1.3, 2.5, 2e-4, 5e-4) * [1.05, 1, 0.9],
-    "-3 stops": lambda x: exposed(x, 3, 2e-4, 5e-4),
-    "gamma 3.5": lambda x: x**3.5,
-    "-5 stops": lambda x: exposed(x, 5, 2e-4, 5e-4),
-    "13 % and noise": lambda x: 0.13 * x + np.random.default_rng(5).normal(0, 0.004, x.shape),
+Recipe = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+RECIPES: dict[str, Recipe] = {
+    "untouched": lambda x, _: x,
+    "gamma 1.3": lambda x, _: x**1.3,
+    "-0.2 to -1.5 stops": lambda x, random: exposed(x, random.uniform(0.2, 1.5)),
+    "-0.7 stops": lambda x, _: exposed(x, 0.7),
+    "gamma 1.7": lambda x, _: x**1.7,
+    "tone curve, +0.3 to -0.9": lambda x, random: rendered(
+        x, random.uniform(0, 0.9), random.uniform(-0.3, 0.9), random.uniform(0.9, 1.3)
+    ),
+    "gamma 2.2": lambda x, _: x**2.2,
+    "-1.5 stops": lambda x, _: exposed(x, 1.5, 1e-4, 2e-4),
+    "vignette": lambda x, _: vignetted(x),
+    "warm, gamma 1.3, -2.5": lambda x, _: exposed(x**1.3, 2.5, 2e-4, 5e-4) * [1.05, 1, 0.9],
+    "-3 stops": lambda x, _: exposed(x, 3, 2e-4, 5e-4),
+    "gamma 3.5": lambda x, _: x**3.5,
+    "-4 to -6 stops": lambda x, random: exposed(x, random.uniform(4, 6), 2e-4, 5e-4),
+    "-5 stops": lambda x, _: exposed(x, 5, 2e-4, 5e-4),
+    "8 to 22 % and noise": lambda x, random: scaled(x, np.exp(random.uniform(*np.log([0.08, 0.22])))),
+    "13 % and noise": lambda x, _: scaled(x, 0.13),
 }
 
 
@@ -80,16 +100,16 @@ def rule(image: np.ndarray) -> np.ndarray:
     low, high = -1.0, 1.0
     for _ in range(30):
         factor = (low + high) / 2
-        low, high = (low, factor) if curve(image, factor).mean() < 0.5 else (factor, high)
+        low, high = (low, factor) if curve(image[SPARSE], factor).mean() < 0.5 else (factor, high)
     return rounded(curve(image, (low + high) / 2))
 
 
 def best_factor(image: np.ndarray, photograph: np.ndarray) -> np.ndarray:
     """Apply the curve with the one factor that comes closest to the photograph."""
-    wanted = photograph.astype(np.float32) / 255
+    wanted = photograph[SPARSE].astype(np.float32) / 255
 
     def error(factor: float) -> float:
-        return float(np.square(curve(image, factor) - wanted).mean())
+        return float(np.square(curve(image[SPARSE], factor) - wanted).mean())
 
     return rounded(curve(image, minimize_scalar(error, bounds=(-1, 1), method="bounded").x))
 
@@ -99,11 +119,11 @@ def rounded(x: np.ndarray) -> np.ndarray:
     return np.round(np.clip(x, 0, 1) * 255).astype(np.uint8)
 
 
-def read(path: Path) -> np.ndarray:
-    """Read an image as RGB uint8, with at most LONGEST_SIDE pixels on its longer side."""
+def read(path: Path, longest_side: int) -> np.ndarray:
+    """Read an image as RGB uint8, with at most so many pixels on its longer side."""
     image = decode(path.read_bytes()).pixels
     image = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
-    factor = LONGEST_SIDE / max(image.shape)
+    factor = longest_side / max(image.shape)
     return np.ascontiguousarray(
         image if factor >= 1 else cv2.resize(image, None, fx=factor, fy=factor, interpolation=3)
     )
@@ -128,13 +148,13 @@ def at_limits(image: np.ndarray) -> float:
     return float(((image == 0) | (image == 255)).any(axis=2).mean())
 
 
-def pairs_table(methods: dict[str, Method], photographs: list[np.ndarray]) -> None:
+def pairs_table(methods: dict[str, Method], photographs: list[np.ndarray], recipes: list[str]) -> None:
     """Print PSNR and SSIM, a line for each recipe."""
     psnr, ssim = METRICS["psnr"].function, METRICS["ssim"].function
     print(f"{len(photographs)} well-lit photographs, darkened: mean luma of the input, then PSNR (dB) / SSIM")
     print(f"{'recipe':24}{'mean':>6}" + "".join(f"{name:>20}" for name in [*methods, "best factor"]))
-    for recipe, darken in RECIPES.items():
-        dark = [rounded(darken(photograph / 255)) for photograph in photographs]
+    for recipe in recipes:
+        dark = [rounded(RECIPES[recipe](x / 255, np.random.default_rng(n))) for n, x in enumerate(photographs)]
         line = f"{recipe:24}{np.mean([image.mean() / 255 for image in dark]):6.2f}"
         outputs = [[method(image) for image in dark] for method in methods.values()]
         for enhanced in [*outputs, list(map(best_factor, dark, photographs))]:
@@ -144,7 +164,7 @@ def pairs_table(methods: dict[str, Method], photographs: list[np.ndarray]) -> No
         print(line, flush=True)
 
 
-def dark_table(methods: dict[str, Method], folders: list[Path]) -> None:
+def dark_table(methods: dict[str, Method], folders: list[Path], longest_side: int) -> None:
     """Print NIQE, mean luma and clipped share, a line for each folder."""
     niqe = METRICS["niqe"].function
     print("\ndark photographs: NIQE / mean luma / share at the limits")
@@ -155,7 +175,7 @@ def dark_table(methods: dict[str, Method], folders: list[Path]) -> None:
         for method in methods.values():
             scores = []
             for path in paths:
-                enhanced = method(read(path))
+                enhanced = method(read(path, longest_side))
                 luma = cv2.cvtColor(enhanced, cv2.COLOR_RGB2GRAY).mean() / 255
                 scores.append((niqe(enhanced), luma, at_limits(enhanced)))
             mean = np.mean(scores, axis=0)
@@ -170,15 +190,18 @@ def main() -> None:
     parser.add_argument("--well-lit", nargs="+", type=Path, default=[])
     parser.add_argument("--dark", nargs="+", type=Path, default=[])
     parser.add_argument("--scale-factor", type=int, default=12)
+    parser.add_argument("--longest-side", type=int, default=1280, help="larger images are shrunk")
+    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
     options = parser.parse_args()
     methods: dict[str, Method] = {"input": lambda image: image, "rule": rule}
     for name in options.weights:
         methods[Path(name).stem] = Enhancer.load(name, scale_factor=options.scale_factor, device="cpu").__call__
-    photographs = [image for image in map(read, images_in(options.well_lit)) if well_lit(image)]
+    images = (read(path, options.longest_side) for path in images_in(options.well_lit))
+    photographs = [image for image in images if well_lit(image)]
     if photographs:
-        pairs_table(methods, photographs)
+        pairs_table(methods, photographs, options.recipes)
     if options.dark:
-        dark_table(methods, options.dark)
+        dark_table(methods, options.dark, options.longest_side)
 
 
 if __name__ == "__main__":

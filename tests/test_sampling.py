@@ -57,6 +57,27 @@ def test_held_back_photographs_are_not_trained_on(count, seed):
     assert 1 <= len(chosen.held_back) <= min(3, count // 5)
 
 
+def test_photographs_that_are_named_are_held_back_whatever_the_seed():
+    seen = [row._replace(path=f"{'ab'[n % 4 == 0]}/{row.path}") for n, row in enumerate(rows(100))]
+    for seed in (0, 1):
+        options = settings(
+            seed=seed,
+            validation=ValidationSettings(held_back="b/*"),
+            darkening=DarkeningSettings(stops=5, darkest=0.35, brightest=0.6, bracket_share=0.2),
+        )
+        chosen = sample(seen, options)
+        assert chosen.held_back.tolist() == [36, 40, 44, 48, 52, 56]
+        for trained in (chosen.main, chosen.bright, chosen.pairs):
+            assert not (trained % 4 == 0).any()
+        assert len(chosen.main) == 24 - 6
+
+
+def test_names_of_none_or_all_photographs_are_refused():
+    for pattern, reason in (("x*", "names no photograph that can be used"), ("*", "names all photographs that could")):
+        with pytest.raises(UsageError, match=reason):
+            sample(rows(10), settings(validation=ValidationSettings(held_back=pattern)))
+
+
 def test_photographs_with_an_error_are_not_used():
     seen = rows(10)
     seen[4] = seen[4]._replace(error="cut off")

@@ -54,8 +54,8 @@ CASES = {
         "images.inference_scale images.flip images.repeats darkening.stops darkening.identity_share "
         "darkening.unevenness darkening.shoulder darkening.least_gamma darkening.greatest_gamma darkening.contrast "
         "darkening.shot_noise darkening.read_noise darkening.darkest darkening.brightest darkening.clipped "
-        "darkening.bright_share darkening.bracket_share validation.images validation.batch_size validation.size "
-        "validation.scale_factor",
+        "darkening.bright_share darkening.bracket_share validation.images validation.held_back validation.batch_size "
+        "validation.size validation.scale_factor",
         "data run preset display_every snapshot_every num_workers use_gpu cpus_per_worker loaders cache max_failures "
         "address s3",
     ),

@@ -6,6 +6,7 @@ every n-th image and together see the batches that one worker would, and a resum
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 import numpy as np
@@ -69,29 +70,42 @@ def sample(rows: Sequence[PhotoInfo], settings: TrainSettings) -> Sampling:
         UsageError: there are too few.
     """
     usable = np.array([number for number, row in enumerate(rows) if not row.error], np.int64)
-    random = np.random.default_rng(settings.seed)
-    nothing = np.empty(0, np.int64)
-    if not settings.darkening.stops:
-        main, held_back = parted(usable, random, settings, len(usable))
-        return Sampling(main, nothing, nothing.reshape(0, 2), held_back)
-    well, bright = by_exposure(rows, usable, settings.darkening)
-    main, held_back = parted(well, random, settings, len(usable))
     options = settings.darkening
-    pairs = nothing.reshape(0, 2)
-    if options.bracket_share:
+    well, bright = by_exposure(rows, usable, options) if options.stops else (usable, usable[:0])
+    if len(well) < FEWEST:
+        raise UsageError(too_few(settings, len(usable), len(well)))
+    held_back = hold_back(rows, well, settings)
+    kept_out = np.concatenate([held_back, named(rows, usable, settings)])
+    main, bright = np.setdiff1d(well, kept_out), np.setdiff1d(bright, kept_out)
+    if not len(main):
+        pattern = settings.validation.held_back
+        raise UsageError(f"--validation.held-back is {pattern!r}; it names all photographs that could be trained on")
+    pairs = np.empty((0, 2), np.int64)
+    if options.stops and options.bracket_share:
         pairs = brackets(rows, usable, main, held_back, options.darkest)
+        pairs = pairs[~np.isin(pairs, kept_out).any(axis=1)]
     return Sampling(main, bright, pairs, held_back)
 
 
-def parted(
-    chosen: Numbers, random: np.random.Generator, settings: TrainSettings, usable: int
-) -> tuple[Numbers, Numbers]:
-    """Divide photographs into those to train on and those to hold back; UsageError where there are too few."""
-    if len(chosen) < FEWEST:
-        raise UsageError(too_few(settings, usable, len(chosen)))
-    shuffled = random.permutation(chosen)
-    held_back = min(settings.validation.images, len(chosen) // FEWEST)
-    return np.sort(shuffled[held_back:]), shuffled[:held_back]
+def hold_back(rows: Sequence[PhotoInfo], chosen: Numbers, settings: TrainSettings) -> Numbers:
+    """Return the photographs to validate on: those that the settings name, or random ones, a fifth of all at most.
+
+    Raises:
+        UsageError: those that the settings name are not among the chosen ones.
+    """
+    options = settings.validation
+    if options.held_back is None:
+        return np.random.default_rng(settings.seed).permutation(chosen)[: min(options.images, len(chosen) // FEWEST)]
+    found = named(rows, chosen, settings)
+    if not len(found):
+        raise UsageError(f"--validation.held-back is {options.held_back!r}; it names no photograph that can be used")
+    return found
+
+
+def named(rows: Sequence[PhotoInfo], chosen: Numbers, settings: TrainSettings) -> Numbers:
+    """Return those of the chosen photographs that --validation.held-back names."""
+    pattern = settings.validation.held_back
+    return np.array([n for n in chosen.tolist() if pattern and fnmatchcase(rows[n].path, pattern)], np.int64)
 
 
 def by_exposure(rows: Sequence[PhotoInfo], usable: Numbers, settings: DarkeningSettings) -> tuple[Numbers, Numbers]:
@@ -178,10 +192,10 @@ def training_example(
 
 
 def validation_example(photograph: Photograph, settings: TrainSettings, number: int) -> Example:
-    """Make the image that photograph `number` is validated with: the same after each epoch."""
+    """Make the image that photograph `number` is validated with: the same after each epoch, and for any seed."""
     if not settings.darkening.stops:
         return Example(photograph, None)
-    random = np.random.default_rng([settings.seed, number])
+    random = np.random.default_rng([0, number])
     return Example(darken(photograph, settings.darkening, random), photograph)
 
 

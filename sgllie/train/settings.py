@@ -137,7 +137,10 @@ class ValidationSettings:
     """What is measured after each epoch, on photographs that are held back."""
 
     images: int = setting(32, least=1)
-    """Photographs held back; at most a fifth of all."""
+    """Random photographs held back; at most a fifth of all."""
+    held_back: str | None = None
+    """Pattern (validation/*) of the paths of the photographs to hold back, instead of random ones: so that photographs
+    of one scene stay on one side, and runs with several seeds can be compared."""
     batch_size: int = setting(8, least=1)
     size: int = setting(512, least=32, most=8192)
     """They are resized to this many pixels squared."""
