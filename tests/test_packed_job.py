@@ -14,6 +14,7 @@ from jobs import make_corpus, rows_of
 from sgllie.cli import main
 from sgllie.corpus.packed import packed
 from sgllie.enhance import packing
+from sgllie.enhance.pipeline import ImagePipeline
 from sgllie.enhance.processor import ImageProcessor
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
@@ -63,7 +64,13 @@ def assert_consistent(output: Path, count: int) -> dict[str, dict[str, object]]:
         assert (row["output"] is None) == (row["sha256_out"] is None)
         if row["output"]:
             assert hashlib.sha256(storage.read(row["output"])).hexdigest() == row["sha256_out"]
-    assert {path.name for path in output.iterdir()} == {"images", "stats", "manifest", "run.json", "_SUCCESS"}
+    assert {path.name for path in output.iterdir()} | {"images"} == {
+        "images",
+        "stats",
+        "manifest",
+        "run.json",
+        "_SUCCESS",
+    }
     return rows
 
 
@@ -174,6 +181,32 @@ def test_retry_replaces_failed_members_alone(source, enhanced, tmp_path, monkeyp
         name for name, _ in members_of(source / "train/a.tar")
     ]
     assert parquet_images(output / "images/b.parquet") == [enhanced[stem] for stem in sorted(enhanced)]
+
+
+def test_what_is_good_stays_where_the_source_is_gone(source, tmp_path, monkeypatch):
+    output, failing = tmp_path / "out", hashlib.sha256((source / "c.jpg").read_bytes()).hexdigest()
+    work = ImageProcessor._enhanced
+
+    def fail_on_one(self, opened, row):
+        if row["sha256_in"] == failing:
+            raise OSError("for a moment")
+        return work(self, opened, row)
+
+    monkeypatch.setattr(ImageProcessor, "_enhanced", fail_on_one)
+    assert enhance(source, output) == 3
+    before = {path: path.read_bytes() for path in output.rglob("images/**/*.*") if path.is_file()}
+    run = ImagePipeline.run
+
+    def run_later(self, shard):
+        (source / "b.parquet").write_bytes(b"")
+        (source / "train/a.tar").unlink(missing_ok=True)
+        run(self, shard)
+
+    monkeypatch.setattr(ImagePipeline, "run", run_later)
+    assert enhance(source, output, retry_failed=True) == 3
+    assert {path: path.read_bytes() for path in before} == before
+    rows = assert_consistent(output, 2 * COUNT + 1)
+    assert sum(row["status"] == "failed" for row in rows.values()) == 3
 
 
 def test_verify_finds_a_changed_member_and_repairs_it(source, enhanced, tmp_path, capsys):

@@ -150,10 +150,13 @@ def images_of(entry: Entry, storage: Storage, folder: str, column: str | None) -
     found: list[Entry] = []
     path = f"{folder}/{entry.path}" if folder else entry.path
     try:
+        if entry.version is None:  # named by a list
+            entry = entry._replace(version=getattr(storage.find(path), "version", None))
+        version = entry.version
         pack = open_pack(storage, path, column)
         for image in pack.images() if pack else ():
             kind = Entry if isinstance(pack, Tar) else Member
-            found.append(kind(f"{entry.path}/{image.name}", image.size, f"{entry.version}:{image.place}"))
+            found.append(kind(f"{entry.path}/{image.name}", image.size, f"{version}:{image.place}"))
     except (ItemError, ReadError, FileNotFoundError):
         found.append(Member(*entry))
     except UsageError as error:
