@@ -1,7 +1,6 @@
 """Tars and Parquet files that are damaged, workers that are killed in the midst of them, and both over S3."""
 
 import hashlib
-import os
 import random
 import time
 
@@ -184,23 +183,3 @@ def test_from_bucket_to_bucket(s3, photographs, tmp_path):
     output.remove("stats/part-00000.parquet")
     assert enhance("s3://bucket/in", "s3://bucket/out", s3=s3) == 0
     assert output.read("images/b.parquet") == (tmp_path / "out/images/b.parquet").read_bytes()
-
-
-@pytest.mark.parametrize("s3", ["ceph", "moto"], indirect=True)
-def test_an_object_in_parts(s3, monkeypatch):
-    """Of many sizes around those of a part, as a whole or not at all."""
-    monkeypatch.setattr("sgllie.storage.s3.PART_BYTES", 5 * 2**20)
-    storage = open_storage("s3://bucket/root", s3)
-    pieces = [os.urandom(size) for size in (1, 5 * 2**20 - 1, 0, 7 * 2**20, 3)]
-    storage.assemble("a", iter(pieces))
-    assert storage.read("a") == b"".join(pieces)
-    storage.assemble("empty", iter([]))
-    assert storage.read("empty") == b""
-
-    def broken():
-        yield pieces[3]
-        raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        storage.assemble("a", broken())
-    assert storage.read("a") == b"".join(pieces)

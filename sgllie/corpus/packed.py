@@ -33,26 +33,26 @@ class PackedStorage:
     """
 
     def __init__(self, inner: Storage) -> None:
-        self._inner = inner
+        self.inner = inner
         self._lock = threading.Lock()
         self._packs: OrderedDict[tuple[str, str | None], Pack | None] = OrderedDict()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+        return getattr(self.inner, name)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return PackedStorage, (self._inner,)
+        return PackedStorage, (self.inner,)
 
     def list(self, folder: str = "", unreadable: Folders | None = None) -> Iterator[Entry]:
         """Yield all objects; in the place of a pack the images in it."""
-        yield from unpacked(self._inner.list(folder, unreadable), self._inner, folder)
+        yield from unpacked(self.inner.list(folder, unreadable), self.inner, folder)
 
     def read(self, path: str) -> bytes:
         """Return the bytes of an object, or of an image in a pack."""
         place = pack_of(path)
         try:
             pack = self._opened(place, column_of(path)) if place and place != path else None
-            return pack.read(path.removeprefix(f"{place}/")) if pack else self._inner.read(path)
+            return pack.read(path.removeprefix(f"{place}/")) if pack else self.inner.read(path)
         except ItemError as error:
             raise ReadError(str(error)) from error
 
@@ -61,7 +61,7 @@ class PackedStorage:
         key = path, column
         with self._lock:
             if key not in self._packs:
-                self._packs[key] = open_pack(self._inner, path, column)
+                self._packs[key] = open_pack(self.inner, path, column)
             self._packs.move_to_end(key)
             while len(self._packs) > KEPT_OPEN:
                 self._packs.popitem(last=False)
