@@ -93,6 +93,24 @@ def test_the_images_become_what_loose_files_become(source, enhanced, tmp_path, c
     assert "All of it was there already" in capsys.readouterr().out
 
 
+def test_one_column_of_several(loose, tmp_path, capsys):
+    files = [path.read_bytes() for path in sorted(loose.rglob("*.jpg"))[:6]]
+    make_parquet(tmp_path / "in/a.parquet", files[:3], other=files[3:])
+    output = tmp_path / "out"
+    assert enhance(tmp_path / "in", output, image_column="other") == 0
+    assert assert_consistent(output, 3).keys() == {f"a.parquet/other/{number:06d}" for number in range(3)}
+    assert parquet_images(output / "images/a.parquet") == files[:3]
+    assert main(["verify", str(output)]) == 0
+    assert "that no row knows" not in capsys.readouterr().out
+
+
+def test_over_a_cluster(here, source, enhanced, tmp_path):
+    result = here("enhance", source, tmp_path / "out", "--num-actors", 2)
+    assert result.returncode == 0, result.stderr
+    assert {row["status"] for row in assert_consistent(tmp_path / "out", 2 * COUNT + 1).values()} == {"ok"}
+    assert parquet_images(tmp_path / "out/images/b.parquet") == [enhanced[stem] for stem in sorted(enhanced)]
+
+
 def test_the_dataset_is_read_by_its_own_loaders(source, enhanced, tmp_path, monkeypatch):
     webdataset, datasets = pytest.importorskip("webdataset"), pytest.importorskip("datasets")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))

@@ -30,10 +30,12 @@ class PackedStorage:
 
     Args:
         inner: where the packs lie.
+        column: of Parquet files, that holds the images which are listed; by default the one that does.
     """
 
-    def __init__(self, inner: Storage) -> None:
+    def __init__(self, inner: Storage, column: str | None = None) -> None:
         self.inner = inner
+        self._column = column
         self._lock = threading.Lock()
         self._packs: OrderedDict[tuple[str, str | None], Pack | None] = OrderedDict()
 
@@ -41,11 +43,11 @@ class PackedStorage:
         return getattr(self.inner, name)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return PackedStorage, (self.inner,)
+        return PackedStorage, (self.inner, self._column)
 
     def list(self, folder: str = "", unreadable: Folders | None = None) -> Iterator[Entry]:
         """Yield all objects; in the place of a pack the images in it."""
-        yield from unpacked(self.inner.list(folder, unreadable), self.inner, folder)
+        yield from unpacked(self.inner.list(folder, unreadable), self.inner, folder, self._column)
 
     def read(self, path: str) -> bytes:
         """Return the bytes of an object, or of an image in a pack."""
@@ -68,9 +70,9 @@ class PackedStorage:
             return self._packs[key]
 
 
-def packed(storage: Storage) -> Storage:
-    """Return a storage in which packs are folders."""
-    return cast(Storage, PackedStorage(storage))  # what `__getattr__` passes on is not seen by the type checker
+def packed(storage: Storage, column: str | None = None) -> Storage:
+    """Return a storage in which packs are folders; see `PackedStorage`."""
+    return cast(Storage, PackedStorage(storage, column))  # what `__getattr__` passes on is not seen by the type checker
 
 
 def open_pack(storage: Storage, path: str, column: str | None = None) -> Pack | None:
