@@ -1,7 +1,6 @@
 """Tars and Parquet files that are damaged, workers that are killed in the midst of them, and both over S3."""
 
 import hashlib
-import os
 import random
 import time
 
@@ -85,13 +84,15 @@ def test_a_pack_that_is_gone_or_changed_since_it_was_listed(photographs, tmp_pat
     assert enhance(source, tmp_path / "out") == 3
     rows = assert_consistent(tmp_path / "out", 8)
     kinds = [rows[path]["error_type"] for path in sorted(rows)]
-    assert kinds == ["missing"] * 4 + [None] * 2 + ["missing"] * 2
+    assert kinds == ["missing"] * 4 + ["read"] * 4
+    assert "it has changed since it was listed" in rows["b.tar/00000.jpg"]["error"]
+    assert not (tmp_path / "out/images").exists()
 
 
 @pytest.fixture
 def slow_packs(photographs, tmp_path):
-    """A tar and a Parquet file of 60 images that take a tenth of a second each."""
-    data = [path.read_bytes() + SLOW + bytes([number]) for number in range(5) for path in photographs]
+    """A tar and a Parquet file of 36 images that take a tenth of a second each."""
+    data = [path.read_bytes() + SLOW + bytes([number]) for number in range(3) for path in photographs]
     make_tar(tmp_path / "in/a.tar", [(f"{n}.{kind}", one) for n, one in enumerate(data) for kind in ("jpg", "cls")])
     make_parquet(tmp_path / "in/b.parquet", data, rows=10)
     return tmp_path / "in"
@@ -99,7 +100,7 @@ def slow_packs(photographs, tmp_path):
 
 def assert_whole(source, output):
     """Every member and row is there, in its order, and once."""
-    rows = assert_consistent(output, 120)
+    rows = assert_consistent(output, 72)
     assert {row["status"] for row in rows.values()} == {"ok"}
     before, after = members_of(source / "a.tar"), members_of(output / "images/a.tar")
     assert [name for name, _ in after] == [name for name, _ in before]
@@ -107,8 +108,8 @@ def assert_whole(source, output):
         data for name, data in before if name.endswith("cls")
     ]
     hashes = [hashlib.sha256(data).hexdigest() for data in parquet_images(output / "images/b.parquet")]
-    assert hashes == [rows[f"b.parquet/image/{number:06d}"]["sha256_out"] for number in range(60)]
-    assert hashes == [rows[f"a.tar/{number}.jpg"]["sha256_out"] for number in range(60)]
+    assert hashes == [rows[f"b.parquet/image/{number:06d}"]["sha256_out"] for number in range(36)]
+    assert hashes == [rows[f"a.tar/{number}.jpg"]["sha256_out"] for number in range(36)]
 
 
 @pytest.mark.slow
@@ -183,23 +184,3 @@ def test_from_bucket_to_bucket(s3, photographs, tmp_path):
     output.remove("commits/part-00000.parquet")
     assert enhance("s3://bucket/in", "s3://bucket/out", s3=s3) == 0
     assert output.read("images/b.parquet") == (tmp_path / "out/images/b.parquet").read_bytes()
-
-
-@pytest.mark.parametrize("s3", ["ceph", "moto"], indirect=True)
-def test_an_object_in_parts(s3, monkeypatch):
-    """Of many sizes around those of a part, as a whole or not at all."""
-    monkeypatch.setattr("sgllie.storage.s3.PART_BYTES", 5 * 2**20)
-    storage = open_storage("s3://bucket/root", s3)
-    pieces = [os.urandom(size) for size in (1, 5 * 2**20 - 1, 0, 7 * 2**20, 3)]
-    storage.assemble("a", iter(pieces))
-    assert storage.read("a") == b"".join(pieces)
-    storage.assemble("empty", iter([]))
-    assert storage.read("empty") == b""
-
-    def broken():
-        yield pieces[3]
-        raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        storage.assemble("a", broken())
-    assert storage.read("a") == b"".join(pieces)

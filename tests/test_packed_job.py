@@ -14,6 +14,7 @@ from jobs import make_corpus, rows_of
 from sgllie.cli import main
 from sgllie.corpus.packed import packed
 from sgllie.enhance import packing
+from sgllie.enhance.pipeline import ImagePipeline
 from sgllie.enhance.processor import ImageProcessor
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
@@ -63,8 +64,7 @@ def assert_consistent(output: Path, count: int) -> dict[str, dict[str, object]]:
         assert (row["output"] is None) == (row["sha256_out"] is None)
         if row["output"]:
             assert hashlib.sha256(storage.read(row["output"])).hexdigest() == row["sha256_out"]
-    assert {path.name for path in output.iterdir()} - {"others", "report.html"} == {
-        "images",
+    assert {path.name for path in output.iterdir()} - {"images", "others", "report.html"} == {
         "commits",
         "stats",
         "manifest",
@@ -96,6 +96,24 @@ def test_the_images_become_what_loose_files_become(source, enhanced, tmp_path, c
     assert (output / "report.html").read_text().count("data:image/webp") > COUNT
     assert enhance(source, output) == 0
     assert "All of it was there already" in capsys.readouterr().out
+
+
+def test_one_column_of_several(loose, tmp_path, capsys):
+    files = [path.read_bytes() for path in sorted(loose.rglob("*.jpg"))[:6]]
+    make_parquet(tmp_path / "in/a.parquet", files[:3], other=files[3:])
+    output = tmp_path / "out"
+    assert enhance(tmp_path / "in", output, image_column="other") == 0
+    assert assert_consistent(output, 3).keys() == {f"a.parquet/other/{number:06d}" for number in range(3)}
+    assert parquet_images(output / "images/a.parquet") == files[:3]
+    assert main(["verify", str(output)]) == 0
+    assert "that no row knows" not in capsys.readouterr().out
+
+
+def test_over_a_cluster(here, source, enhanced, tmp_path):
+    result = here("enhance", source, tmp_path / "out", "--num-actors", 2)
+    assert result.returncode == 0, result.stderr
+    assert {row["status"] for row in assert_consistent(tmp_path / "out", 2 * COUNT + 1).values()} == {"ok"}
+    assert parquet_images(tmp_path / "out/images/b.parquet") == [enhanced[stem] for stem in sorted(enhanced)]
 
 
 def test_the_dataset_is_read_by_its_own_loaders(source, enhanced, tmp_path, monkeypatch):
@@ -181,6 +199,32 @@ def test_retry_replaces_failed_members_alone(source, enhanced, tmp_path, monkeyp
         name for name, _ in members_of(source / "train/a.tar")
     ]
     assert parquet_images(output / "images/b.parquet") == [enhanced[stem] for stem in sorted(enhanced)]
+
+
+def test_what_is_good_stays_where_the_source_is_gone(source, tmp_path, monkeypatch):
+    output, failing = tmp_path / "out", hashlib.sha256((source / "c.jpg").read_bytes()).hexdigest()
+    work = ImageProcessor._enhanced
+
+    def fail_on_one(self, opened, row, is_included):
+        if row["sha256_in"] == failing:
+            raise OSError("for a moment")
+        return work(self, opened, row, is_included)
+
+    monkeypatch.setattr(ImageProcessor, "_enhanced", fail_on_one)
+    assert enhance(source, output) == 3
+    before = {path: path.read_bytes() for path in output.rglob("images/**/*.*") if path.is_file()}
+    run = ImagePipeline.run
+
+    def run_later(self, shard):
+        (source / "b.parquet").write_bytes(b"")
+        (source / "train/a.tar").unlink(missing_ok=True)
+        return run(self, shard)
+
+    monkeypatch.setattr(ImagePipeline, "run", run_later)
+    assert enhance(source, output, retry_failed=True) == 3
+    assert {path: path.read_bytes() for path in before} == before
+    rows = assert_consistent(output, 2 * COUNT + 1)
+    assert sum(row["status"] == "failed" for row in rows.values()) == 3
 
 
 def test_verify_finds_a_changed_member_and_repairs_it(source, enhanced, tmp_path, capsys):

@@ -30,29 +30,31 @@ class PackedStorage:
 
     Args:
         inner: where the packs lie.
+        column: of Parquet files, that holds the images which are listed; by default the one that does.
     """
 
-    def __init__(self, inner: Storage) -> None:
-        self._inner = inner
+    def __init__(self, inner: Storage, column: str | None = None) -> None:
+        self.inner = inner
+        self._column = column
         self._lock = threading.Lock()
         self._packs: OrderedDict[tuple[str, str | None], Pack | None] = OrderedDict()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+        return getattr(self.inner, name)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return PackedStorage, (self._inner,)
+        return PackedStorage, (self.inner, self._column)
 
     def list(self, folder: str = "", unreadable: Folders | None = None) -> Iterator[Entry]:
         """Yield all objects; in the place of a pack the images in it."""
-        yield from unpacked(self._inner.list(folder, unreadable), self._inner, folder)
+        yield from unpacked(self.inner.list(folder, unreadable), self.inner, folder, self._column)
 
     def read(self, path: str) -> bytes:
         """Return the bytes of an object, or of an image in a pack."""
         place = pack_of(path)
         try:
             pack = self._opened(place, column_of(path)) if place and place != path else None
-            return pack.read(path.removeprefix(f"{place}/")) if pack else self._inner.read(path)
+            return pack.read(path.removeprefix(f"{place}/")) if pack else self.inner.read(path)
         except ItemError as error:
             raise ReadError(str(error)) from error
 
@@ -61,16 +63,16 @@ class PackedStorage:
         key = path, column
         with self._lock:
             if key not in self._packs:
-                self._packs[key] = open_pack(self._inner, path, column)
+                self._packs[key] = open_pack(self.inner, path, column)
             self._packs.move_to_end(key)
             while len(self._packs) > KEPT_OPEN:
                 self._packs.popitem(last=False)
             return self._packs[key]
 
 
-def packed(storage: Storage) -> Storage:
-    """Return a storage in which packs are folders."""
-    return cast(Storage, PackedStorage(storage))  # what `__getattr__` passes on is not seen by the type checker
+def packed(storage: Storage, column: str | None = None) -> Storage:
+    """Return a storage in which packs are folders; see `PackedStorage`."""
+    return cast(Storage, PackedStorage(storage, column))  # what `__getattr__` passes on is not seen by the type checker
 
 
 def open_pack(storage: Storage, path: str, column: str | None = None) -> Pack | None:
@@ -150,10 +152,13 @@ def images_of(entry: Entry, storage: Storage, folder: str, column: str | None) -
     found: list[Entry] = []
     path = f"{folder}/{entry.path}" if folder else entry.path
     try:
+        if entry.version is None:  # named by a list
+            entry = entry._replace(version=getattr(storage.find(path), "version", None))
+        version = entry.version
         pack = open_pack(storage, path, column)
         for image in pack.images() if pack else ():
             kind = Entry if isinstance(pack, Tar) else Member
-            found.append(kind(f"{entry.path}/{image.name}", image.size, f"{entry.version}:{image.place}"))
+            found.append(kind(f"{entry.path}/{image.name}", image.size, f"{version}:{image.place}"))
     except (ItemError, ReadError, FileNotFoundError):
         found.append(Member(*entry))
     except UsageError as error:

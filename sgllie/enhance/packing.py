@@ -67,6 +67,7 @@ class PackedShard:
         """Why the pack cannot be read to its end."""
         self.kept = {row["path"]: row for row in pipeline.rows_to_keep(shard)}
         self.journal = Segments(pipeline.output, shard, pipeline.schema)
+        self.listed = items
         self.items = {item.path: item for item in items}
         """Those of which there is no row yet."""
         self.done = self.failed = 0
@@ -129,6 +130,7 @@ class PackedShard:
         """
         source = self.pipeline.source
         try:
+            self._refuse_changes()
             self.pack = open_pack(source, self.path, self.column)
             blocks = self.pack.blocks(self.journal.end) if self.pack else iter(())
             while not self.is_over:
@@ -146,6 +148,14 @@ class PackedShard:
             yield from ((block, {}) for block in itertools.takewhile(lambda block: not block.images, blocks))
         except (ItemError, ReadError, FileNotFoundError) as error:
             self.failure = failure_of(error, "file")
+
+    def _refuse_changes(self) -> None:
+        """Raise ReadError if the pack is not the one that was listed, since blocks of two must not be mixed."""
+        first = self.listed[0]
+        listed = first.version if first.path == self.path else (first.version or "").rpartition(":")[0]
+        found = self.pipeline.source.find(self.path)
+        if found is not None and found.version != listed:
+            raise ReadError("it has changed since it was listed; --overwrite begins anew")
 
     def _settle(self, one: UnderWay) -> tuple[bytes, list[Row]]:
         """Wait for the images of a block; return its bytes in the new pack, and its rows."""
@@ -194,20 +204,22 @@ class PackedShard:
 
     def _rows_left(self) -> list[Row]:
         """Return the rows of images that the pack did not hold, and of the pack itself where it is damaged."""
-        rows = []
-        for path, item in self.items.items():
-            failure = self.failure or (UNREADABLE if path == self.path else NOT_THERE)
-            rows.append(completed(item, {"status": "failed"} | failure._asdict() | self._origin))
+        rows = [self._failed_row(item) for item in self.items.values()]
         self._count(rows)
         return rows
 
+    def _failed_row(self, item: Entry) -> Row:
+        failure = self.failure or (UNREADABLE if item.path == self.path else NOT_THERE)
+        return completed(item, {"status": "failed"} | failure._asdict() | self._origin)
+
     def _commit(self, data: bytes, rows: list[Row]) -> Totals:
-        """Write the new pack, then the rows; return their totals."""
-        output = self.pipeline.output
+        """Write the new pack, then the rows; return their totals. An earlier one stays where there is no other."""
         try:
-            if self.pack and self.holds_images:
+            if self.pack is None:
+                rows = [self.kept.get(item.path) or self._failed_row(item) for item in self.listed]
+            elif self.holds_images:
                 parts = itertools.chain(self.journal.data(), [data])
-                output.assemble(f"{IMAGES}/{self.path}", self.pack.joined(parts))
+                self.pipeline.output.assemble(f"{IMAGES}/{self.path}", self.pack.joined(parts))
         except NameRefusedError as error:
             nothing = {"status": "failed", "output": None, "bytes_out": None, "sha256_out": None}
             rows = [row | nothing | failure_of(error)._asdict() for row in rows]

@@ -59,7 +59,7 @@ class Findings:
 
 def open_verified(settings: VerifySettings) -> tuple[Storage, Json]:
     """Return the output of a finished run and its run.json; UsageError where there is none."""
-    output = packed(open_storage(settings.output, settings.s3))
+    output = open_storage(settings.output, settings.s3)
     run = read_run(output, "enhance")
     if run is None:
         raise UsageError(f"there is no run in {settings.output}: it has no {RUN}. OUT is the output of sgllie enhance")
@@ -67,7 +67,7 @@ def open_verified(settings: VerifySettings) -> tuple[Storage, Json]:
         raise UsageError(
             f"the run in {settings.output} is not finished; the same sgllie enhance command goes on with it"
         )
-    return output, run
+    return packed(output, run["settings"].get("image_column")), run
 
 
 def verify(settings: VerifySettings, output: Storage, run: Json) -> Findings:
