@@ -12,6 +12,7 @@
      │   ├─ VideoError
      │   └─ CrashError         it killed the process that worked on it
      ├─ StuckError             an item takes too long: the worker ends, and the next attempt isolates the item
+     ├─ LeavingError           a worker was asked to end: others do the rest of its shard
      ├─ UndefinedError         a metric has no value for an image: its column is null
      └─ CollapseError          a training has failed for good
 
@@ -108,6 +109,10 @@ class CrashError(ItemError):
 
 class StuckError(SgllieError):
     """A thread has worked on one item for longer than it may, and cannot be stopped; the text names the item."""
+
+
+class LeavingError(SgllieError):
+    """A worker was asked to end, and has left its shard to others."""
 
 
 class UndefinedError(SgllieError, ValueError):

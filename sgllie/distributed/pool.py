@@ -1,6 +1,8 @@
 """Shards over a pool of Ray Data actors, each of which holds what its run makes for it."""
 
 import json
+import os
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,12 +17,15 @@ from sgllie.methods.settings import Device
 from sgllie.runs.progress import Counts, State, counts_of
 from sgllie.runs.run import Run
 from sgllie.runs.totals import Totals
-from sgllie.runs.worker import ShardWorker
+from sgllie.runs.worker import Result, ShardWorker
 
 if TYPE_CHECKING:
     from ray.data import Dataset
 
 Argument = TypeVar("Argument")
+
+LEAVE_SECONDS = 3.0
+"""Until a worker that was asked to end does: its shard is known to be left by then, and `ray job stop` kills it."""
 
 RETRIES = 3
 """Of a task whose node was lost."""
@@ -32,10 +37,21 @@ class Progress:
 
     def __init__(self) -> None:
         self.states: dict[int, State] = {}
+        self.left: list[int] = []
+
+    def leave(self, shard: int) -> None:
+        """Note a shard that its worker has left to others."""
+        self.left.append(shard)
+
+    def take(self) -> int | None:
+        """Give away a shard that was left, if there is one."""
+        return self.left.pop(0) if self.left else None
 
     def set(self, shard: int, *state: Any) -> None:
-        """Note the state of a shard."""
+        """Note the state of a shard, which a worker has in hand."""
         self.states[shard] = State(*state)
+        if shard in self.left:
+            self.left.remove(shard)
 
     def read(self) -> Counts:
         """Return what is done, for each group."""
@@ -45,22 +61,39 @@ class Progress:
 class RayWorker(ShardWorker):
     """One actor of the pool: runs the shards that Ray Data hands to it."""
 
-    def __init__(self, run: Run[Any], told: Any) -> None:
-        super().__init__(run, told.set.remote)
+    def __init__(self, run: Run[Any], progress: Any) -> None:
+        super().__init__(run, progress.set.remote)
+        self.progress = progress
+        signal.signal(signal.SIGTERM, self.leave)  # in the place of Ray's own handler, which ends the process at once
+
+    def leave(self, *_: object) -> None:
+        """Leave the shard to others, and end; Ray has this actor begin again, on a node that stays."""
+        super().leave()
+        timer = threading.Timer(LEAVE_SECONDS, os._exit, (1,))
+        timer.daemon = True
+        timer.start()
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
-        """Run the shards of a batch; why the job must stop is returned, since Ray would repeat what raises."""
-        results = [self.run(shard) for shard in batch["shard"].tolist()]
-        totals, errors = zip(*results, strict=True)
-        return {"shard": batch["shard"], "totals": [json.dumps(one) for one in totals], "error": list(errors)}
+        """Run the shard of a batch, and then those that other workers have left meanwhile.
+
+        Why the job must stop is returned, since Ray would repeat what raises; null are the totals of what was left.
+        """
+        results: dict[int, Result] = {}
+        shard: int | None = batch["shard"].item()
+        while shard is not None:
+            results[shard] = totals, error = self.run(shard)
+            if totals is None:
+                ray.get(self.progress.leave.remote(shard))
+            shard = None if self.is_leaving or error else ray.get(self.progress.take.remote())
+        all_totals, errors = zip(*results.values(), strict=True)
+        return {"shard": list(results), "totals": [json.dumps(one) for one in all_totals], "error": list(errors)}
 
 
-def shard_dataset(run: Run[Any], progress: Any) -> "Dataset":
-    """Return the lazy dataset whose rows are the results of shards, the large ones first (see `plan.cut`)."""
+def shard_dataset(run: Run[Any], shards: Sequence[int], progress: Any) -> "Dataset":
+    """Return the lazy dataset whose rows are the results of these shards, run in this order."""
     # Imported here: it takes a second, in which the cluster starts.
     from ray.data import ActorPoolStrategy, DataContext, from_items
 
-    shards = sorted(run.shards, reverse=True)
     settings = run.settings
     device: Device = run.device
     if device == "auto":
@@ -103,19 +136,30 @@ class Shards(threading.Thread):
         super().__init__(daemon=True)
         self.results = results
         self.progress = beside_driver(Progress)
-        self.dataset = shard_dataset(run, self.progress)
+        self.whole = run
         self.error: str | None = None
 
     def run(self) -> None:
-        """Consume the results until the end or the first error."""
+        """Consume the results until all are there, or the first error."""
         try:
-            for result in self.dataset.iter_rows():
-                if result["error"]:
-                    self.error = result["error"]
-                    return
-                self.results[result["shard"]] = json.loads(result["totals"])
+            # Once more only where workers have left shards that nobody was free for before the end.
+            while self.error is None and (missing := self.missing()):
+                self._consume(shard_dataset(self.whole, missing, self.progress))
         except Exception as error:
             self.error = f"the cluster gave up: {last_line(error)}"
+
+    def missing(self) -> list[int]:
+        """Return the shards that are not done, the large ones first (see `plan.cut`)."""
+        return [shard for shard in sorted(self.whole.shards, reverse=True) if shard not in self.results]
+
+    def _consume(self, dataset: "Dataset") -> None:
+        for result in dataset.iter_rows():
+            if result["error"]:
+                self.error = result["error"]
+                return
+            totals = json.loads(result["totals"])
+            if totals is not None:
+                self.results[result["shard"]] = totals
 
     def counts(self) -> Counts:
         """Ask the workers how far they are."""

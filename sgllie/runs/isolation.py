@@ -1,11 +1,12 @@
 """A function in processes of its own, for shards in which one call may kill the process that makes it."""
 
+import contextlib
 import math
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from queue import SimpleQueue
@@ -35,28 +36,36 @@ class Isolated:
         self._made = make, arguments
         self._deadline = deadline
         self._idle: SimpleQueue[ProcessPoolExecutor | None] = SimpleQueue()
+        self._alive = set[int]()
+        self._is_over = False
         self._processes = processes
         for _ in range(processes):
             self._idle.put(None)
 
     def __call__(self, *arguments: Any) -> Any:
         """Make one call in a process that has nothing to do."""
-        process = self._idle.get()
+        process, number = self._idle.get(), 0
         try:
+            if self._is_over:
+                raise CrashError
             # Begun afresh: a fork of a process with threads can hang.
             context = multiprocessing.get_context("spawn")
             process = process or ProcessPoolExecutor(1, context, initializer=prepare, initargs=self._made)
-            number = process.submit(os.getpid).result()  # what it takes to begin is no time of the call
+            with sigterm_blocked():
+                number = process.submit(os.getpid).result()  # what it takes to begin is no time of the call
+            self._alive.add(number)
             try:
                 limit = self._deadline if math.isfinite(self._deadline) else None
                 return process.submit(call, *arguments).result(limit)
             except TimeoutError as error:
+                self._alive.discard(number)
                 os.kill(number, signal.SIGKILL)
                 process.shutdown()
                 process = None
                 raise ItemError("timeout", f"working on it took longer than {self._deadline:g} s") from error
         except BrokenProcessPool as error:
             assert process is not None
+            self._alive.discard(number)
             process.shutdown()
             process = None
             raise CrashError from error
@@ -66,10 +75,29 @@ class Isolated:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        if error_type is not None:  # nobody waits for what is still under way
+            self._is_over = True
+            for number in list(self._alive):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(number, signal.SIGKILL)
+            return
         for process in [self._idle.get() for _ in range(self._processes)]:
             if process is not None:
                 process.shutdown()
+
+
+@contextlib.contextmanager
+def sigterm_blocked() -> Iterator[None]:
+    """Let a process that is begun within the block never see SIGTERM, from its first moment on.
+
+    Sent to all processes of a group, it is for the parent to answer; a death by it would look like a crash.
+    """
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def prepare(make: Callable[..., Callable[..., Any]], arguments: tuple[Any, ...]) -> None:

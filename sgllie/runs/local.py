@@ -1,8 +1,10 @@
 """Shards in child processes of the command: for what is done before a cluster would have started."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
+import time
 from collections import deque
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -16,6 +18,8 @@ from sgllie.runs.watch import watch
 from sgllie.runs.worker import ShardWorker
 
 POLL_SECONDS = 0.2
+LEAVE_SECONDS = 2.0
+"""Until a child that was asked to end is killed; it takes less than half of that."""
 
 
 class Child(NamedTuple):
@@ -53,9 +57,17 @@ class LocalPool:
                 self._give(begin_child(self.for_workers))
             reason = watch(self.run, self._counts, self._is_running)
         finally:
-            for child in self.at_work:
-                child.process.kill()
+            self._end()
         return reason or self.error
+
+    def _end(self) -> None:
+        """Ask the children that are at work to end, so that the next command knows what they have done."""
+        for child in self.at_work:
+            child.process.terminate()
+        end = time.monotonic() + LEAVE_SECONDS
+        for child in self.at_work:
+            child.process.join(max(0, end - time.monotonic()))
+            child.process.kill()
 
     def _counts(self) -> Counts:
         return counts_of(self.states.values())
@@ -67,9 +79,7 @@ class LocalPool:
             try:
                 self._hear(child, child.pipe.recv())
             except (EOFError, ConnectionError):  # it has died
-                self.waiting.appendleft(self.at_work.pop(child))
-                child.process.join()
-                self._give(begin_child(self.for_workers))
+                self._replace(child)
         return bool(self.at_work) and self.error is None
 
     def _hear(self, child: Child, message: tuple[Any, ...]) -> None:
@@ -78,9 +88,17 @@ class LocalPool:
             self.states[message[0]] = State(*message[1:])
             return
         totals, error = message
-        self.results[self.at_work.pop(child)] = totals
         self.error = self.error or error or None
+        if totals is None:
+            self._replace(child)
+            return
+        self.results[self.at_work.pop(child)] = totals
         self._give(child)
+
+    def _replace(self, child: Child) -> None:
+        """Take back the shard of a child that has ended, or is about to, for the next one that is free."""
+        self.waiting.appendleft(self.at_work.pop(child))
+        self._give(begin_child(self.for_workers))
 
     def _give(self, child: Child) -> None:
         """Give a child the next shard, or let it end."""
@@ -101,12 +119,13 @@ def begin_child(run: Run[Any]) -> Child:
 
 
 def work(run: Run[Any], pipe: Connection) -> None:
-    """Run shards in a child until there is none, or until its parent is gone."""
+    """Run shards in a child until there is none, it is asked to end by SIGTERM, or its parent is gone."""
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C of the terminal is for the parent to answer
     worker = ShardWorker(run, lambda *state: pipe.send(state))
-    try:
+    signal.signal(signal.SIGTERM, worker.leave)
+    with contextlib.suppress(EOFError, ConnectionError):
         while (shard := pipe.recv()) is not None:
             pipe.send(worker.run(shard))
-    except (EOFError, ConnectionError):
-        pass
+            if worker.is_leaving:
+                os._exit(0)  # nothing else stops the threads that have images in hand

@@ -26,7 +26,10 @@ class Pipeline(Protocol):
     """Brings one shard after another to its commit."""
 
     def run(self, shard: int) -> Totals:
-        """Do all of a shard, and return what its rows come to; StorageError where the job must stop."""
+        """Do all of a shard, and return what its rows come to; errors as of `ShardRunner.run`."""
+
+    def leave(self) -> None:
+        """Have `run` raise LeavingError within a second, with all that is done in the journal, unless it is over."""
 
 
 @dataclass(frozen=True)

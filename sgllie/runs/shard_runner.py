@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import pyarrow as pa
 
-from sgllie.errors import Failure, StuckError, failure_of
+from sgllie.errors import Failure, LeavingError, StuckError, failure_of
 from sgllie.runs.commits import write_commit
 from sgllie.runs.journal import Journal
 from sgllie.runs.names import COMMITS, part_name
@@ -31,9 +31,12 @@ WAITING_THREADS = {"local": 1, "remote": 24}
 MOST_ATTEMPTS_WITHOUT_PROGRESS = 5
 """A shard whose worker died so often in a row before one more item was finished is given up."""
 
-LOOK_SECONDS, GRACE_SECONDS = 1.0, 5.0
+LOOK_SECONDS, GRACE_SECONDS = 0.2, 5.0
 """Between two looks at what takes long; and for how much longer than the deadline, within which an isolated process
 that is stuck is killed by whoever waits for it."""
+
+LEAVE_SECONDS = 0.4
+"""For what is in hand when a worker is asked to end: within a second its shard is to be free for others."""
 
 Item = TypeVar("Item")
 
@@ -112,6 +115,7 @@ class ShardRunner(ABC, Generic[Item]):
         self.computing = ComputingSlots(threads)
         self.deadline = deadline
         self.in_hand: dict[int, Item] = {}
+        self.leaves_at = math.inf
 
     @abstractmethod
     def items(self, shard: int) -> list[Item]:
@@ -135,6 +139,8 @@ class ShardRunner(ABC, Generic[Item]):
         Raises:
             StorageError: a storage is gone, or the output cannot be written; no item is to blame, the job must stop.
             StuckError: an item takes longer than it may. This process must end; the next attempt isolates the item.
+            LeavingError: `leave` was called, and the journal knows what is done. This process must end, since its
+                threads may go on with what they have in hand.
         """
         kept = self.rows_to_keep(shard)
         journal = Journal(self.output, shard, self.schema)
@@ -142,13 +148,26 @@ class ShardRunner(ABC, Generic[Item]):
         known = {tuple(row[key] for key in self.keys) for row in (*kept, *journal.rows)}
         items = [item for item in self.items(shard) if tuple(getattr(item, key) for key in self.keys) not in known]
         self.tell(shard, len(journal.rows), failed)
-        for row in self._rows(items, journal):
-            journal.add(row | {"shard": shard, "attempt": journal.attempt})
-            failed += row["status"] == "failed"
-            self.tell(shard, len(journal.rows), failed)
+        try:
+            for row in self._rows(items, journal):
+                journal.add(row | {"shard": shard, "attempt": journal.attempt})
+                failed += row["status"] == "failed"
+                self.tell(shard, len(journal.rows), failed)
+        except LeavingError:
+            journal.leave()
+            raise
         totals = write_commit(self.output, shard, kept + journal.rows, self.schema, self.tally, self.folder)
         journal.remove()
         return totals
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether `leave` has been called."""
+        return self.leaves_at < math.inf
+
+    def leave(self) -> None:
+        """Begin no more items, and end what is in hand or drop it; may be called by the handler of a signal."""
+        self.leaves_at = time.monotonic() + LEAVE_SECONDS
 
     def tell(self, shard: int, done: int, failed: int) -> None:
         """Report how many rows of a shard are finished."""
@@ -162,38 +181,58 @@ class ShardRunner(ABC, Generic[Item]):
         return [row for row in rows if row["status"] != "failed"]
 
     def _rows(self, items: list[Item], journal: Journal) -> Iterator[Row]:
-        """Yield the rows of items, each as soon as it is finished, with few more items under way than threads."""
-        if journal.attempts_without_progress >= MOST_ATTEMPTS_WITHOUT_PROGRESS:
-            attempts = f"{journal.attempts_without_progress} attempts at the rest of its shard"
+        """Yield the rows of items, each as soon as it is finished, with few more items under way than threads.
+
+        Whoever leaves raises LeavingError in the end; a process of its own that is still busy is killed then.
+        """
+        if journal.deaths_without_progress >= MOST_ATTEMPTS_WITHOUT_PROGRESS:
+            attempts = f"{journal.deaths_without_progress} attempts at the rest of its shard"
             failure = Failure("crash", f"{attempts} ended with the death of the worker")
             yield from (self.failed_row(item, failure) for item in items)
             return
-        finished: SimpleQueue[Future[Row]] = SimpleQueue()
+        finished: SimpleQueue[Future[Row | None]] = SimpleQueue()
         under_way = 0
-        with self.processor(isolated=journal.attempt > 1) as processor:
+        with self.processor(isolated=journal.deaths > 0) as processor:
             for item in items:
                 if under_way == 2 * self.width:
-                    yield self._next(finished, journal)
+                    yield from self._next(finished, journal)
                     under_way -= 1
                 self.pool.submit(self._row, item, processor).add_done_callback(finished.put)
                 under_way += 1
             for _ in range(under_way):
-                yield self._next(finished, journal)
+                yield from self._next(finished, journal)
+            if self.is_leaving:
+                raise LeavingError
 
-    def _next(self, finished: "SimpleQueue[Future[Row]]", journal: Journal) -> Row:
-        """Return the row that is finished next; StuckError where an item, not isolated, takes longer than it may."""
+    def _next(self, finished: "SimpleQueue[Future[Row | None]]", journal: Journal) -> Iterator[Row]:
+        """Yield the row that is finished next; none for an item that was not begun."""
         while True:
             try:
-                return finished.get(timeout=LOOK_SECONDS).result()
+                row = finished.get(timeout=LOOK_SECONDS).result()
             except Empty:
-                stuck = self.computing.longer_than(self.deadline + GRACE_SECONDS)
-                if stuck:
-                    journal.flush()
-                    item = self.in_hand.get(stuck[0])
-                    raise StuckError(f"{item} has been worked on for more than {self.deadline:g} s") from None
+                self.refuse_stuck(journal)
+                continue
+            if row is not None:
+                yield row
+            return
 
-    def _row(self, item: Item, processor: Callable[..., Any]) -> Row:
-        """Return the row of one item, whatever happens to it; StorageError where it is not to blame."""
+    def refuse_stuck(self, journal: Journal) -> None:
+        """Raise StuckError where an item, not isolated, takes longer than it may; LeavingError when it is time."""
+        if time.monotonic() > self.leaves_at:
+            raise LeavingError
+        stuck = self.computing.longer_than(self.deadline + GRACE_SECONDS)
+        if stuck:
+            journal.flush()
+            item = self.in_hand.get(stuck[0])
+            raise StuckError(f"{item} has been worked on for more than {self.deadline:g} s")
+
+    def _row(self, item: Item, processor: Callable[..., Any]) -> Row | None:
+        """Return the row of one item, whatever happens to it; StorageError where it is not to blame.
+
+        None where the item is left to others.
+        """
+        if self.is_leaving:
+            return None
         self.in_hand[threading.get_ident()] = item
         try:
             return self.process(item, processor)

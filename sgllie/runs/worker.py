@@ -5,10 +5,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from sgllie.errors import StorageError, StuckError
+from sgllie.errors import LeavingError, StorageError, StuckError
 from sgllie.runs.allocator import keep_freed_memory
 from sgllie.runs.run import Run
 from sgllie.runs.totals import Totals
+
+Result = tuple[Totals | None, str]
+"""What the rows of a shard come to, None where the worker has left it to others; and why the job must stop, if it must.
+"""
 
 REPORT_SECONDS = 0.5
 CHECK_SECONDS = 5.0
@@ -32,13 +36,23 @@ class ShardWorker:
         self.pending: tuple[int, int, int, str] | None = None
         self.told = self.checked = 0.0
         self.check_replaced = run.check_replaced
+        self.is_leaving = False
         self.pipeline = run.make_pipeline(self.report)
 
-    def run(self, shard: int) -> tuple[Totals, str]:
-        """Run a shard; return what its rows come to, and why the job must stop, if it must."""
+    def leave(self, *_: object) -> None:
+        """Leave the shard in hand, and every other, to others. A handler of signals; this process must end soon."""
+        self.is_leaving = True
+        self.pipeline.leave()
+
+    def run(self, shard: int) -> Result:
+        """Run a shard, unless this worker is leaving."""
+        if self.is_leaving:
+            return None, ""
         try:
             self.check()
             return self.pipeline.run(shard), ""
+        except LeavingError:
+            return None, ""
         except StorageError as error:
             return {}, str(error)
         except StuckError:
