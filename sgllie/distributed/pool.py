@@ -12,9 +12,10 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from sgllie.distributed.cluster import beside_driver, last_line, total_resource
+from sgllie.distributed.ray_internals import node_is_draining
 from sgllie.errors import StorageError
 from sgllie.methods.settings import Device
-from sgllie.runs.progress import Counts, State, counts_of
+from sgllie.runs.progress import Counts, Reports
 from sgllie.runs.run import Run
 from sgllie.runs.totals import Totals
 from sgllie.runs.worker import Result, ShardWorker
@@ -32,11 +33,11 @@ RETRIES = 3
 
 
 @ray.remote(num_cpus=0)
-class Progress:
-    """Collects from all workers how far each shard is; a shard that is run again replaces its state."""
+class Progress(Reports):
+    """Collects from all workers how far each shard is, and those that were left."""
 
     def __init__(self) -> None:
-        self.states: dict[int, State] = {}
+        super().__init__()
         self.left: list[int] = []
 
     def leave(self, shard: int) -> None:
@@ -49,13 +50,9 @@ class Progress:
 
     def set(self, shard: int, *state: Any) -> None:
         """Note the state of a shard, which a worker has in hand."""
-        self.states[shard] = State(*state)
+        super().set(shard, *state)
         if shard in self.left:
             self.left.remove(shard)
-
-    def read(self) -> Counts:
-        """Return what is done, for each group."""
-        return counts_of(self.states.values())
 
 
 class RayWorker(ShardWorker):
@@ -72,6 +69,12 @@ class RayWorker(ShardWorker):
         timer = threading.Timer(LEAVE_SECONDS, os._exit, (1,))
         timer.daemon = True
         timer.start()
+
+    def beat(self) -> None:
+        """Tell that this worker is there, and leave a node that is about to end: its raylet takes it along, unasked."""
+        if not self.is_leaving and node_is_draining():
+            self.leave()
+        super().beat()
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         """Run the shard of a batch, and then those that other workers have left meanwhile.
@@ -161,8 +164,8 @@ class Shards(threading.Thread):
             if totals is not None:
                 self.results[result["shard"]] = totals
 
-    def counts(self) -> Counts:
-        """Ask the workers how far they are."""
+    def look(self) -> tuple[Counts, list[str]]:
+        """Ask how far the workers are, and what is stuck."""
         return ray.get(self.progress.read.remote())
 
 

@@ -56,7 +56,10 @@ class ImageProcessor:
         settings = self.settings
         row: Row = {"bytes_in": len(data), "sha256_in": hashlib.sha256(data).hexdigest()}
         try:
-            image = images.open_image(data, max_pixels=settings.max_pixels, exif_orientation=settings.exif_orientation)
+            with self.admitted(0):  # a header may take long, too, and whoever admits watches the time
+                image = images.open_image(
+                    data, max_pixels=settings.max_pixels, exif_orientation=settings.exif_orientation
+                )
             with self.admitted(bytes_needed(image, settings)):
                 encoded = self._enhanced(image, row)
         except Exception as error:

@@ -11,7 +11,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, NamedTuple
 
 from sgllie.runs.isolation import end_with_parent
-from sgllie.runs.progress import Counts, State, counts_of
+from sgllie.runs.progress import Reports
 from sgllie.runs.run import Run
 from sgllie.runs.totals import Totals
 from sgllie.runs.watch import watch
@@ -45,7 +45,7 @@ class LocalPool:
         self.results = results
         # Large shards first, small ones last: see `plan.cut`.
         self.waiting = deque(sorted(run.shards, reverse=True))
-        self.states: dict[int, State] = {}
+        self.reports = Reports()
         self.at_work: dict[Child, int] = {}
         self.error: str | None = None
 
@@ -55,7 +55,7 @@ class LocalPool:
         try:
             for _ in range(min(processors, len(self.waiting))):
                 self._give(begin_child(self.for_workers))
-            reason = watch(self.run, self._counts, self._is_running)
+            reason = watch(self.run, self.reports.read, self._is_running)
         finally:
             self._end()
         return reason or self.error
@@ -68,9 +68,6 @@ class LocalPool:
         for child in self.at_work:
             child.process.join(max(0, end - time.monotonic()))
             child.process.kill()
-
-    def _counts(self) -> Counts:
-        return counts_of(self.states.values())
 
     def _is_running(self) -> bool:
         """Take in what the children say, for a moment; tell whether any is still at work."""
@@ -85,7 +82,7 @@ class LocalPool:
     def _hear(self, child: Child, message: tuple[Any, ...]) -> None:
         """Note the state of a shard, or that a child has finished its own."""
         if len(message) > 2:
-            self.states[message[0]] = State(*message[1:])
+            self.reports.set(*message)
             return
         totals, error = message
         self.error = self.error or error or None

@@ -23,6 +23,7 @@ from sgllie.runs.names import COMMITS, part_name
 from sgllie.runs.schemas import Row
 from sgllie.runs.tables import read_rows
 from sgllie.runs.totals import Tally, Totals
+from sgllie.runs.words import examples
 from sgllie.storage import Storage
 
 WAITING_THREADS = {"local": 1, "remote": 24}
@@ -34,6 +35,9 @@ MOST_ATTEMPTS_WITHOUT_PROGRESS = 5
 LOOK_SECONDS, GRACE_SECONDS = 0.2, 5.0
 """Between two looks at what takes long; and for how much longer than the deadline, within which an isolated process
 that is stuck is killed by whoever waits for it."""
+
+SLOW_SECONDS = 30.0
+"""An item that is computed for longer is named."""
 
 LEAVE_SECONDS = 0.4
 """For what is in hand when a worker is asked to end: within a second its shard is to be free for others."""
@@ -63,10 +67,10 @@ class ComputingSlots:
         del self._since[threading.get_ident()]
         self._slots.release()
 
-    def longer_than(self, seconds: float) -> list[int]:
-        """Return the threads that have computed for longer than that."""
+    def longer_than(self, seconds: float) -> dict[int, float]:
+        """Return the threads that have computed for longer than that, and for how long, the longest first."""
         now = time.monotonic()
-        return [thread for thread, since in list(self._since.items()) if now - since > seconds]
+        return {thread: now - since for thread, since in list(self._since.items()) if now - since > seconds}
 
 
 class ShardRunner(ABC, Generic[Item]):
@@ -223,8 +227,16 @@ class ShardRunner(ABC, Generic[Item]):
         stuck = self.computing.longer_than(self.deadline + GRACE_SECONDS)
         if stuck:
             journal.flush()
-            item = self.in_hand.get(stuck[0])
-            raise StuckError(f"{item} has been worked on for more than {self.deadline:g} s")
+            raise StuckError(f"{self._in_words(stuck)}, which is longer than --deadline {self.deadline:g}")
+
+    def slow(self) -> str:
+        """Name the items that have been computed for long: `a/b.jpg: 45 s`."""
+        return self._in_words(self.computing.longer_than(SLOW_SECONDS))
+
+    def _in_words(self, threads: dict[int, float]) -> str:
+        """Write what threads have in hand, and the seconds of each."""
+        items = [(getattr(self.in_hand[thread], self.keys[0]), seconds) for thread, seconds in threads.items()]
+        return examples([f"{name}: {seconds:.0f} s" for name, seconds in items])
 
     def _row(self, item: Item, processor: Callable[..., Any]) -> Row | None:
         """Return the row of one item, whatever happens to it; StorageError where it is not to blame.
