@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from test_enhance_faults import HOOKS, MARKER, SLOW, wait_for
+from test_enhance_faults import HOOKS, MARKER, SLOW, wait_for, workers_of
 
 from jobs import assert_complete, make_corpus, rows_of, start
 from sgllie.enhance.run import prepare
@@ -125,3 +125,18 @@ def test_sigterm_to_all_processes_is_no_crash_of_an_image(tmp_path):
     assert job.wait(180) == 3
     failed = [row["path"] for row in assert_complete(source, output, failed=1) if row["status"] == "failed"]
     assert failed == ["000/00005.jpg"]
+
+
+@pytest.mark.slow
+def test_a_ray_worker_that_is_asked_to_end_leaves_its_shard_to_another(tmp_path):
+    source, output = slowed(make_corpus(tmp_path / "in", 200)), tmp_path / "out"
+    job = start("enhance", source, output, "--shard-images", 25, "--num-actors", 2, PYTHONPATH=HOOKS)
+    wait_for(lambda: len(list(output.glob("images/*/*.jpg"))) > 10)
+    workers_of(job)[0].send_signal(signal.SIGTERM)
+    wait_for(lambda: list(output.glob(".partial/shard-*/left-1")))
+    before = {path: path.stat().st_ino for path in output.glob("images/*/*.jpg")}
+    assert job.wait(300) == 0
+    rows = assert_complete(source, output)
+    twice = [path for path, number in before.items() if path.stat().st_ino != number]
+    assert len(twice) <= 2 * (THREADS + WAITING), "what two workers had in hand"
+    assert len({row["shard"] for row in rows if row["attempt"] == 2}) == 1

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 
+from sgllie.enhance.isolated import isolated_processor
 from sgllie.enhance.memory import UNKNOWN_FILE_BYTES, budgets, worker_bytes
 from sgllie.enhance.processor import ImageProcessor, ImageResult, failed_result
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.enhance.totals import TALLY
 from sgllie.errors import Failure, NameRefusedError, failure_of
 from sgllie.runs.allocator import make_room
-from sgllie.runs.isolation import Isolated
 from sgllie.runs.names import IMAGES
 from sgllie.runs.schemas import STATS_SCHEMA, Row
 from sgllie.runs.shard_runner import Report, ShardRunner
@@ -55,8 +55,8 @@ class ImagePipeline(ShardRunner[Entry]):
 
     def processor(self, isolated: bool) -> AbstractContextManager[Processor]:
         """Return the image processor of this process, or of processes of their own."""
-        if isolated:  # one at a time: the memory of a worker has room for one process beside it
-            return Isolated(1, self.deadline, ImageProcessor, self.settings)
+        if isolated:
+            return isolated_processor(self.settings, self.pixels.total)
         return nullcontext(self.image_processor)
 
     def failed_row(self, item: Entry, failure: Failure) -> Row:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Self
 
 from sgllie.errors import CrashError, ItemError
@@ -36,7 +36,7 @@ class Isolated:
         self._made = make, arguments
         self._deadline = deadline
         self._idle: SimpleQueue[ProcessPoolExecutor | None] = SimpleQueue()
-        self._alive = set[int]()
+        self._numbers: dict[ProcessPoolExecutor, int] = {}
         self._is_over = False
         self._processes = processes
         for _ in range(processes):
@@ -44,33 +44,39 @@ class Isolated:
 
     def __call__(self, *arguments: Any) -> Any:
         """Make one call in a process that has nothing to do."""
-        process, number = self._idle.get(), 0
+        process = self._idle.get()
         try:
             if self._is_over:
                 raise CrashError
             # Begun afresh: a fork of a process with threads can hang.
             context = multiprocessing.get_context("spawn")
             process = process or ProcessPoolExecutor(1, context, initializer=prepare, initargs=self._made)
-            with sigterm_blocked():
-                number = process.submit(os.getpid).result()  # what it takes to begin is no time of the call
-            self._alive.add(number)
+            with sigterm_blocked():  # what it takes to begin is no time of the call
+                self._numbers[process] = process.submit(os.getpid).result()
             try:
                 limit = self._deadline if math.isfinite(self._deadline) else None
                 return process.submit(call, *arguments).result(limit)
             except TimeoutError as error:
-                self._alive.discard(number)
-                os.kill(number, signal.SIGKILL)
-                process.shutdown()
-                process = None
+                os.kill(self._numbers[process], signal.SIGKILL)
+                process = self._end(process)
                 raise ItemError("timeout", f"working on it took longer than {self._deadline:g} s") from error
         except BrokenProcessPool as error:
-            assert process is not None
-            self._alive.discard(number)
-            process.shutdown()
-            process = None
+            process = self._end(process)
             raise CrashError from error
         finally:
             self._idle.put(process)
+
+    def end_idle(self) -> None:
+        """End the processes that have nothing to do; others take their places when they are needed."""
+        for _ in range(self._processes):
+            with contextlib.suppress(Empty):
+                self._idle.put(self._end(self._idle.get_nowait()))
+
+    def _end(self, process: ProcessPoolExecutor | None) -> None:
+        """Have a process end, if there is one, and wait for it."""
+        if process is not None:
+            self._numbers.pop(process, None)
+            process.shutdown()
 
     def __enter__(self) -> Self:
         return self
@@ -78,13 +84,12 @@ class Isolated:
     def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
         if error_type is not None:  # nobody waits for what is still under way
             self._is_over = True
-            for number in list(self._alive):
+            for number in list(self._numbers.values()):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(number, signal.SIGKILL)
             return
-        for process in [self._idle.get() for _ in range(self._processes)]:
-            if process is not None:
-                process.shutdown()
+        for _ in range(self._processes):
+            self._end(self._idle.get())
 
 
 @contextlib.contextmanager

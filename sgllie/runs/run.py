@@ -34,6 +34,7 @@ class Pipeline(Protocol):
 
     def leave(self) -> None:
         """Have `run` raise LeavingError within a second, with all that is done in the journal, unless it is over."""
+        return
 
 
 @dataclass(frozen=True)
