@@ -17,6 +17,7 @@ from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import LeavingError
 from sgllie.runs.journal import Journal
 from sgllie.runs.schemas import STATS_SCHEMA
+from sgllie.runs.shard_runner import LEAVE_SECONDS
 from sgllie.storage import LocalStorage, open_storage
 
 THREADS, WAITING = 2, 1
@@ -68,6 +69,34 @@ def test_only_what_is_in_hand_is_done_twice(tmp_path, writes):
     assert sum(writes.values()) <= 60 + THREADS + WAITING
     rows = rows_of(output, "commits")
     assert {row["attempt"] for row in rows} == {1, 2}
+
+
+def test_what_does_not_end_soon_is_dropped(tmp_path, writes):
+    source, output = make_corpus(tmp_path / "in", 30), tmp_path / "out"
+    settings = EnhanceSettings(str(source), str(output), threads=THREADS)
+    _, first = begun(settings)
+    begin, asked, over = first.process, [], threading.Event()
+
+    def process(item, processor):
+        if item.path == "000/00007.jpg":
+            asked.append(time.monotonic())
+            first.leave()
+            over.wait(60)
+        return begin(item, processor)
+
+    first.process = process
+    with pytest.raises(LeavingError):
+        first.run(0)
+    taken = time.monotonic() - asked[0]
+    assert LEAVE_SECONDS < taken < LEAVE_SECONDS + 5, "half a second, on a machine that is not busy"
+    over.set()
+    first.pool.shutdown()
+    assert output.joinpath(".partial/shard-00000/left-1").exists()
+    run, second = begun(settings)
+    for shard in run.shards:
+        second.run(shard)
+    assert len(writes) == 30
+    assert sum(writes.values()) <= 30 + THREADS + WAITING
 
 
 def test_who_was_asked_to_end_blames_no_image(tmp_path):

@@ -58,10 +58,12 @@ class Isolated:
                 return process.submit(call, *arguments).result(limit)
             except TimeoutError as error:
                 os.kill(self._numbers[process], signal.SIGKILL)
-                process = self._end(process)
+                self._end(process)
+                process = None
                 raise ItemError("timeout", f"working on it took longer than {self._deadline:g} s") from error
         except BrokenProcessPool as error:
-            process = self._end(process)
+            self._end(process)
+            process = None
             raise CrashError from error
         finally:
             self._idle.put(process)
@@ -70,7 +72,8 @@ class Isolated:
         """End the processes that have nothing to do; others take their places when they are needed."""
         for _ in range(self._processes):
             with contextlib.suppress(Empty):
-                self._idle.put(self._end(self._idle.get_nowait()))
+                self._end(self._idle.get_nowait())
+                self._idle.put(None)
 
     def _end(self, process: ProcessPoolExecutor | None) -> None:
         """Have a process end, if there is one, and wait for it."""
@@ -81,7 +84,7 @@ class Isolated:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, error_type: type[BaseException] | None, *rest: object) -> None:
         if error_type is not None:  # nobody waits for what is still under way
             self._is_over = True
             for number in list(self._numbers.values()):
