@@ -24,7 +24,7 @@ CASES = {
     "enhance": (
         EnhanceSettings("in", "out"),
         f"{METHOD} limit only_darker_than format quality exif_orientation max_pixels",
-        f"{POOL} weights input output device threads worker_memory shard_images deadline",
+        f"{POOL} weights input output device threads worker_memory price shard_images deadline",
     ),
     "video": (
         VideoSettings("in", "out"),

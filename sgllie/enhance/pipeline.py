@@ -47,6 +47,7 @@ class ImagePipeline(ShardRunner[Entry]):
             threads=settings.threads,
             retry_failed=settings.retry_failed,
             deadline=settings.deadline,
+            has_gpu=settings.device == "cuda",
         )
 
     def items(self, shard: int) -> list[Entry]:

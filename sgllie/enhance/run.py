@@ -8,6 +8,8 @@ from sgllie.enhance.settings import EnhanceSettings
 from sgllie.enhance.totals import sums
 from sgllie.images import output_name
 from sgllie.methods import describe_weights
+from sgllie.runs.cost import describe as describe_spent
+from sgllie.runs.cost import spent
 from sgllie.runs.inputs import plan_inputs
 from sgllie.runs.names import REPORT
 from sgllie.runs.run import Pipeline, Run, mark_finished
@@ -41,7 +43,7 @@ class EnhanceRun(Run[EnhanceSettings]):
 
     def finalize(self, totals: Totals) -> Json:
         """Write _SUCCESS."""
-        result = self.counted(totals) | sums(totals)
+        result = self.counted(totals) | sums(totals) | spent(totals)
         mark_finished(self.output, result)
         return result
 
@@ -54,6 +56,7 @@ class EnhanceRun(Run[EnhanceSettings]):
             lines[0] += " All of it was there already."
         if totals["retries"]:
             lines.append(f"{totals['retries']:,} requests to S3 had to be repeated.")
+        lines.append(describe_spent(totals, totals["images"], self.settings.price))
         lines.append(f"Images in {output}/images, one row for each in {output}/stats.")
         lines.append(f"To look at the result: sgllie report {shlex.quote(output)} writes {output}/{REPORT}.")
         return "\n".join(lines)

@@ -6,6 +6,7 @@ from typing import Annotated
 import tyro
 
 from sgllie.images import MAX_PIXELS, QUALITY, ExifOrientation, OutputFormat
+from sgllie.runs.cost import Prices
 from sgllie.runs.settings import CorpusSettings
 from sgllie.settings import setting
 
@@ -39,5 +40,7 @@ class EnhanceSettings(CorpusSettings):
     """Gigabytes that one worker may use. By default each has an equal share of its machine, or of its container."""
     deadline: float = setting(600.0, least=1, changes_output=False)
     """Seconds that the work on one image may take; one that takes longer is recorded as failed (timeout)."""
+    price: Prices = setting(factory=Prices, changes_output=False)
+    """What is paid for, to say what the run cost."""
     shard_images: int = setting(1000, least=1, changes_output=False)
     """Images that are committed together, at most."""

@@ -20,10 +20,16 @@ READERS = 32
 
 
 def write_commit(
-    output: Storage, shard: int, rows: list[Row], schema: pa.Schema, tally: Tally, folder: str = COMMITS
+    output: Storage,
+    shard: int,
+    rows: list[Row],
+    schema: pa.Schema,
+    tally: Tally,
+    folder: str = COMMITS,
+    spent: Totals | None = None,
 ) -> Totals:
-    """Commit the rows of a shard, in the order of their paths; return their totals."""
-    totals = tally(rows)
+    """Commit the rows of a shard, in the order of their paths; return their totals, with what was spent on them."""
+    totals = tally(rows) | (spent or {})
     table = to_table(rows, schema).replace_schema_metadata({TOTALS_KEY: json.dumps(totals).encode()})
     output.commit(f"{folder}/{part_name(shard)}", to_parquet(table))
     return totals

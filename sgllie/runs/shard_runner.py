@@ -17,12 +17,13 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import pyarrow as pa
 
 from sgllie.errors import Failure, LeavingError, StuckError, failure_of
-from sgllie.runs.commits import write_commit
+from sgllie.runs.commits import read_totals, write_commit
+from sgllie.runs.cost import Meter, part_spent
 from sgllie.runs.journal import Journal
 from sgllie.runs.names import COMMITS, part_name
 from sgllie.runs.schemas import Row
 from sgllie.runs.tables import read_rows
-from sgllie.runs.totals import Tally, Totals
+from sgllie.runs.totals import Tally, Totals, add_up
 from sgllie.runs.words import examples
 from sgllie.storage import Storage
 
@@ -86,6 +87,7 @@ class ShardRunner(ABC, Generic[Item]):
         threads: items that are computed at the same time.
         retry_failed: whether the failed rows of finished shards are replaced, and the others kept.
         deadline: seconds that the computing of one item may take.
+        has_gpu: whether a GPU is paid for while a shard is in hand.
         report: told after each finished row.
     """
 
@@ -108,6 +110,7 @@ class ShardRunner(ABC, Generic[Item]):
         threads: int,
         retry_failed: bool,
         deadline: float = math.inf,
+        has_gpu: bool = False,
     ) -> None:
         self.output = output
         self.schema = schema
@@ -117,7 +120,7 @@ class ShardRunner(ABC, Generic[Item]):
         self.width = threads + WAITING_THREADS["remote" if is_remote else "local"]
         self.pool = ThreadPoolExecutor(self.width)
         self.computing = ComputingSlots(threads)
-        self.deadline = deadline
+        self.deadline, self.has_gpu = deadline, has_gpu
         self.in_hand: dict[int, Item] = {}
         self.leaves_at = math.inf
 
@@ -146,6 +149,7 @@ class ShardRunner(ABC, Generic[Item]):
             LeavingError: `leave` was called, and the journal knows what is done. This process must end, since its
                 threads may go on with what they have in hand.
         """
+        meter = Meter(self.has_gpu)
         kept = self.rows_to_keep(shard)
         journal = Journal(self.output, shard, self.schema)
         failed = sum(row["status"] == "failed" for row in journal.rows)
@@ -160,7 +164,9 @@ class ShardRunner(ABC, Generic[Item]):
         except LeavingError:
             journal.leave()
             raise
-        totals = write_commit(self.output, shard, kept + journal.rows, self.schema, self.tally, self.folder)
+        earlier = part_spent(read_totals(self.output, shard)) if self.retry_failed else {}
+        rows, spent = kept + journal.rows, add_up([earlier, meter.read()])
+        totals = write_commit(self.output, shard, rows, self.schema, self.tally, self.folder, spent)
         journal.remove()
         return totals
 

@@ -24,6 +24,7 @@ from fsspec.asyn import sync
 
 from sgllie.errors import NameRefusedError, ReadError, StorageError, UnreachableError, UsageError
 from sgllie.storage.base import Entry, Folders, S3Options, refuse_large
+from sgllie.storage.requests import count
 
 Answer = TypeVar("Answer")
 
@@ -268,6 +269,8 @@ def connect(options: S3Options) -> s3fs.S3FileSystem:
         },
     )
     connection.retries = 1
+    # s3fs gives the same connection for the same options, and a request is to be counted once.
+    connection.connect().meta.events.register("before-send.s3", count, unique_id="sgllie")
     return connection
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.enhance.totals import TALLY
 from sgllie.errors import ReadError, UsageError
-from sgllie.runs.commits import commit_table, write_commit
+from sgllie.runs.commits import commit_table, read_totals, write_commit
+from sgllie.runs.cost import Prices, part_spent
 from sgllie.runs.names import COMMITS, IMAGES, RUN, SUCCESS, parts
 from sgllie.runs.progress import display
 from sgllie.runs.run_file import Json, read_run
@@ -95,7 +96,7 @@ def mark_failed(output: Storage, findings: Findings) -> None:
     output.remove(SUCCESS)
     for shard, wrong in findings.wrong.items():
         rows = list(marked(commit_table(output, shard).to_pylist(), wrong))
-        write_commit(output, shard, rows, STATS_SCHEMA, TALLY)
+        write_commit(output, shard, rows, STATS_SCHEMA, TALLY, spent=part_spent(read_totals(output, shard)))
 
 
 def marked(rows: list[Row], wrong: dict[str, str]) -> Iterator[Row]:
@@ -114,6 +115,7 @@ def settings_of(run: Json, settings: VerifySettings) -> EnhanceSettings:
     """
     stored: dict[str, Any] = dict(run["settings"])
     stored |= {"output": settings.output, "s3": settings.s3, "retry_failed": True, "overwrite": False, "dry_run": False}
+    stored |= {"price": Prices()}
     known = {name.partition(".")[0] for name, _, _ in flat_fields(EnhanceSettings("in", "out"))}
     try:
         if settings.s3 == S3Options():
