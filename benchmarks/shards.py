@@ -24,6 +24,7 @@ from sgllie.distributed.cluster import start_local
 from sgllie.enhance.run import EnhanceRun
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.runs.plan import Plan, cut
+from sgllie.runs.run import Pipeline
 from sgllie.runs.totals import Totals
 from sgllie.storage import Entry, open_storage
 
@@ -32,7 +33,7 @@ SECONDS = 0.001
 """Of one item, on average."""
 
 
-class Sleeper:
+class Sleeper(Pipeline):
     """A pipeline that takes its time, and notes when each shard was done and by which worker."""
 
     def __init__(self, seconds: dict[int, float]) -> None:

@@ -14,6 +14,7 @@
      ├─ StuckError             an item takes too long: the worker ends, and the next attempt isolates the item
      ├─ DeviceError            a GPU does not work: the worker ends, and the next attempt goes on
      ├─ DeviceMemoryError      the memory of a GPU is full: the CPU takes over for the image
+     ├─ LeavingError           a worker was asked to end: others do the rest of its shard
      ├─ UndefinedError         a metric has no value for an image: its column is null
      └─ CollapseError          a training has failed for good
 
@@ -120,6 +121,10 @@ class DeviceMemoryError(SgllieError):
     """The memory of a GPU is full."""
 
 
+class LeavingError(SgllieError):
+    """A worker was asked to end, and has left its shard to others."""
+
+
 class UndefinedError(SgllieError, ValueError):
     """A metric is not defined for an image, which is too small or has no texture; no fault of the image."""
 
@@ -145,6 +150,7 @@ def failure_of(error: Exception, noun: str = "image") -> Failure:
     Raises:
         StorageError: the storage or this machine is to blame, and it would be the same for every item.
         DeviceError: the GPU is to blame.
+        LeavingError: the item is left to others.
     """
     if isinstance(error, ItemError):
         return Failure(error.error_type, str(error))
@@ -154,7 +160,7 @@ def failure_of(error: Exception, noun: str = "image") -> Failure:
         return Failure("read", f"the {noun} cannot be read: {error}")
     if isinstance(error, NameRefusedError):
         return Failure("write", str(error))
-    if isinstance(error, StorageError | DeviceError):
+    if isinstance(error, StorageError | DeviceError | LeavingError):
         raise error
     if isinstance(error, MemoryError):
         return Failure("memory", f"the {noun} does not fit in the memory of its worker")

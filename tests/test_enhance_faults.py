@@ -18,6 +18,7 @@ HOOKS = str(Path(__file__).parent / "hooks")
 MARKER = b"KILL THE DECODER"
 SLOW = b"WAIT WITH ME"
 ENDLESS = b"NEVER COME BACK"
+TOGETHER = b"WAIT FOR ANOTHER"
 
 
 def wait_for(condition, seconds=180.0):

@@ -10,10 +10,10 @@ def test_one_finished_image_is_progress(tmp_path):
     output = open_storage(str(tmp_path))
     for attempt in range(1, 5):
         journal = Journal(output, 7, STATS_SCHEMA)
-        assert (journal.attempt, journal.attempts_without_progress) == (attempt, attempt - 1)
+        assert (journal.attempt, journal.deaths_without_progress) == (attempt, attempt - 1)
     journal.add({"path": "a.jpg"})
     journal = Journal(output, 7, STATS_SCHEMA)
-    assert (journal.attempt, journal.attempts_without_progress) == (5, 0)
+    assert (journal.attempt, journal.deaths, journal.deaths_without_progress) == (5, 4, 0)
     assert [row["path"] for row in journal.rows] == ["a.jpg"]
     journal.remove()
     assert (Journal(output, 7, STATS_SCHEMA).attempt, Journal(output, 8, STATS_SCHEMA).attempt) == (1, 1)

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 import random
 import subprocess
 import sys
@@ -17,15 +18,17 @@ import psutil
 import pytest
 from image_files import GREY, RGB, pillow, png, tiff
 from PIL import Image
+from test_enhance_faults import HOOKS, TOGETHER
 
 from jobs import make_corpus, rows_of
-from sgllie.enhance.memory import LEAST_BYTES, WORKER_BYTES, budgets, worker_bytes
+from sgllie.enhance.memory import LEAST_BYTES, MARGIN, PROCESS_BYTES, WORKER_BYTES, budgets, worker_bytes
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import ItemError
 from sgllie.runs import allocator, machine
 from sgllie.runs.job import InProcess, run_job
 from sgllie.runs.memory import MemoryBudget
+from sgllie.runs.shard_runner import WAITING_THREADS
 
 
 def eventually(condition):
@@ -329,3 +332,22 @@ def test_freed_buffers_go_back_before_a_large_image(monkeypatch):
     assert not trimmed
     allocator.make_room(20_000_000, held // 2)
     assert trimmed == [0]
+
+
+def test_isolated_images_are_worked_on_side_by_side_and_a_large_one_alone(tmp_path, monkeypatch):
+    """Two of them wait for each other; a third one needs more than two processes leave of the memory."""
+    make_corpus(tmp_path / "in", 2)
+    for path in (tmp_path / "in").rglob("*.jpg"):
+        path.write_bytes(path.read_bytes() + TOGETHER)
+    (tmp_path / "in/000/large.png").write_bytes(black(7200))
+    begun(tmp_path / "out")
+    (tmp_path / "meeting").mkdir()
+    monkeypatch.setenv("PYTHONPATH", HOOKS, prepend=os.pathsep)
+    monkeypatch.setenv("MEETING", str(tmp_path / "meeting"))
+    monkeypatch.setitem(WAITING_THREADS, "local", 0)  # the large one begins when one of the others is done
+    settings = EnhanceSettings(
+        str(tmp_path / "in"), str(tmp_path / "out"), device="cpu", worker_memory=1.6, deadline=120
+    )
+    assert budgets(settings)[1].total - PROCESS_BYTES < 7200**2 * 9.1 * MARGIN < budgets(settings)[1].total
+    assert run_job(prepare, settings, InProcess()) == 0
+    assert [row["attempt"] for row in rows_of(tmp_path / "out")] == [2, 2, 2]

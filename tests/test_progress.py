@@ -48,6 +48,6 @@ def test_it_is_said_once_that_a_storage_asks_to_slow_down(monkeypatch, capsys):
     )
     states = iter([False, True, True, False])
     rounds = iter([True] * 3)
-    counts = lambda: counts_of([State(1, 0, "", False), State(1, 0, "", next(states))])  # noqa: E731
-    assert watching.watch(run, counts, lambda: next(rounds, False)) is None
+    look = lambda: (counts_of([State(1, 0, "", "", "", slowed) for slowed in (False, next(states))]), [])  # noqa: E731
+    assert watching.watch(run, look, lambda: next(rounds, False)) is None
     assert capsys.readouterr().out.splitlines() == [watching.SLOWED]

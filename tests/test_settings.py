@@ -25,7 +25,7 @@ CASES = {
         EnhanceSettings("in", "out"),
         f"{METHOD} limit include exclude others columns only_darker_than format quality exif_orientation max_pixels "
         "on_failure image_column",
-        f"{POOL} weights input output device threads worker_memory shard_images deadline update",
+        f"{POOL} weights input output device threads worker_memory price shard_images deadline update",
     ),
     "video": (
         VideoSettings("in", "out"),

@@ -72,7 +72,7 @@ class RayExecutor:
             return shards.is_alive()
 
         try:
-            reason = watch(run, shards.counts, is_running)
+            reason = watch(run, shards.look, is_running)
         except RayError as error:  # the actor that counts lives as long as the driver's node
             reason = f"the cluster gave up: {last_line(error)}"
         if reason:

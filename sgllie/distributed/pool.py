@@ -1,6 +1,8 @@
 """Shards over a pool of Ray Data actors, each of which holds what its run makes for it."""
 
 import json
+import os
+import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,13 +14,14 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from sgllie.distributed.cluster import beside_driver, last_line, total_resource
+from sgllie.distributed.ray_internals import node_is_draining
 from sgllie.errors import DeviceError, StorageError
 from sgllie.methods.settings import Device
-from sgllie.runs.progress import Counts, State, counts_of
+from sgllie.runs.progress import Counts, Reports
 from sgllie.runs.run import Run
 from sgllie.runs.totals import Totals
 from sgllie.runs.words import say
-from sgllie.runs.worker import ShardWorker
+from sgllie.runs.worker import Result, ShardWorker
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -27,6 +30,8 @@ Argument = TypeVar("Argument")
 
 BUNCHES = 2000
 """Of shards, at least, if there are so many shards."""
+LEAVE_SECONDS = 3.0
+"""Until a worker that was asked to end does: its shard is known to be left by then, and `ray job stop` kills it."""
 RETRIES = 3
 """Of a task whose node was lost."""
 MOST_DEVICE_FAILURES = 2
@@ -34,19 +39,30 @@ MOST_DEVICE_FAILURES = 2
 
 
 @ray.remote(num_cpus=0)
-class Progress:
-    """Collects from all workers how far each shard is; a shard that is run again replaces its state.
+class Progress(Reports):
+    """Collects from all workers how far each shard is, those that were left, and which GPUs do not work.
 
-    It also knows which GPUs do not work, since those who find that out end.
+    Whoever leaves a shard, or finds a GPU broken, ends: what it knows must be known elsewhere.
     """
 
     def __init__(self) -> None:
-        self.states: dict[int, State] = {}
+        super().__init__()
+        self.left: list[int] = []
         self.failures: Counter[str] = Counter()
 
+    def leave(self, shard: int) -> None:
+        """Note a shard that its worker has left to others."""
+        self.left.append(shard)
+
+    def take(self) -> int | None:
+        """Give away a shard that was left, if there is one."""
+        return self.left.pop(0) if self.left else None
+
     def set(self, shard: int, *state: Any) -> None:
-        """Note the state of a shard."""
-        self.states[shard] = State(*state)
+        """Note the state of a shard, which a worker has in hand."""
+        super().set(shard, *state)
+        if shard in self.left:
+            self.left.remove(shard)
 
     def device_failed(self, gpu: str) -> None:
         """Note that a GPU has failed."""
@@ -59,10 +75,6 @@ class Progress:
     def is_broken(self, gpu: str) -> bool:
         """Tell whether a GPU has failed too often in a row."""
         return self.failures[gpu] >= MOST_DEVICE_FAILURES
-
-    def read(self) -> Counts:
-        """Return what is done, for each group."""
-        return counts_of(self.states.values())
 
 
 class RayWorker(ShardWorker):
@@ -80,33 +92,61 @@ class RayWorker(ShardWorker):
         except DeviceError:
             self.on_gpu = False
             super().__init__(run.for_workers("cpu"), progress.set.remote)
+        signal.signal(signal.SIGTERM, self.leave)  # in the place of Ray's own handler, which ends the process at once
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
-        """Run the shards of a batch; why the job must stop is returned, since Ray would repeat what raises."""
-        results = [self.run(shard) for shard in batch["shard"].tolist()]
-        if self.on_gpu:
-            self.progress.device_works.remote(self.gpu)
-        totals, errors = zip(*results, strict=True)
-        return {"shard": batch["shard"], "totals": [json.dumps(one) for one in totals], "error": list(errors)}
+    def leave(self, *_: object) -> None:
+        """Leave the shard to others, and end; Ray has this actor begin again, on a node that stays."""
+        super().leave()
+        timer = threading.Timer(LEAVE_SECONDS, os._exit, (1,))
+        timer.daemon = True
+        timer.start()
+
+    def beat(self) -> None:
+        """Tell that this worker is there, and leave a node that is about to end: its raylet takes it along, unasked."""
+        if not self.is_leaving and node_is_draining():
+            self.leave()
+        super().beat()
 
     def device_failed(self) -> None:
         """Have it counted: this process ends, and the next one on this GPU must know."""
         ray.get(self.progress.device_failed.remote(self.gpu))
 
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
+        """Run the shard of a batch, and then those that other workers have left meanwhile.
 
-def shard_dataset(run: Run[Any], progress: Any) -> "Dataset":
-    """Return the lazy dataset whose rows are the results of shards."""
-    # Imported here: it takes a second, in which the cluster starts.
-    from ray.data import ActorPoolStrategy, DataContext, from_arrow
+        Why the job must stop is returned, since Ray would repeat what raises; null are the totals of what was left.
+        """
+        results: dict[int, Result] = {}
+        shard: int | None = batch["shard"].item()
+        while shard is not None:
+            results[shard] = totals, error = self.run(shard)
+            if totals is None:
+                ray.get(self.progress.leave.remote(shard))
+            elif self.on_gpu:
+                self.progress.device_works.remote(self.gpu)
+            shard = None if self.is_leaving or error else ray.get(self.progress.take.remote())
+        all_totals, errors = zip(*results.values(), strict=True)
+        return {"shard": list(results), "totals": [json.dumps(one) for one in all_totals], "error": list(errors)}
 
-    shards, settings = run.order, run.settings
+
+def device_of_workers(run: Run[Any]) -> Device:
+    """Decide where the workers of a run compute, and say so where there is a choice."""
     device: Device = run.device
     gpus = total_resource("GPU")
     if device == "auto":
         device = "cuda" if gpus else "cpu"
-    if gpus and hasattr(settings, "device"):
+    if gpus and hasattr(run.settings, "device"):
         idle = "CPUs: a GPU pays only where the network is heavy, and --device cuda takes it all the same"
         say(f"Computing on the {'GPUs' if device == 'cuda' else idle}.")
+    return device
+
+
+def shard_dataset(run: Run[Any], shards: list[int], device: Device, progress: Any) -> "Dataset":
+    """Return the lazy dataset whose rows are the results of these shards, run in this order."""
+    # Imported here: it takes a second, in which the cluster starts.
+    from ray.data import ActorPoolStrategy, DataContext, from_arrow
+
+    settings = run.settings
     resources: dict[str, Any] = {"num_gpus": 1} if device == "cuda" else {"num_cpus": 1}
     # At least one, for which a cluster that grows on demand brings its first node.
     wanted = settings.num_actors or total_resource("GPU" if device == "cuda" else "CPU")
@@ -171,22 +211,34 @@ class Shards(threading.Thread):
         super().__init__(daemon=True)
         self.results = results
         self.progress = beside_driver(Progress)
-        self.dataset = shard_dataset(run, self.progress)
+        self.whole = run
+        self.device = device_of_workers(run)
         self.error: str | None = None
 
     def run(self) -> None:
-        """Consume the results until the end or the first error."""
+        """Consume the results until all are there, or the first error."""
         try:
-            for result in self.dataset.iter_rows():
-                if result["error"]:
-                    self.error = result["error"]
-                    return
-                self.results[result["shard"]] = json.loads(result["totals"])
+            # Once more only where workers have left shards that nobody was free for before the end.
+            while self.error is None and (missing := self.missing()):
+                self._consume(shard_dataset(self.whole, missing, self.device, self.progress))
         except Exception as error:
             self.error = f"the cluster gave up: {last_line(error)}"
 
-    def counts(self) -> Counts:
-        """Ask the workers how far they are."""
+    def missing(self) -> list[int]:
+        """Return the shards that are not done, in their order."""
+        return [shard for shard in self.whole.order if shard not in self.results]
+
+    def _consume(self, dataset: "Dataset") -> None:
+        for result in dataset.iter_rows():
+            if result["error"]:
+                self.error = result["error"]
+                return
+            totals = json.loads(result["totals"])
+            if totals is not None:
+                self.results[result["shard"]] = totals
+
+    def look(self) -> tuple[Counts, list[str]]:
+        """Ask how far the workers are, and what is stuck."""
         return ray.get(self.progress.read.remote())
 
 

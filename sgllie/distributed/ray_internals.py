@@ -49,6 +49,11 @@ INTERNALS = (
         "the same as a documented setting",
     ),
     Internal(
+        "ray._private.state.state.get_draining_nodes",
+        "workers that save what they have done before their node ends",
+        "a signal or a callback in the actors of a node that is drained",
+    ),
+    Internal(
         "ray.data.DataContext.print_on_execution_start",
         "a terminal that shows the job's own lines only",
         "the same as a documented setting",
@@ -90,6 +95,14 @@ def few_services() -> Iterator[None]:
     finally:
         for name, method in started.items():
             setattr(Node, name, method)
+
+
+def node_is_draining() -> bool:
+    """Tell whether the node of this worker is about to end: a spot machine is taken back, a pod is deleted."""
+    import ray
+    from ray._private.state import state
+
+    return ray.get_runtime_context().get_node_id() in state.get_draining_nodes()
 
 
 def pace_scheduler(context: Any) -> None:

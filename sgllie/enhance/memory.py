@@ -31,8 +31,10 @@ MARGIN = 1.25
 
 SHARE = 0.85
 """Of a machine's memory that its workers may use."""
+PROCESS_BYTES = 280_000_000
+"""A process in which a later attempt isolates images, without their pixels."""
 WORKER_BYTES = 650_000_000
-"""A worker with its libraries (350 to 450 MB), and the process in which a later attempt isolates an image (280 MB)."""
+"""A worker with its libraries (350 to 450 MB), and one such process."""
 LEAST_BYTES = 250_000_000
 """For images, however small the machine is."""
 FILES_SHARE = 8

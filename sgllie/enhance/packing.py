@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sgllie.corpus.pack import Block, Content, Pack, Replacement
 from sgllie.corpus.packed import column_of, open_pack
 from sgllie.enhance.processor import ImageResult, completed, computed, failed_result, written_columns
-from sgllie.errors import Failure, ItemError, NameRefusedError, ReadError, failure_of
+from sgllie.errors import DeviceError, Failure, ItemError, LeavingError, NameRefusedError, ReadError, failure_of
 from sgllie.runs.names import IMAGES
 from sgllie.runs.schemas import Row
 from sgllie.runs.segments import Segments
@@ -71,7 +71,7 @@ class PackedShard:
         self.items = {item.path: item for item in items}
         """Those of which there is no row yet."""
         self.done = self.failed = 0
-        self._count(self.journal.saved_rows())
+        self._count(self.journal.all_rows())
         self.holds_images = any(item.path != path for item in items)
         # The first images of a listing end in the midst of a pack, and so does the new pack.
         self.last = items[-1].path if pipeline.settings.limit is not None else None
@@ -79,16 +79,20 @@ class PackedShard:
 
     def run(self) -> Totals:
         """Bring the shard to its commit, and return its totals; errors as of `ShardRunner.run`."""
-        data, rows = bytearray(), list[Row]()
-        with self.pipeline.processor(isolated=self.journal.attempt > 1) as processor:
-            for end, (block, new) in enumerate(self._settled(processor), self.journal.end + 1):
-                data += block
-                rows += new
-                self._count(new)
-                if len(data) >= SEGMENT_BYTES or self.journal.is_awaited:
-                    self.journal.save(bytes(data), end, rows)
-                    data, rows = bytearray(), []
-        return self._commit(bytes(data), self.journal.saved_rows() + rows + self._rows_left())
+        try:
+            with self.pipeline.processor(isolated=self.journal.deaths > 0) as processor:
+                for block, rows in self._settled(processor):
+                    self.journal.add_block(block, rows)
+                    self._count(rows)
+                    if self.journal.unsaved_bytes >= SEGMENT_BYTES or self.journal.is_awaited:
+                        self.journal.flush()
+        except DeviceError:
+            self.journal.flush()
+            raise
+        except LeavingError:
+            self.journal.leave()
+            raise
+        return self._commit(self.journal.all_rows() + self._rows_left())
 
     @property
     def _origin(self) -> Row:
@@ -104,7 +108,10 @@ class PackedShard:
         self.pipeline.tell(self.shard, self.done, self.failed)
 
     def _settled(self, processor: "Processor") -> Iterator[tuple[bytes, list[Row]]]:
-        """Yield the bytes and the rows of one block after another, with several under way."""
+        """Yield the bytes and the rows of one block after another, with several under way.
+
+        Whoever leaves raises LeavingError, at the first block that is not finished or in the end.
+        """
         under_way: deque[UnderWay] = deque()
         for block, cost in self._blocks():
             while under_way and self._is_next(under_way, block.size):
@@ -114,6 +121,8 @@ class PackedShard:
             under_way.append(UnderWay(block, outcomes))
         while under_way:
             yield self._settle(under_way.popleft())
+        if self.pipeline.is_leaving:
+            raise LeavingError
 
     def _is_next(self, under_way: "deque[UnderWay]", size: int) -> bool:
         """Tell whether the first block is finished, or has to be before another one of so many bytes is begun."""
@@ -133,7 +142,7 @@ class PackedShard:
             self._refuse_changes()
             self.pack = open_pack(source, self.path, self.column)
             blocks = self.pack.blocks(self.journal.end) if self.pack else iter(())
-            while not self.is_over:
+            while not (self.is_over or self.pipeline.is_leaving):
                 started, retries = time.perf_counter(), source.retries
                 block = next(blocks, None)
                 if block is None:
@@ -167,7 +176,9 @@ class PackedShard:
         return one.block.written([outcome.replacement for outcome in outcomes]), rows
 
     def _outcome(self, image: Content, processor: "Processor", cost: Row) -> Outcome:
-        """Return what becomes of one image."""
+        """Return what becomes of one image; LeavingError where it is left to others."""
+        if self.pipeline.is_leaving:
+            raise LeavingError
         path = f"{self.path}/{image.name}"
         earlier = self._earlier(self.kept[path]) if path in self.kept else None
         if earlier:
@@ -212,14 +223,13 @@ class PackedShard:
         failure = self.failure or (UNREADABLE if item.path == self.path else NOT_THERE)
         return completed(item, {"status": "failed"} | failure._asdict() | self._origin)
 
-    def _commit(self, data: bytes, rows: list[Row]) -> Totals:
+    def _commit(self, rows: list[Row]) -> Totals:
         """Write the new pack, then the rows; return their totals. An earlier one stays where there is no other."""
         try:
             if self.pack is None:
                 rows = [self.kept.get(item.path) or self._failed_row(item) for item in self.listed]
             elif self.holds_images:
-                parts = itertools.chain(self.journal.data(), [data])
-                self.pipeline.output.assemble(f"{IMAGES}/{self.path}", self.pack.joined(parts))
+                self.pipeline.output.assemble(f"{IMAGES}/{self.path}", self.pack.joined(self.journal.data()))
         except NameRefusedError as error:
             nothing = {"status": "failed", "output": None, "bytes_out": None, "sha256_out": None}
             rows = [row | nothing | failure_of(error)._asdict() for row in rows]

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from sgllie.corpus.pack import pack_of
 from sgllie.corpus.packed import packed
+from sgllie.enhance.isolated import isolated_processor
 from sgllie.enhance.memory import UNKNOWN_FILE_BYTES, budgets, worker_bytes
 from sgllie.enhance.packing import PackedShard
 from sgllie.enhance.processor import ImageProcessor, ImageResult, Processor, completed, computed, failed_result
@@ -17,7 +18,6 @@ from sgllie.enhance.settings import EnhanceSettings
 from sgllie.enhance.totals import TALLY
 from sgllie.errors import Failure, NameRefusedError, ReadError, failure_of
 from sgllie.runs.allocator import make_room
-from sgllie.runs.isolation import Isolated
 from sgllie.runs.names import IMAGES, MANIFEST, part_name
 from sgllie.runs.schemas import STATS_SCHEMA, Row
 from sgllie.runs.shard_runner import Report, ShardRunner
@@ -56,6 +56,7 @@ class ImagePipeline(ShardRunner[Entry]):
             threads=settings.threads,
             retry_failed=settings.retry_failed,
             deadline=settings.deadline,
+            has_gpu=settings.device == "cuda",
         )
 
     def items(self, shard: int) -> list[Entry]:
@@ -69,8 +70,8 @@ class ImagePipeline(ShardRunner[Entry]):
 
     def processor(self, isolated: bool) -> AbstractContextManager[Processor]:
         """Return the image processor of this process, or of processes of their own."""
-        if isolated:  # one at a time: the memory of a worker has room for one process beside it
-            return Isolated(1, self.deadline, ImageProcessor, self.settings)
+        if isolated:
+            return isolated_processor(self.settings, self.pixels.total)
         return nullcontext(self.image_processor)
 
     def attempt(self, shard: int) -> Totals:

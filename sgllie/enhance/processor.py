@@ -65,7 +65,10 @@ class ImageProcessor:
         if map_name is not None:
             return finished_result(path, row | {"reason": f"{MAP_BY_NAME}: {map_name}"}, "copied", data)
         try:
-            image = images.open_image(data, max_pixels=settings.max_pixels, exif_orientation=settings.exif_orientation)
+            with self.admitted(0):  # a header may take long, too, and whoever admits watches the time
+                image = images.open_image(
+                    data, max_pixels=settings.max_pixels, exif_orientation=settings.exif_orientation
+                )
             with self.admitted(bytes_needed(image, settings)):
                 encoded = self._enhanced(image, row, is_included)
         except Exception as error:

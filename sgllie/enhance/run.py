@@ -11,6 +11,8 @@ from sgllie.enhance.settings import EnhanceSettings
 from sgllie.enhance.totals import count_others, sums
 from sgllie.errors import StorageError
 from sgllie.methods import describe_weights
+from sgllie.runs.cost import describe as describe_spent
+from sgllie.runs.cost import spent
 from sgllie.runs.names import COMMITS, OTHERS, REPORT
 from sgllie.runs.plan import Plan
 from sgllie.runs.progress import Display, display
@@ -59,6 +61,7 @@ class EnhanceRun(Run[EnhanceSettings]):
         if others["files"] != planned:
             raise StorageError(f"{self.output.uri}/{OTHERS} holds {others['files']} rows for {planned} files")
         result = self.counted(totals) | sums(self.of_items(totals)) | {"others": others}
+        result |= spent(add_up(totals.values()))
         mark_finished(self.output, result)
         return result
 
@@ -75,6 +78,7 @@ class EnhanceRun(Run[EnhanceSettings]):
             lines.append(f"{plural(others['files'], 'other files')} ({others['bytes'] / 1e6:,.1f} MB): {kinds}.")
         if totals["retries"]:
             lines.append(f"{totals['retries']:,} requests to S3 had to be repeated.")
+        lines.append(describe_spent(totals, totals["images"], self.settings.price))
         lines.append(f"Images in {output}/images, one row for each in {output}/stats.")
         lines.append(f"To look at the result: sgllie report {shlex.quote(output)} writes {output}/{REPORT}.")
         return "\n".join(lines)
@@ -95,12 +99,21 @@ def prepare(settings: EnhanceSettings) -> EnhanceRun:
     return EnhanceRun(settings, *run, *survey(settings, run))
 
 
-class ByKind:
+class ByKind(Pipeline):
     """Runs shards of images, and those of other files, each by a pipeline of their own."""
 
     def __init__(self, plan: Plan, images: Pipeline, others: Pipeline) -> None:
         self.plan, self.images, self.others = plan, images, others
 
     def run(self, shard: int) -> Totals:
-        """Do all of a shard, and return what its rows come to."""
+        """Do all of a shard, and return what its rows come to; errors as of `ShardRunner.run`."""
         return (self.others if shard in self.plan.others else self.images).run(shard)
+
+    def slow(self) -> str:
+        """Name the items that take long."""
+        return self.images.slow()  # no file is looked into
+
+    def leave(self) -> None:
+        """Have `run` raise LeavingError, whichever of them is at work."""
+        self.images.leave()
+        self.others.leave()

@@ -122,7 +122,7 @@ class DetectionRun(MeasuringRun[EvaluateSettings]):
         return self.result(totals, seconds)
 
 
-class DetectionPipeline:
+class DetectionPipeline(Pipeline):
     """Writes the rows of shards."""
 
     def __init__(self, run: DetectionRun) -> None:

@@ -1,5 +1,6 @@
 """The page itself: what is said about a run, put into the template `page.html`."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +14,7 @@ from sgllie.report.aggregates import STAGES, Aggregates, aggregate, tables
 from sgllie.report.distribution import Distribution
 from sgllie.report.gallery import gallery
 from sgllie.report.settings import ReportSettings
+from sgllie.runs import cost
 from sgllie.runs.names import REPORT, RUN, SUCCESS
 from sgllie.runs.run_file import ENHANCE_KINDS, read_run
 from sgllie.storage import SCRATCH, Storage, open_storage
@@ -48,6 +50,15 @@ def write_report(settings: ReportSettings) -> str:
     return f"{output.uri}/{REPORT}"
 
 
+def described_cost(run: dict[str, Any], output: Storage) -> str:
+    """Say what a finished run cost; nothing where its result does not tell."""
+    try:
+        result = json.loads(output.read(SUCCESS))
+        return cost.describe(result, result["images"], cost.Prices(**run["settings"].get("price", {})))
+    except (ValueError, KeyError):
+        return ""
+
+
 def source_of(run: dict[str, Any], settings: ReportSettings) -> Storage | None:
     """Return the input of a run, if it can be opened."""
     try:
@@ -67,6 +78,7 @@ def render(run: dict[str, Any], aggregates: Aggregates, output: Storage, source:
         run=run,
         output=output.uri,
         finished=finished,
+        cost=described_cost(run, output) if finished else "",
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         aggregates=aggregates,
         images=aggregates.status.total(),

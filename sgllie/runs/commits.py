@@ -28,8 +28,9 @@ def write_commit(
     *,
     folder: str = COMMITS,
     columns: pa.Table | None = None,
+    spent: Totals | None = None,
 ) -> Totals:
-    """Commit the rows of a shard, in the order of their paths; return their totals.
+    """Commit the rows of a shard, in the order of their paths; return their totals, with what was spent on them.
 
     Args:
         output: of the run.
@@ -39,8 +40,9 @@ def write_commit(
         tally: what they come to.
         folder: where they are committed.
         columns: further columns of the same rows, see `with_columns`.
+        spent: see `cost.SPENT`.
     """
-    totals = tally(rows)
+    totals = tally(rows) | (spent or {})
     table = to_table(rows, schema)
     if columns is not None:
         table = with_columns(table, columns)

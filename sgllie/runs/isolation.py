@@ -1,17 +1,18 @@
 """A function in processes of its own, for shards in which one call may kill the process that makes it."""
 
+import contextlib
 import math
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Self
 
-from sgllie.errors import CrashError, ItemError
+from sgllie.errors import CrashError, ItemError, LeavingError
 
 _function: Callable[..., Any]
 
@@ -20,7 +21,8 @@ class Isolated:
     """Calls what `make(*arguments)` returns, in processes that are made anew when a call has killed one.
 
     Each process does one call at a time, so that it is certain which one killed it; that one raises CrashError. What a
-    call raises is raised here too; one that takes too long is killed, and raises ItemError.
+    call raises is raised here too; one that takes too long is killed, and raises ItemError. Where the block ends by
+    an exception, nobody waits for the calls that are still under way: they raise LeavingError.
 
     Args:
         processes: how many calls are made at the same time.
@@ -35,6 +37,8 @@ class Isolated:
         self._made = make, arguments
         self._deadline = deadline
         self._idle: SimpleQueue[ProcessPoolExecutor | None] = SimpleQueue()
+        self._numbers: dict[ProcessPoolExecutor, int] = {}
+        self._is_over = False
         self._processes = processes
         for _ in range(processes):
             self._idle.put(None)
@@ -43,33 +47,66 @@ class Isolated:
         """Make one call in a process that has nothing to do."""
         process = self._idle.get()
         try:
+            if self._is_over:
+                raise LeavingError
             # Begun afresh: a fork of a process with threads can hang.
             context = multiprocessing.get_context("spawn")
             process = process or ProcessPoolExecutor(1, context, initializer=prepare, initargs=self._made)
-            number = process.submit(os.getpid).result()  # what it takes to begin is no time of the call
+            with sigterm_blocked():  # what it takes to begin is no time of the call
+                self._numbers[process] = process.submit(os.getpid).result()
             try:
                 limit = self._deadline if math.isfinite(self._deadline) else None
                 return process.submit(call, *arguments).result(limit)
             except TimeoutError as error:
-                os.kill(number, signal.SIGKILL)
-                process.shutdown()
+                os.kill(self._numbers[process], signal.SIGKILL)
+                self._end(process)
                 process = None
                 raise ItemError("timeout", f"working on it took longer than {self._deadline:g} s") from error
         except BrokenProcessPool as error:
-            assert process is not None
-            process.shutdown()
+            self._end(process)
             process = None
-            raise CrashError from error
+            raise (LeavingError if self._is_over else CrashError) from error
         finally:
             self._idle.put(process)
+
+    def end_idle(self) -> None:
+        """End the processes that have nothing to do; others take their places when they are needed."""
+        for _ in range(self._processes):
+            with contextlib.suppress(Empty):
+                self._end(self._idle.get_nowait())
+                self._idle.put(None)
+
+    def _end(self, process: ProcessPoolExecutor | None) -> None:
+        """Have a process end, if there is one, and wait for it."""
+        if process is not None:
+            self._numbers.pop(process, None)
+            process.shutdown()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        for process in [self._idle.get() for _ in range(self._processes)]:
-            if process is not None:
-                process.shutdown()
+    def __exit__(self, error_type: type[BaseException] | None, *rest: object) -> None:
+        if error_type is not None:  # nobody waits for what is still under way
+            self._is_over = True
+            for number in list(self._numbers.values()):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(number, signal.SIGKILL)
+            return
+        for _ in range(self._processes):
+            self._end(self._idle.get())
+
+
+@contextlib.contextmanager
+def sigterm_blocked() -> Iterator[None]:
+    """Let a process that is begun within the block never see SIGTERM, from its first moment on.
+
+    Sent to all processes of a group, it is for the parent to answer; a death by it would look like a crash.
+    """
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def prepare(make: Callable[..., Callable[..., Any]], arguments: tuple[Any, ...]) -> None:

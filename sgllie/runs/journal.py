@@ -2,9 +2,10 @@
 
     OUT/.partial/shard-00042/attempt-1          written when the shard is begun
     OUT/.partial/shard-00042/rows-1-0.parquet   rows of finished items, every few seconds
+    OUT/.partial/shard-00042/left-1             written when the worker of an attempt was asked to end, and did
 
-A worker that finds an earlier attempt takes over its rows, and knows that one of the remaining items may have killed
-the process. All of it is removed when the shard is committed.
+A worker that finds an earlier attempt takes over its rows; and where that did not end because it was asked to, it knows
+that one of the remaining items may have killed the process. All of it is removed when the shard is committed.
 """
 
 import contextlib
@@ -28,7 +29,8 @@ class Journal:
 
     Attributes:
         attempt: 1 for the first time that the shard is begun.
-        attempts_without_progress: how many attempts before this one, in a row, ended without one finished item.
+        deaths: how many attempts before this one ended without being asked to.
+        deaths_without_progress: how many of them, in a row, ended without one finished item.
         rows: those of earlier attempts and of this one.
     """
 
@@ -39,26 +41,28 @@ class Journal:
         self.rows: list[Row] = []
         self._unsaved: list[Row] = []
         self._saved_parts = 0
-        self.attempt, self.attempts_without_progress = self._take_over()
+        self.attempt, self.deaths, self.deaths_without_progress = self._take_over()
         # Where workers die young, one item is progress that must be known: an attempt without any blames the items.
-        self._saved_at = time.monotonic() if self.attempt == 1 else -math.inf
+        self._saved_at = -math.inf if self.deaths else time.monotonic()
         self._output.write(f"{self._folder}/attempt-{self.attempt}", b"")
 
-    def _take_over(self) -> tuple[int, int]:
-        """Read the rows of earlier attempts; return the number of this one, and of those just before it without any."""
-        last = last_with_rows = 0
+    def _take_over(self) -> tuple[int, int, int]:
+        """Read the rows of earlier attempts; return the number of this one, of deaths, and of those after the rows."""
+        begun, left = set[int](), set[int]()
+        last_with_rows = 0
         for entry in self._output.list(self._folder):
-            name = re.fullmatch(r"(attempt|rows)-(\d+)(-\d+\.parquet)?", entry.path)
+            name = re.fullmatch(r"(attempt|left|rows)-(\d+)(-\d+\.parquet)?", entry.path)
             if not name:
                 continue
             attempt = int(name[2])
-            last = max(last, attempt)
+            (left if name[1] == "left" else begun).add(attempt)
             if name[1] == "rows":
                 # It may be damaged, or gone with a worker that was taken for dead and has just committed.
                 with contextlib.suppress(FileNotFoundError, DamagedError):
                     self.rows += read_rows(self._output, f"{self._folder}/{entry.path}")
                     last_with_rows = max(last_with_rows, attempt)
-        return last + 1, last - last_with_rows
+        died = begun - left - {0}  # of which `replace_rows` makes rows
+        return max(begun, default=0) + 1, len(died), sum(attempt > last_with_rows for attempt in died)
 
     def add(self, row: Row) -> None:
         """Note one finished item; it is saved within a few seconds."""
@@ -75,6 +79,11 @@ class Journal:
             self._unsaved = []
             self._saved_parts += 1
         self._saved_at = time.monotonic()
+
+    def leave(self) -> None:
+        """Save the rows, and that this attempt ends because its worker was asked to: no item is to blame."""
+        self.flush()
+        self._output.write(f"{self._folder}/left-{self.attempt}", b"")
 
     def remove(self) -> None:
         """Forget the shard, once it is committed."""

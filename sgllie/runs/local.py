@@ -1,21 +1,25 @@
 """Shards in child processes of the command: for what is done before a cluster would have started."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
+import time
 from collections import deque
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, NamedTuple
 
 from sgllie.runs.isolation import end_with_parent
-from sgllie.runs.progress import Counts, State, counts_of
+from sgllie.runs.progress import Reports
 from sgllie.runs.run import Run
 from sgllie.runs.totals import Totals
 from sgllie.runs.watch import watch
 from sgllie.runs.worker import ShardWorker
 
 POLL_SECONDS = 0.2
+LEAVE_SECONDS = 2.0
+"""Until a child that was asked to end is killed; it takes less than half of that."""
 
 
 class Child(NamedTuple):
@@ -40,7 +44,7 @@ class LocalPool:
         self.for_workers = run.for_workers("cpu")
         self.results = results
         self.waiting = deque(run.order)
-        self.states: dict[int, State] = {}
+        self.reports = Reports()
         self.at_work: dict[Child, int] = {}
         self.error: str | None = None
 
@@ -50,14 +54,19 @@ class LocalPool:
         try:
             for _ in range(min(processors, len(self.waiting))):
                 self._give(begin_child(self.for_workers))
-            reason = watch(self.run, self._counts, self._is_running)
+            reason = watch(self.run, self.reports.read, self._is_running)
         finally:
-            for child in self.at_work:
-                child.process.kill()
+            self._end()
         return reason or self.error
 
-    def _counts(self) -> Counts:
-        return counts_of(self.states.values())
+    def _end(self) -> None:
+        """Ask the children that are at work to end, so that the next command knows what they have done."""
+        for child in self.at_work:
+            child.process.terminate()
+        end = time.monotonic() + LEAVE_SECONDS
+        for child in self.at_work:
+            child.process.join(max(0, end - time.monotonic()))
+            child.process.kill()
 
     def _is_running(self) -> bool:
         """Take in what the children say, for a moment; tell whether any is still at work."""
@@ -66,20 +75,26 @@ class LocalPool:
             try:
                 self._hear(child, child.pipe.recv())
             except (EOFError, ConnectionError):  # it has died
-                self.waiting.appendleft(self.at_work.pop(child))
-                child.process.join()
-                self._give(begin_child(self.for_workers))
+                self._replace(child)
         return bool(self.at_work) and self.error is None
 
     def _hear(self, child: Child, message: tuple[Any, ...]) -> None:
         """Note the state of a shard, or that a child has finished its own."""
         if len(message) > 2:
-            self.states[message[0]] = State(*message[1:])
+            self.reports.set(*message)
             return
         totals, error = message
-        self.results[self.at_work.pop(child)] = totals
         self.error = self.error or error or None
+        if totals is None:
+            self._replace(child)
+            return
+        self.results[self.at_work.pop(child)] = totals
         self._give(child)
+
+    def _replace(self, child: Child) -> None:
+        """Take back the shard of a child that has ended, or is about to, for the next one that is free."""
+        self.waiting.appendleft(self.at_work.pop(child))
+        self._give(begin_child(self.for_workers))
 
     def _give(self, child: Child) -> None:
         """Give a child the next shard, or let it end."""
@@ -100,12 +115,13 @@ def begin_child(run: Run[Any]) -> Child:
 
 
 def work(run: Run[Any], pipe: Connection) -> None:
-    """Run shards in a child until there is none, or until its parent is gone."""
+    """Run shards in a child until there is none, it is asked to end by SIGTERM, or its parent is gone."""
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C of the terminal is for the parent to answer
     worker = ShardWorker(run, lambda *state: pipe.send(state))
-    try:
+    signal.signal(signal.SIGTERM, worker.leave)
+    with contextlib.suppress(EOFError, ConnectionError):
         while (shard := pipe.recv()) is not None:
             pipe.send(worker.run(shard))
-    except (EOFError, ConnectionError):
-        pass
+            if worker.is_leaving:
+                os._exit(0)  # nothing else stops the threads that have images in hand

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -11,6 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sgllie.runs.words import duration, say
 
 LOG_SECONDS = 10.0
+SILENT_SECONDS = 60.0
+"""A worker of which nothing has been heard for so long is named; it tells something every five seconds."""
 
 
 class Counts(dict[str, tuple[int, int]]):
@@ -31,24 +33,58 @@ class Display(Protocol):
 
 
 class State(NamedTuple):
-    """How far a shard is: items done, those of them that failed, the group that they count for, and whether a storage
-    has asked its worker to slow down.
+    """What a worker tells of a shard.
+
+    Attributes:
+        done, failed: items done, and those of them that failed.
+        group: that they count for.
+        slow: the items that take long, in words.
+        worker: who has the shard in hand, in words; empty once nobody has.
+        slowed: whether a storage has asked the worker to slow down.
     """
 
     done: int
     failed: int
     group: str
+    slow: str
+    worker: str
     slowed: bool
 
 
 def counts_of(states: Iterable[State]) -> Counts:
     """Add up the states of shards for each group."""
     counts = Counts()
-    for done, failed, group, slowed in states:
-        before = counts.get(group, (0, 0))
-        counts[group] = (before[0] + done, before[1] + failed)
-        counts.slowed |= slowed
+    for state in states:
+        done, failed = counts.get(state.group, (0, 0))
+        counts[state.group] = (done + state.done, failed + state.failed)
+        counts.slowed |= state.slowed
     return counts
+
+
+class Reports:
+    """What workers have told of each shard, and when; a shard that is run again replaces its state."""
+
+    def __init__(self) -> None:
+        self.states: dict[int, State] = {}
+        self.heard: dict[int, float] = {}
+
+    def set(self, shard: int, *state: Any) -> None:
+        """Note the state of a shard."""
+        self.states[shard] = State(*state)
+        self.heard[shard] = time.monotonic()
+
+    def read(self) -> tuple[Counts, list[str]]:
+        """Return what is done, for each group, and what is stuck, a line for each shard."""
+        return counts_of(self.states.values()), list(self._stuck())
+
+    def _stuck(self) -> Iterator[str]:
+        now = time.monotonic()
+        for shard, state in sorted(self.states.items()):
+            silence = now - self.heard[shard]
+            if state.worker and silence > SILENT_SECONDS:
+                yield f"nothing heard for {duration(silence)} from {state.worker}, which has shard {shard}"
+            elif state.worker and state.slow:
+                yield f"{state.slow} ({state.worker}, shard {shard})"
 
 
 def total(counts: Counts) -> tuple[int, int]:

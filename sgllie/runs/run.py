@@ -26,7 +26,15 @@ class Pipeline(Protocol):
     """Brings one shard after another to its commit."""
 
     def run(self, shard: int) -> Totals:
-        """Do all of a shard, and return what its rows come to; StorageError where the job must stop."""
+        """Do all of a shard, and return what its rows come to; errors as of `ShardRunner.run`."""
+
+    def slow(self) -> str:
+        """Name the items that take long."""
+        return ""
+
+    def leave(self) -> None:
+        """Have `run` raise LeavingError within a second, with all that is done in the journal, unless it is over."""
+        return
 
 
 @dataclass(frozen=True)

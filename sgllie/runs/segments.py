@@ -53,6 +53,8 @@ class Segments(Journal):
         super().__init__(output, shard, schema)
         self.rows.clear()
         self.end = 0
+        self._data = bytearray()
+        self._blocks = 0
         self._segments: list[Segment] = []
         found = self._found()
         while following := [segment for segment in found if segment.first == self.end]:
@@ -77,21 +79,36 @@ class Segments(Journal):
     @property
     def is_awaited(self) -> bool:
         """Tell whether any progress must be saved soon: where workers die young, an attempt without it blames items."""
-        return self.attempt > 1 and self._saved_parts == 0
+        return self.deaths > 0 and self._saved_parts == 0
 
-    def save(self, data: bytes, end: int, rows: list[Row]) -> None:
-        """Save the blocks up to a number, and the rows of their images."""
-        segment = Segment(self.attempt, self._saved_parts, self.end, end)
-        self._output.write(f"{self._folder}/{segment.name}", data)
-        self._output.write(f"{self._folder}/{segment.rows_name}", row_bytes(rows, self._schema))
+    @property
+    def unsaved_bytes(self) -> int:
+        """Bytes of the blocks that are not saved yet."""
+        return len(self._data)
+
+    def add_block(self, data: bytes, rows: list[Row]) -> None:
+        """Note the next block, and the rows of its images; `flush` saves it."""
+        self._data += data
+        self._unsaved += rows
+        self._blocks += 1
+
+    def flush(self) -> None:
+        """Save the blocks that are not saved yet, and the rows of their images."""
+        if not self._blocks:
+            return
+        segment = Segment(self.attempt, self._saved_parts, self.end, self.end + self._blocks)
+        self._output.write(f"{self._folder}/{segment.name}", bytes(self._data))
+        self._output.write(f"{self._folder}/{segment.rows_name}", row_bytes(self._unsaved, self._schema))
+        self._data, self._unsaved, self._blocks = bytearray(), [], 0
         self._saved_parts += 1
         self._append(segment)
 
-    def saved_rows(self) -> list[Row]:
-        """Return the rows of all images that are saved."""
-        return [row for segment in self._segments for row in self._rows_of(segment)]
+    def all_rows(self) -> list[Row]:
+        """Return the rows of the images in all blocks, saved or not."""
+        return [row for segment in self._segments for row in self._rows_of(segment)] + self._unsaved
 
     def data(self) -> Iterator[bytes]:
-        """Yield what was saved, a segment at a time."""
+        """Yield all blocks, a segment at a time."""
         for segment in self._segments:
             yield self._output.read(f"{self._folder}/{segment.name}")
+        yield bytes(self._data)

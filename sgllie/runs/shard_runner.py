@@ -16,13 +16,15 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import pyarrow as pa
 
-from sgllie.errors import DeviceError, Failure, StuckError, failure_of
+from sgllie.errors import DeviceError, Failure, LeavingError, StuckError, failure_of
 from sgllie.runs.commits import read_totals, write_commit
+from sgllie.runs.cost import Meter, part_spent
 from sgllie.runs.journal import Journal
 from sgllie.runs.names import COMMITS, part_name
 from sgllie.runs.schemas import Row
 from sgllie.runs.tables import read_rows
-from sgllie.runs.totals import Tally, Totals
+from sgllie.runs.totals import Tally, Totals, add_up
+from sgllie.runs.words import examples
 from sgllie.storage import Storage
 
 WAITING_THREADS = {"local": 1, "remote": 24}
@@ -31,9 +33,15 @@ WAITING_THREADS = {"local": 1, "remote": 24}
 MOST_ATTEMPTS_WITHOUT_PROGRESS = 5
 """A shard whose worker died so often in a row before one more item was finished is given up."""
 
-LOOK_SECONDS, GRACE_SECONDS = 1.0, 5.0
+LOOK_SECONDS, GRACE_SECONDS = 0.2, 5.0
 """Between two looks at what takes long; and for how much longer than the deadline, within which an isolated process
 that is stuck is killed by whoever waits for it."""
+
+SLOW_SECONDS = 30.0
+"""An item that is computed for longer is named."""
+
+LEAVE_SECONDS = 0.4
+"""For what is in hand when a worker is asked to end: within a second its shard is to be free for others."""
 
 Item = TypeVar("Item")
 
@@ -60,10 +68,10 @@ class ComputingSlots:
         del self._since[threading.get_ident()]
         self._slots.release()
 
-    def longer_than(self, seconds: float) -> list[int]:
-        """Return the threads that have computed for longer than that."""
+    def longer_than(self, seconds: float) -> dict[int, float]:
+        """Return the threads that have computed for longer than that, and for how long, the longest first."""
         now = time.monotonic()
-        return [thread for thread, since in list(self._since.items()) if now - since > seconds]
+        return {thread: now - since for thread, since in list(self._since.items()) if now - since > seconds}
 
 
 class ShardRunner(ABC, Generic[Item]):
@@ -79,6 +87,7 @@ class ShardRunner(ABC, Generic[Item]):
         threads: items that are computed at the same time.
         retry_failed: whether the failed rows of finished shards are replaced, and the others kept.
         deadline: seconds that the computing of one item may take.
+        has_gpu: whether a GPU is paid for while a shard is in hand.
         report: told after each finished row.
     """
 
@@ -101,6 +110,7 @@ class ShardRunner(ABC, Generic[Item]):
         threads: int,
         retry_failed: bool,
         deadline: float = math.inf,
+        has_gpu: bool = False,
     ) -> None:
         self.output = output
         self.schema = schema
@@ -111,7 +121,9 @@ class ShardRunner(ABC, Generic[Item]):
         self.pool = ThreadPoolExecutor(self.width)
         self.computing = ComputingSlots(threads)
         self.deadline = deadline
+        self.meter = Meter(has_gpu)
         self.in_hand: dict[int, Item] = {}
+        self.leaves_at = math.inf
 
     @abstractmethod
     def items(self, shard: int) -> list[Item]:
@@ -136,7 +148,10 @@ class ShardRunner(ABC, Generic[Item]):
             StorageError: a storage is gone, or the output cannot be written; no item is to blame, the job must stop.
             DeviceError: the GPU does not work. This process must end.
             StuckError: an item takes longer than it may. This process must end; the next attempt isolates the item.
+            LeavingError: `leave` was called, and the journal knows what is done. This process must end, since its
+                threads may go on with what they have in hand.
         """
+        self.meter.begin()
         done = None if self.retry_failed else read_totals(self.output, shard, self.folder)
         return self.attempt(shard) if done is None else done  # by a worker that died later on, or by another command
 
@@ -156,18 +171,33 @@ class ShardRunner(ABC, Generic[Item]):
         except DeviceError:
             journal.flush()
             raise
+        except LeavingError:
+            journal.leave()
+            raise
         return self.commit(journal, shard, kept + journal.rows)
 
     def commit(self, journal: Journal, shard: int, rows: list[Row]) -> Totals:
         """Write all rows of a shard in one step, after which it is done; return their totals."""
-        columns = self.columns(shard)
-        totals = write_commit(self.output, shard, rows, self.schema, self.tally, folder=self.folder, columns=columns)
+        earlier = part_spent(read_totals(self.output, shard, self.folder)) if self.retry_failed else {}
+        columns, spent = self.columns(shard), add_up([earlier, self.meter.read()])
+        totals = write_commit(
+            self.output, shard, rows, self.schema, self.tally, folder=self.folder, columns=columns, spent=spent
+        )
         journal.remove()
         return totals
 
     def columns(self, shard: int) -> pa.Table | None:
         """Return `path` and further columns of the rows of a shard, which no item tells; None where there are none."""
         return None
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether `leave` has been called."""
+        return self.leaves_at < math.inf
+
+    def leave(self) -> None:
+        """Begin no more items, and end what is in hand or drop it; may be called by the handler of a signal."""
+        self.leaves_at = time.monotonic() + LEAVE_SECONDS
 
     def tell(self, shard: int, done: int, failed: int) -> None:
         """Report how many rows of a shard are finished."""
@@ -181,47 +211,71 @@ class ShardRunner(ABC, Generic[Item]):
         return [row for row in rows if row["status"] != "failed"]
 
     def _rows(self, items: list[Item], journal: Journal) -> Iterator[Row]:
-        """Yield the rows of items, each as soon as it is finished, with few more items under way than threads."""
+        """Yield the rows of items, each as soon as it is finished, with few more items under way than threads.
+
+        Whoever leaves raises LeavingError in the end; a process of its own that is still busy is killed then.
+        """
         if failure := self.given_up(journal):
             yield from (self.failed_row(item, failure) for item in items)
             return
-        finished: SimpleQueue[Future[Row]] = SimpleQueue()
+        finished: SimpleQueue[Future[Row | None]] = SimpleQueue()
         under_way = 0
-        with self.processor(isolated=journal.attempt > 1) as processor:
+        with self.processor(isolated=journal.deaths > 0) as processor:
             for item in items:
                 if under_way == 2 * self.width:
-                    yield self._next(finished, journal)
+                    yield from self._next(finished, journal)
                     under_way -= 1
                 self.pool.submit(self._row, item, processor).add_done_callback(finished.put)
                 under_way += 1
             for _ in range(under_way):
-                yield self._next(finished, journal)
+                yield from self._next(finished, journal)
+            if self.is_leaving:
+                raise LeavingError
 
     def given_up(self, journal: Journal) -> Failure | None:
         """Return why no more attempts are made at what is left of a shard, if that is so."""
-        if journal.attempts_without_progress < MOST_ATTEMPTS_WITHOUT_PROGRESS:
+        if journal.deaths_without_progress < MOST_ATTEMPTS_WITHOUT_PROGRESS:
             return None
-        attempts = f"{journal.attempts_without_progress} attempts at the rest of its shard"
+        attempts = f"{journal.deaths_without_progress} attempts at the rest of its shard"
         return Failure("crash", f"{attempts} ended with the death of the worker")
 
-    def _next(self, finished: "SimpleQueue[Future[Row]]", journal: Journal) -> Row:
-        """Return the row that is finished next."""
+    def _next(self, finished: "SimpleQueue[Future[Row | None]]", journal: Journal) -> Iterator[Row]:
+        """Yield the row that is finished next; none for an item that was not begun."""
         while True:
             try:
-                return finished.get(timeout=LOOK_SECONDS).result()
+                row = finished.get(timeout=LOOK_SECONDS).result()
             except Empty:
                 self.refuse_stuck(journal)
+                continue
+            if row is not None:
+                yield row
+            return
 
     def refuse_stuck(self, journal: Journal) -> None:
-        """Raise StuckError where an item, not isolated, takes longer than it may."""
+        """Raise StuckError where an item, not isolated, takes longer than it may; LeavingError when it is time."""
+        if time.monotonic() > self.leaves_at:
+            raise LeavingError
         stuck = self.computing.longer_than(self.deadline + GRACE_SECONDS)
         if stuck:
             journal.flush()
-            item = self.in_hand.get(stuck[0])
-            raise StuckError(f"{item} has been worked on for more than {self.deadline:g} s") from None
+            raise StuckError(f"{self._in_words(stuck)}, which is longer than --deadline {self.deadline:g}")
 
-    def _row(self, item: Item, processor: Callable[..., Any]) -> Row:
-        """Return the row of one item, whatever happens to it; StorageError where it is not to blame."""
+    def slow(self) -> str:
+        """Name the items that have been computed for long: `a/b.jpg: 45 s`."""
+        return self._in_words(self.computing.longer_than(SLOW_SECONDS))
+
+    def _in_words(self, threads: dict[int, float]) -> str:
+        """Write what threads have in hand, and the seconds of each."""
+        items = [(getattr(self.in_hand[thread], self.keys[0]), seconds) for thread, seconds in threads.items()]
+        return examples([f"{name}: {seconds:.0f} s" for name, seconds in items])
+
+    def _row(self, item: Item, processor: Callable[..., Any]) -> Row | None:
+        """Return the row of one item, whatever happens to it; StorageError where it is not to blame.
+
+        None where the item is left to others.
+        """
+        if self.is_leaving:
+            return None
         self.in_hand[threading.get_ident()] = item
         try:
             return self.process(item, processor)

@@ -1,24 +1,29 @@
 """What a command does while its workers work: draw, count failures, and be interrupted."""
 
+import math
 import signal
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 from sgllie.runs.progress import Counts, total
 from sgllie.runs.run import Run
 from sgllie.runs.settings import failures_allowed
-from sgllie.runs.words import say
+from sgllie.runs.words import examples, say
 
 SLOWED = "The storage asks to slow down: it is asked less often, as fast as it allows, and nothing is lost."
 
+REMIND_SECONDS = 60.0
+"""Between two times that what is stuck is named."""
 
-def watch(run: Run[Any], counts: Callable[[], Counts], is_running: Callable[[], bool]) -> str | None:
+
+def watch(run: Run[Any], look: Callable[[], tuple[Counts, list[str]]], is_running: Callable[[], bool]) -> str | None:
     """Show how far a run is until its workers are done; return the reason if it is to be stopped before its end.
 
     Args:
         run: whose workers are at work.
-        counts: tells what they have done.
+        look: tells what they have done, and what is stuck.
         is_running: waits a moment, and tells whether they are still at work.
     """
     stop_on_sigterm()
@@ -26,18 +31,22 @@ def watch(run: Run[Any], counts: Callable[[], Counts], is_running: Callable[[], 
     allowed = failures_allowed(limit, run.plan.items)
     failed_before = run.failed_before()
     told = False
+    reminded = -math.inf
     try:
         with run.display() as display:
             while is_running():
-                done = counts()
+                done, stuck = look()
                 display.update(done)
                 if done.slowed and not told:
                     told = True
                     say(SLOWED)
+                if stuck and time.monotonic() - reminded > REMIND_SECONDS:
+                    reminded = time.monotonic()
+                    say(f"Waiting: {examples(stuck, separator='; ')}")
                 failed = failed_before + total(done)[1]
                 if failed > allowed:
                     return f"{failed} {run.noun} have failed, more than --max-failures {limit} allows"
-            display.update(counts())
+            display.update(look()[0])
     except KeyboardInterrupt:
         return "interrupted"
     return None

@@ -40,9 +40,9 @@ def ignored_note(count: int, named: Sequence[str], what: str = "other files", do
     return [f"{plural(count, what)} {done}: {examples(named, count)}"]
 
 
-def examples(names: Sequence[str], count: int | None = None) -> str:
+def examples(names: Sequence[str], count: int | None = None, separator: str = ", ") -> str:
     """Write the first of some names: `a.txt, b.txt, ...`; `count` is how many there are if not all are given."""
-    return ", ".join(names[:EXAMPLES]) + (", ..." if (count or len(names)) > EXAMPLES else "")
+    return separator.join([*names[:EXAMPLES], *(["..."] if (count or len(names)) > EXAMPLES else [])])
 
 
 def outcomes(totals: dict[str, Any], done: str) -> str:

@@ -1,17 +1,26 @@
 """One worker of a run, whatever process it lives in: holds a pipeline, runs shards, and tells how far they are."""
 
+import contextlib
 import os
+import platform
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-from sgllie.errors import DeviceError, StorageError, StuckError
+from sgllie.errors import DeviceError, LeavingError, StorageError, StuckError
 from sgllie.runs.allocator import keep_freed_memory
 from sgllie.runs.run import Run
 from sgllie.runs.totals import Totals
 from sgllie.storage import slow_downs
 
+Result = tuple[Totals | None, str]
+"""What the rows of a shard come to, None where the worker has left it to others; and why the job must stop, if it must.
+"""
+
 REPORT_SECONDS = 0.5
+BEAT_SECONDS = 5.0
+"""Between two signs of life, where nothing else is told."""
 CHECK_SECONDS = 5.0
 """Between two looks at whether another command has begun a new run in the output."""
 
@@ -21,26 +30,37 @@ class ShardWorker:
 
     Args:
         run: makes the pipeline.
-        tell: called twice a second at most with shard, items done, items failed, the group that they count for, and
-            whether a storage has asked to slow down.
+        tell: called a few times a second at most with the number of a shard and the fields of its `State`.
     """
 
-    def __init__(self, run: Run[Any], tell: Callable[[int, int, int, str, bool], object]) -> None:
+    def __init__(self, run: Run[Any], tell: Callable[..., object]) -> None:
         import cv2
 
         keep_freed_memory()
         cv2.setNumThreads(1)  # the pipeline's own threads are the parallel ones
         self.tell = tell
-        self.pending: tuple[int, int, int, str] | None = None
+        self.state: tuple[int, int, int, str] | None = None
+        self.lock = threading.Lock()
         self.told = self.checked = 0.0
         self.check_replaced = run.check_replaced
+        self.is_leaving = False
         self.pipeline = run.make_pipeline(self.report)
+        threading.Thread(target=self.live, daemon=True).start()
 
-    def run(self, shard: int) -> tuple[Totals, str]:
-        """Run a shard; return what its rows come to, and why the job must stop, if it must."""
+    def leave(self, *_: object) -> None:
+        """Leave the shard in hand, and every other, to others. A handler of signals; this process must end soon."""
+        self.is_leaving = True
+        self.pipeline.leave()
+
+    def run(self, shard: int) -> Result:
+        """Run a shard, unless this worker is leaving."""
+        if self.is_leaving:
+            return None, ""
         try:
             self.check()
             return self.pipeline.run(shard), ""
+        except LeavingError:
+            return None, ""
         except StorageError as error:
             return {}, str(error)
         except StuckError:
@@ -49,6 +69,17 @@ class ShardWorker:
             self.device_failed()
             os._exit(1)  # no call to the GPU works any more in this process
         finally:
+            self.send(is_over=True)
+
+    def live(self) -> None:
+        """Give signs of life until the process ends."""
+        while True:
+            time.sleep(BEAT_SECONDS)
+            self.beat()
+
+    def beat(self) -> None:
+        """Give a sign of life."""
+        with contextlib.suppress(ConnectionError):  # whoever is told has gone, and this process is about to
             self.send()
 
     def check(self) -> None:
@@ -62,14 +93,17 @@ class ShardWorker:
 
     def report(self, shard: int, done: int, failed: int, group: str = "") -> None:
         """Take down the state of a shard, and send it on now and then."""
-        self.pending = (shard, done, failed, group)
+        self.state = (shard, done, failed, group)
         self.check()
         if time.monotonic() - self.told > REPORT_SECONDS:
             self.send()
 
-    def send(self) -> None:
-        """Send the last state on."""
-        if self.pending is not None:
-            self.tell(*self.pending, slow_downs() > 0)
-        self.pending = None
-        self.told = time.monotonic()
+    def send(self, is_over: bool = False) -> None:
+        """Send the last state of the shard in hand on; it is in hand no more if it is over."""
+        with self.lock:
+            if self.state is not None:
+                worker = "" if is_over else f"process {os.getpid()} on {platform.node()}"
+                self.tell(*self.state, self.pipeline.slow(), worker, slow_downs() > 0)
+            if is_over:
+                self.state = None
+            self.told = time.monotonic()

@@ -31,6 +31,7 @@ from sgllie.storage.base import SCRATCH, Entry, Folders, S3Options, refuse_large
 from sgllie.storage.key_listing import KeyListing, parse_page
 from sgllie.storage.object_file import READ_BYTES, ObjectFile
 from sgllie.storage.pace import pace_of
+from sgllie.storage.requests import count
 
 Answer = TypeVar("Answer")
 
@@ -332,7 +333,10 @@ def connect(options: S3Options) -> s3fs.S3FileSystem:
         },
     )
     connection.retries = 1
-    connection.s3.meta.events.register("before-parse.s3.ListObjectsV2", parse_page, unique_id="sgllie")
+    # s3fs gives the same connection for the same options, and a request is to be counted once.
+    events = connection.s3.meta.events
+    events.register("before-parse.s3.ListObjectsV2", parse_page, unique_id="sgllie.parse_page")
+    events.register("before-send.s3", count, unique_id="sgllie.count")
     return connection
 
 

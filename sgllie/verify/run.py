@@ -12,7 +12,8 @@ from sgllie.corpus.packed import packed, unpacked
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.enhance.totals import OTHERS_TALLY, TALLY
 from sgllie.errors import ReadError, UsageError
-from sgllie.runs.commits import commit_table, write_commit
+from sgllie.runs.commits import commit_table, read_totals, write_commit
+from sgllie.runs.cost import Prices, part_spent
 from sgllie.runs.names import COMMITS, IMAGES, OTHERS, RUN, SUCCESS, parts
 from sgllie.runs.progress import Counts, display
 from sgllie.runs.run_file import Json, read_run
@@ -128,7 +129,8 @@ def mark_failed(output: Storage, findings: Findings) -> None:
         folder, schema, tally = (OTHERS, OTHERS_SCHEMA, OTHERS_TALLY) if is_other else (COMMITS, STATS_SCHEMA, TALLY)
         table = commit_table(output, shard, folder=folder)
         rows = list(marked(table.select(schema.names).to_pylist(), wrong))
-        write_commit(output, shard, rows, schema, tally, folder=folder, columns=table)
+        spent = part_spent(read_totals(output, shard, folder))
+        write_commit(output, shard, rows, schema, tally, folder=folder, columns=table, spent=spent)
 
 
 def marked(rows: list[Row], wrong: dict[str, str]) -> Iterator[Row]:
@@ -147,6 +149,7 @@ def settings_of(run: Json, settings: VerifySettings) -> EnhanceSettings:
     """
     stored: dict[str, Any] = dict(run["settings"])
     stored |= {"output": settings.output, "s3": settings.s3, "retry_failed": True, "overwrite": False, "dry_run": False}
+    stored |= {"price": Prices()}
     known = {name.partition(".")[0] for name, _, _ in flat_fields(EnhanceSettings("in", "out"))}
     try:
         if settings.s3 == S3Options():

@@ -1,9 +1,9 @@
 """Put on PYTHONPATH by the fault tests: changes modules of this project in every process that imports them.
 
-Images that hold a marker kill the process that decodes them, or take long; with PRETEND_CUDA set, what would run on a
-GPU runs on the CPU; with HOLD set to a pattern, whoever would write a second file of the output that it matches waits
-for ever, so that a job can be stopped in its middle, and cannot end before. SEGMENT_BYTES is what is saved of a tar at
-a time.
+Images that hold a marker kill the process that decodes them, take long, or wait until a second process decodes one;
+with PRETEND_CUDA set, what would run on a GPU runs on the CPU; with HOLD set to a pattern, whoever would write a second
+file of the output that it matches waits for ever, so that a job can be stopped in its middle, and cannot end before.
+SEGMENT_BYTES is what is saved of a tar at a time.
 """
 
 import dataclasses
@@ -12,11 +12,12 @@ import importlib.util
 import os
 import sys
 import time
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 MARKER = b"KILL THE DECODER"
 SLOW = b"WAIT WITH ME"
 ENDLESS = b"NEVER COME BACK"
+TOGETHER = b"WAIT FOR ANOTHER"
 
 
 def change_codec(module):
@@ -31,6 +32,11 @@ def change_codec(module):
                 os._exit(139)
             if SLOW in data:
                 time.sleep(0.1)
+            if TOGETHER in data:
+                meeting = Path(os.environ["MEETING"])
+                (meeting / str(os.getpid())).touch()
+                while len(list(meeting.iterdir())) < 2:
+                    time.sleep(0.05)
             if ENDLESS in data:
                 time.sleep(3600)
             return opened._pixels()

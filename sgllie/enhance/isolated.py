@@ -1,0 +1,56 @@
+"""Images in processes of their own, several at a time, within the memory that their worker has for pixels."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sgllie.enhance.memory import PROCESS_BYTES, bytes_needed
+from sgllie.enhance.processor import ImageProcessor, ImageResult, Processor
+from sgllie.enhance.settings import EnhanceSettings
+from sgllie.images import open_image
+from sgllie.runs.isolation import Isolated
+from sgllie.runs.memory import MemoryBudget
+
+
+@contextmanager
+def isolated_processor(settings: EnhanceSettings, pixels: int) -> Iterator[Processor]:
+    """Give what does the same as `ImageProcessor`, for images of which one may kill the process that works on it.
+
+    There are as many processes as threads, if they leave half of the memory to pixels. An image that needs more than is
+    left beside all of them is worked on when the others have ended.
+
+    Args:
+        settings: of the job.
+        pixels: bytes that the worker has for pixels, beside one such process.
+    """
+    processes = min(settings.threads, 1 + pixels // 2 // PROCESS_BYTES)
+    budget = MemoryBudget(pixels - (processes - 1) * PROCESS_BYTES)
+    with Isolated(processes, settings.deadline, ProcessorInSteps, settings) as isolated:
+
+        def process(path: str, data: bytes) -> ImageResult:
+            with budget.held(1):  # nobody begins a process while all is held
+                needed = isolated(data)
+            is_large = budget.total < needed <= pixels
+            with budget.held(budget.total if is_large else needed if needed <= pixels else 1):
+                if is_large:
+                    isolated.end_idle()
+                return isolated(data, path)
+
+        yield process
+
+
+class ProcessorInSteps:
+    """Tells what an image will need, then processes it."""
+
+    def __init__(self, settings: EnhanceSettings) -> None:
+        self.settings = settings
+        self.processor = ImageProcessor(settings)
+
+    def __call__(self, data: bytes, path: str | None = None) -> Any:
+        """Return the result for an image; without a path the bytes of memory that it needs, 1 where it will fail."""
+        if path is not None:
+            return self.processor(path, data)
+        try:
+            return bytes_needed(open_image(data, max_pixels=self.settings.max_pixels), self.settings)
+        except Exception:
+            return 1
