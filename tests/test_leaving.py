@@ -9,9 +9,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from packs import make_parquet, make_tar, samples
 from test_enhance_faults import HOOKS, MARKER, SLOW, wait_for, workers_of
 
 from jobs import assert_complete, make_corpus, rows_of, start
+from sgllie.enhance import packing
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import LeavingError
@@ -169,3 +171,36 @@ def test_a_ray_worker_that_is_asked_to_end_leaves_its_shard_to_another(tmp_path)
     twice = [path for path, number in before.items() if path.stat().st_ino != number]
     assert len(twice) <= 2 * (THREADS + WAITING), "what two workers had in hand"
     assert len({row["shard"] for row in rows if row["attempt"] == 2}) == 1
+
+
+@pytest.mark.parametrize("name", ["a.tar", "b.parquet"])
+def test_only_what_is_in_hand_of_a_pack_is_done_twice(tmp_path, monkeypatch, name):
+    photographs = sorted(make_corpus(tmp_path / "photographs", 40).rglob("*.jpg"))
+    make_tar(tmp_path / "in/a.tar", samples(photographs))
+    make_parquet(tmp_path / "in/b.parquet", [path.read_bytes() for path in photographs], rows=5)
+    settings = EnhanceSettings(str(tmp_path / "in" / name), str(tmp_path / "out"), threads=THREADS)
+    monkeypatch.setattr(packing, "UNDER_WAY_BYTES", 1)  # one block at a time
+    _, first = begun(settings)
+    seen, process = [], first.image_processor
+
+    def leaving(path, data):
+        seen.append(path)
+        if len(seen) == 13:
+            first.leave()
+        return process(path, data)
+
+    first.image_processor = leaving
+    with pytest.raises(LeavingError):
+        first.run(0)
+    first.pool.shutdown()
+    assert {path.name for path in tmp_path.glob("out/.partial/shard-*/left-*")} == {"left-1"}
+    _, second = begun(settings)
+    process, second.image_processor = (
+        second.image_processor,
+        lambda path, data: seen.append(path) or process(path, data),
+    )
+    totals = second.run(0)
+    assert (totals["ok"], len(set(seen))) == (40, 40)
+    assert len(seen) <= 40 + (THREADS + WAITING if name == "a.tar" else 5), "of Parquet a whole row group is in hand"
+    rows = rows_of(tmp_path / "out", "commits")
+    assert {row["attempt"] for row in rows} == {1, 2}

@@ -261,7 +261,7 @@ def test_what_is_saved_is_not_done_again(source, enhanced, tmp_path, monkeypatch
     monkeypatch.setattr(packing, "UNDER_WAY_BYTES", 1)
     monkeypatch.setattr(ImageProcessor, "__call__", die)
     # From the second attempt on each image has a process of its own: not here, where calls are counted.
-    monkeypatch.setattr("sgllie.enhance.pipeline.Isolated", lambda *_: processor_of(make))
+    monkeypatch.setattr("sgllie.enhance.pipeline.isolated_processor", lambda *_: processor_of(make))
     make = ImageProcessor(EnhanceSettings("in", "out", device="cpu"))
     for _ in range(3):
         allowed += 5
