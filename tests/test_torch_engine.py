@@ -273,7 +273,7 @@ def test_a_shard_whose_gpu_fails_is_finished_by_the_next_attempt(tmp_path, monke
             run.make_pipeline(lambda *_: None).run(0)
     assert not (tmp_path / "out/stats").exists()
     run.make_pipeline(lambda *_: None).run(0)
-    rows = pq.read_table(tmp_path / "out/stats/part-00000.parquet").to_pylist()
+    rows = pq.read_table(tmp_path / "out/commits/part-00000.parquet").to_pylist()
     found = Counter((row["status"], row["device"], row["attempt"]) for row in rows)
     assert found.keys() == {("ok", "cuda", 1), ("ok", "cpu", 2)}
     assert found.total() == 6
