@@ -51,7 +51,7 @@ def test_stopped_in_the_middle_and_resumed(elsewhere, tmp_path, monkeypatch, cap
     for row in rows:
         assert hashlib.sha256(output.read(row["output"])).hexdigest() == row["sha256_out"]
     found = {entry.path.split("/")[0] for entry in output.list()}
-    assert found == {"images", "stats", "manifest", "run.json", "_SUCCESS"}
+    assert found == {"images", "commits", "stats", "manifest", "run.json", "_SUCCESS"}
     assert json.loads(output.read("_SUCCESS"))["ok"] == IMAGES
     assert "AccountKey" not in output.read("run.json").decode()
 

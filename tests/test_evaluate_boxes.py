@@ -292,4 +292,4 @@ def test_detections_have_no_failed_rows_to_retry(here, yolo):
     assert (again.returncode, again.stderr) == (0, "")
     assert "All of it was there already" in again.stdout
     (yolo / "classes.txt").write_text("car\npedestrian\n")
-    assert "the input (2 files then, 2 now" in here(*arguments).stderr
+    assert "the content of the boxes" in here(*arguments).stderr

@@ -262,7 +262,9 @@ def test_a_large_image_is_a_row_and_small_ones_are_enhanced(tmp_path, isolated):
     (tmp_path / "in/000/middling.png").write_bytes(black(3000))
     if isolated:
         begun(tmp_path / "out")
-    settings = EnhanceSettings(str(tmp_path / "in"), str(tmp_path / "out"), device="cpu", worker_memory=1)
+    settings = EnhanceSettings(
+        str(tmp_path / "in"), str(tmp_path / "out"), device="cpu", worker_memory=1, include=("*",)
+    )
     assert run_job(prepare, settings, InProcess()) == 3
     rows = {row["path"]: row for row in rows_of(tmp_path / "out")}
     large = rows.pop("000/large.png")
@@ -290,7 +292,7 @@ import sys
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.runs.job import InProcess, run_job
-settings = EnhanceSettings(sys.argv[1], sys.argv[2], device="cpu", worker_memory=1, threads=4)
+settings = EnhanceSettings(sys.argv[1], sys.argv[2], device="cpu", worker_memory=1, threads=4, include=("*",))
 sys.exit(run_job(prepare, settings, InProcess()))
 """
 

@@ -297,7 +297,9 @@ def test_memory_is_of_one_process():
 def test_what_can_only_be_read_is_not_written_to():
     storage = open_storage("https://host.invalid/photographs")
     for write in (lambda: storage.write("a", b""), lambda: storage.upload("a", Path("a"))):
-        with pytest.raises(StorageError, match="https:// is only read; write to a folder or to one of s3://, gs://"):
+        with pytest.raises(
+            UsageError, match="nothing can be written to https://; take a folder, or one of s3://, gs://"
+        ):
             write()
     with pytest.raises(StorageError, match="https:// has no folders; name its files in a list"):
         next(storage.list())

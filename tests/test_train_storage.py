@@ -3,6 +3,7 @@
 import io
 import pickle
 import sys
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -173,7 +174,7 @@ def test_a_storage_that_cannot_be_listed_is_wrong_usage(here, tmp_path):
 def test_a_storage_that_the_driver_has_reached_is_given_time_by_all_processes(monkeypatch):
     """A server that is started again answers after some seconds, and new processes start at any time."""
     pauses = []
-    monkeypatch.setattr(s3, "time", SimpleNamespace(sleep=pauses.append))
+    monkeypatch.setattr(s3, "time", SimpleNamespace(sleep=pauses.append, monotonic=time.monotonic))
     storage = open_storage("s3://bucket/data", S3Options("http://127.0.0.1:9", region="us-east-1", anonymous=True))
     waited = []
     for each in (storage, pickle.loads(pickle.dumps(storage))):

@@ -275,7 +275,7 @@ def test_the_command_on_a_folder_and_again(here, rides, tmp_path):
     arguments = ("video", rides, tmp_path / "out", "--segment-seconds", 0.8, "--preset", "ultrafast")
     result = here(*arguments)
     assert result.returncode == 3, result.stderr
-    assert "4 videos: 2 enhanced, 2 failed (1 not_a_video, 1 hdr)" in result.stdout
+    assert "4 videos: 2 enhanced, 2 failed (1 hdr, 1 not_a_video)" in result.stdout
     assert "1 other file ignored: notes.txt" in result.stdout
     again = here(*arguments)
     assert (again.returncode, "All of it was there already" in again.stdout) == (3, True)

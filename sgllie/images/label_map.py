@@ -7,6 +7,7 @@ values, but where nothing was measured they are zero, and from there they leap. 
 right.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,8 @@ NEXT, NEXT_BY_CHANCE = 0.5, 1.0
 number of values, since of few levels many are next to each other."""
 HOLES, LEAP = 0.02, 32
 """Borders between zero and another value, for each pixel, at least; and steps that all but a twentieth of them leap."""
+BAND_VALUES = 2**18
+"""Of an image that are looked at together: they take some 30 bytes each, and an image may have 178 million."""
 
 
 def ids_in(image: DecodedImage) -> str | None:
@@ -49,12 +52,18 @@ def ids_in(image: DecodedImage) -> str | None:
     for looks in LOOKS:
         rows = np.linspace(0, len(pixels) - 2, looks + 2)[1:-1].astype(int)
         values = as_values(pixels[np.stack((rows, rows + 1), axis=1)])
-        if not (may_be_regions(values) or leaps(values)):
+        if not (may_be_regions(values) or leaps([values])):
             return None
     if image.alpha is not None and image.alpha.min() != np.iinfo(image.alpha.dtype).max:
         return None
-    values = as_values(pixels[None])
-    return regions(values, is_scan=image.mode == "L" and image.bit_depth in (2, 4)) or leaps(values)
+    return regions(pixels, is_scan=image.mode == "L" and image.bit_depth in (2, 4)) or leaps(bands(pixels))
+
+
+def bands(pixels: NDArray[Any]) -> Iterator[Values]:
+    """Yield the values of an image in bands of rows; each one begins with the last row of the one before."""
+    rows = max(BAND_VALUES // pixels.shape[1], 1)
+    for start in range(0, len(pixels) - 1, rows):
+        yield as_values(pixels[None, start : start + rows + 1])
 
 
 def as_values(pixels: NDArray[Any]) -> Values:
@@ -76,50 +85,68 @@ def may_be_regions(values: Values) -> bool:
     return bool(flat(values).mean() >= FLAT_AT_FIRST) and len(np.unique(values)) <= MOST_VALUES
 
 
-def regions(values: Values, is_scan: bool) -> str | None:
+def regions(pixels: NDArray[Any], is_scan: bool) -> str | None:
     """Tell whether the values of a whole image form regions that border on each other in any order."""
-    levels, ranks = np.unique(values, return_inverse=True)
-    ranks = ranks.reshape(values.shape)
-    brightest = 0xFFFFFF if values.dtype == np.uint32 else np.iinfo(values.dtype).max
+    levels = levels_of(pixels)
+    brightest = 0xFFFFFF if levels.dtype == np.uint32 else np.iinfo(levels.dtype).max
     if set(levels.tolist()) <= {0, brightest}:
         return "only black and white"
     if len(levels) > MOST_VALUES or is_scan:
         return None
-    is_flat = flat(values)
-    inner = ranks[:, :-1, :-1]
-    count = np.bincount(inner.ravel(), minlength=len(levels))
-    own = np.bincount(inner[is_flat], minlength=len(levels)) / np.maximum(count, 1)
-    if is_flat.mean() < FLAT or (own >= OWN_FLAT).mean() < FLAT_VALUES:
+    places, count, own = order_of(levels), np.zeros(len(levels)), np.zeros(len(levels))
+    steps = np.zeros(2)
+    for values in bands(pixels):
+        ranks = np.searchsorted(levels, values)
+        inner = ranks[:, :-1, :-1]
+        count += np.bincount(inner.ravel(), minlength=len(levels))
+        own += np.bincount(inner[flat(values)], minlength=len(levels))
+        one, other = borders(places[ranks])
+        steps += (np.abs(one - other) == 1).sum(), len(one)
+    if own.sum() < FLAT * count.sum() or (own >= OWN_FLAT * count).mean() < FLAT_VALUES:
         return None
-    if len(levels) > FEW_VALUES and share_of_next(ranks, levels) > NEXT + NEXT_BY_CHANCE / len(levels):
+    if len(levels) > FEW_VALUES and steps[0] > (NEXT + NEXT_BY_CHANCE / len(levels)) * steps[1]:
         return None
     return f"{len(levels)} value{'s' * (len(levels) > 1)} in flat regions"
 
 
+def levels_of(pixels: NDArray[Any]) -> Values:
+    """Return the values of an image in their order; of more than MOST_VALUES not all."""
+    levels = np.empty(0, as_values(pixels[None, :1]).dtype)
+    for values in bands(pixels):
+        levels = np.union1d(levels, values)
+        if len(levels) > MOST_VALUES:
+            break
+    return levels
+
+
+def order_of(levels: Values) -> NDArray[np.int64]:
+    """Return the place of each level among all: colours in the order of their luma."""
+    if levels.dtype != np.uint32:
+        return np.arange(len(levels))
+    luma = (levels >> 16) * 0.299 + (levels >> 8 & 255) * 0.587 + (levels & 255) * 0.114
+    return np.argsort(np.argsort(luma, kind="stable"))
+
+
 def borders(values: Values) -> tuple[Values, Values]:
-    """Return the values on both sides of each border between neighbours that differ."""
-    pairs = ((values[..., 1:], values[..., :-1]), (values[:, 1:], values[:, :-1]))
+    """Return the values on both sides of each border between neighbours that differ, but those within the last row."""
+    pairs = ((values[:, :-1, 1:], values[:, :-1, :-1]), (values[:, 1:], values[:, :-1]))
     sides = [(one[one != other], other[one != other]) for one, other in pairs]
     return np.concatenate([one for one, _ in sides]), np.concatenate([other for _, other in sides])
 
 
-def share_of_next(ranks: Values, levels: Values) -> float:
-    """Return the share of the borders that lie between a level and the next one, colours in the order of their luma."""
-    order = np.arange(len(levels))
-    if levels.dtype == np.uint32:
-        luma = (levels >> 16) * 0.299 + (levels >> 8 & 255) * 0.587 + (levels & 255) * 0.114
-        order = np.argsort(np.argsort(luma, kind="stable"))
-    one, other = borders(order[ranks])
-    return float((np.abs(one - other) == 1).mean()) if len(one) else 0.0
-
-
-def leaps(values: Values) -> str | None:
+def leaps(parts: Iterable[Values]) -> str | None:
     """Tell whether 16-bit values leap wherever they border on zero, at many places."""
-    if values.dtype != np.uint16:
+    edges: list[Values] = []
+    counts, size = np.zeros(65536, np.int64), 0
+    for values in parts:
+        if values.dtype != np.uint16:
+            return None
+        one, other = borders(values)
+        edges.append(np.maximum(one, other)[(one == 0) != (other == 0)])
+        counts += np.bincount(values.ravel(), minlength=65536)
+        size += values.size
+    leaping = np.concatenate(edges)
+    if len(leaping) < HOLES * size:
         return None
-    pairs = ((values[..., 1:], values[..., :-1]), (values[:, 1:], values[:, :-1]))
-    edges = np.concatenate([np.maximum(one, other)[(one == 0) != (other == 0)] for one, other in pairs])
-    if len(edges) < HOLES * values.size:
-        return None
-    step = np.median(np.diff(np.flatnonzero(np.bincount(values.ravel()))))
-    return "depth or disparity with holes" if np.quantile(edges, 0.05) >= LEAP * step else None
+    step = np.median(np.diff(np.flatnonzero(counts)))
+    return "depth or disparity with holes" if np.quantile(leaping, 0.05) >= LEAP * step else None

@@ -4,7 +4,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from sgllie.errors import UsageError
-from sgllie.storage.base import SCRATCH, Entry, S3Options, Storage, refuse_credentials
+from sgllie.storage.base import SCRATCH, Entry, S3Options, Storage, refuse_credentials, refuse_read_only
 from sgllie.storage.local import LocalStorage
 from sgllie.storage.pace import slow_downs
 
@@ -17,6 +17,7 @@ __all__ = [
     "absolute_uri",
     "open_source",
     "open_storage",
+    "refuse_read_only",
     "slow_downs",
     "split_uri",
 ]

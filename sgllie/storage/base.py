@@ -53,6 +53,10 @@ LARGEST_READ = 2 * 2**30
 """Bytes of an object that `read` returns, at most: what is larger must be opened as a file."""
 
 
+WRITABLE = ("s3", "gs", "gcs", "az", "abfs", "abfss", "memory")
+"""Schemes whose objects appear as a whole or not at all, each by one request. Elsewhere a reader could see a part of a
+file; and Hugging Face makes a commit of each."""
+
 Folders = list[str]
 """Paths of folders below a root."""
 
@@ -141,6 +145,14 @@ def refuse_credentials(what: str, url: str) -> None:
         raise UsageError(
             f"{what} is {masked}; it must not hold credentials, which would be stored with the run: {advice}"
         )
+
+
+def refuse_read_only(uri: str) -> None:
+    """Raise UsageError for the url of an output to which nothing can be written."""
+    scheme, _, found = uri.partition("://")
+    if found and scheme not in WRITABLE:
+        known = ", ".join(f"{one}://" for one in WRITABLE)
+        raise UsageError(f"{uri}: nothing can be written to {scheme}://; take a folder, or one of {known}")
 
 
 def refuse_large(path: str, size: int) -> None:

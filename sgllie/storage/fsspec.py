@@ -14,16 +14,13 @@ import aiohttp
 import fsspec
 
 from sgllie.errors import NameRefusedError, ReadError, StorageError, UnreachableError, UsageError
-from sgllie.storage.base import Entry, Folders, refuse_large
+from sgllie.storage.base import Entry, Folders, refuse_large, refuse_read_only
 from sgllie.storage.object_file import READ_BYTES, ObjectFile
 
 Answer = TypeVar("Answer")
 
 PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs", "hf": "huggingface_hub"}
 """What is to be installed for a scheme, as far as we know better than fsspec."""
-WRITABLE = ("gs", "gcs", "az", "abfs", "abfss", "memory")
-"""Schemes whose objects appear as a whole or not at all, each by one request. Elsewhere a reader could see a part of a
-file; and Hugging Face makes a commit of each."""
 FLAT = ("http", "https")
 """Schemes without folders that could be listed."""
 VERSIONS = ("etag", "ETag", "generation", "blob_id", "last_modified", "mtime", "modified", "created")
@@ -127,9 +124,7 @@ class FsspecStorage:
             self.upload(path, Path(file.name))
 
     def _place(self, path: str, write: Callable[[fsspec.AbstractFileSystem], object]) -> None:
-        if self.scheme not in WRITABLE:
-            known = ", ".join(f"{scheme}://" for scheme in ("s3", *WRITABLE))
-            raise StorageError(f"{self.uri}: {self.scheme}:// is only read; write to a folder or to one of {known}")
+        refuse_read_only(self.uri)
         try:
             self._try(write, path)
         except FileNotFoundError as error:
