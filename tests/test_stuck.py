@@ -82,13 +82,14 @@ def test_a_child_that_is_stopped_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PYTHONPATH", HOOKS, prepend=os.pathsep)
     monkeypatch.setattr(progress, "SILENT_SECONDS", 8.0)
     monkeypatch.setattr(watch, "REMIND_SECONDS", 1.0)
+    before = psutil.Process().children()
     stopped: list[psutil.Process] = []
     said: list[str] = []
 
     def stop():
         while len(list(output.glob("images/*/*.jpg"))) < 5:
             time.sleep(0.05)
-        children = psutil.Process().children()
+        children = [child for child in psutil.Process().children() if child not in before]
         stopped.append(next(child for child in children if "spawn_main" in " ".join(child.cmdline())))
         stopped[0].send_signal(signal.SIGSTOP)
 
