@@ -157,6 +157,8 @@ def shard_dataset(run: Run[Any], shards: list[int], device: Device, progress: An
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = -1  # a shard of large images may take longer than any limit set here
+    # A worker has one shard in hand and none in waiting, so that all are busy at 1; Ray Data's own threshold is 1.75.
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0
     # Ray Data restarts a dead actor and runs its shard again, without a limit; the shard's journal is what ends a
     # vicious circle.
     bunches = [pa.table({"shard": bunch}) for bunch in in_bunches(shards, run.shards, workers)]
