@@ -322,6 +322,7 @@ def test_the_command_is_killed_and_started_again(tmp_path):
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
     kill_all(job)
+    (tmp_path / "first-in-.out.mp4.run").unlink()  # of the hook
     done = {path: path.stat().st_mtime_ns for path in segments.iterdir()}
     assert not (tmp_path / "out.mp4").exists()
     result = sgllie(*arguments)
