@@ -77,12 +77,13 @@ def make_run_of_rows(output: Path, shards: int, rows: int) -> Path:
         path = output / "commits" / part_name(shard)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(row_bytes(make_rows(rows, shard), STATS_SCHEMA))
+    counted = {"items": 2 * shards * rows, "bytes": 0, "digest": "0", "notes": [], "ignored": 0, "ignored_examples": []}
     run = {
         "schema_version": SCHEMA_VERSION,
         "command": "enhance",
         "id": "0",
         "sources": {"input": "in"},
-        "input": {"uri": "in", "roots": {"input": str(output / "gone")}, "items": 2 * shards * rows},
+        "input": {"uri": "in", "roots": {"input": str(output / "gone")}} | counted,
         "fingerprints": {"the weights": "0"},
         "weights": {"name": "sgllie", "fingerprint": "0"},
         "output_settings": {"method": "sgz", "only_darker_than": None},
@@ -92,7 +93,6 @@ def make_run_of_rows(output: Path, shards: int, rows: int) -> Path:
         "versions": {"python": "3.11"},
         "begun": "2026-01-01T00:00:00+00:00",
     }
-    run["input"] |= {"bytes": 0, "digest": "0", "notes": [], "ignored": 0, "ignored_examples": []}  # type: ignore[operator]
     (output / "run.json").write_text(json.dumps(run))
     return output
 

@@ -157,10 +157,8 @@ def update(
                 output.commit(RUN, as_json(before | {"updated": now()}))  # other commands at work on it stop
                 if more.shards or changed:
                     output.remove(SUCCESS)
+                take_back_all(run, changed, schemas)
                 with ThreadPoolExecutor(WORKERS) as pool:
-                    folders = [run.plan.folder(shard) for shard in changed]
-                    rows = [schemas[folder] for folder in folders]
-                    list(pool.map(partial(take_back, output), changed, changed.values(), folders, rows))
                     list(pool.map(partial(copy_part, output), Path(added).iterdir()))
                 check()
                 described = grown(before, listing, more, inputs | {"gone": gone})
@@ -180,6 +178,14 @@ def entries_in(manifest: Path, shards: Collection[int]) -> Iterator[Entry]:
     """Yield what some parts of a local manifest list."""
     for shard in sorted(shards):
         yield from items_in((manifest / part_name(shard)).read_bytes(), Entry)
+
+
+def take_back_all(run: Opened, changed: Mapping[int, Mapping[str, Entry]], schemas: Mapping[str, pa.Schema]) -> None:
+    """Take back the shards whose files have changed; schemas by the folder in which their rows are committed."""
+    folders = [run.plan.folder(shard) for shard in changed]
+    rows = [schemas[folder] for folder in folders]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        list(pool.map(partial(take_back, run.output), changed, changed.values(), folders, rows))
 
 
 def take_back(output: Storage, shard: int, changed: Mapping[str, Entry], folder: str, schema: pa.Schema) -> None:

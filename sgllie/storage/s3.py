@@ -345,9 +345,10 @@ def asks_to_slow_down(error: BaseException) -> bool:
     if answer_to(error):
         return http_status(error) == 429 or code_of(error) in SLOW_DOWN_CODES
     causes: list[BaseException] = []
-    while isinstance(error, BaseException) and error not in causes:
-        causes.append(error)
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    cause: BaseException | None = error
+    while cause is not None and cause not in causes:
+        causes.append(cause)
+        cause = cause.__cause__ or cause.__context__
     return any(
         isinstance(cause, aiohttp.ServerDisconnectedError) or getattr(cause, "errno", None) in RESET_ERRORS
         for cause in causes
