@@ -1,8 +1,9 @@
 """Put on PYTHONPATH by the fault tests: changes modules of this project in every process that imports them.
 
-Images that hold a marker kill the process that decodes them, take long, or wait until a second process decodes one;
-with PRETEND_CUDA set, what would run on a GPU runs on the CPU; with HOLD set to a pattern, whoever would write a second
-file of the output that it matches waits for ever, so that a job can be stopped in its middle, and cannot end before.
+Images that hold a marker kill or stop the process that decodes them, take long, or wait until a second process decodes
+one; with PRETEND_CUDA set, what would run on a GPU runs on the CPU; with HOLD set to a pattern, whoever would write a
+second file of the output that it matches waits for ever, so that a job can be stopped in its middle, and cannot end
+before.
 SEGMENT_BYTES is what is saved of a tar at a time.
 """
 
@@ -10,6 +11,7 @@ import dataclasses
 import importlib.abc
 import importlib.util
 import os
+import signal
 import sys
 import time
 from pathlib import Path, PurePosixPath
@@ -18,6 +20,7 @@ MARKER = b"KILL THE DECODER"
 SLOW = b"WAIT WITH ME"
 ENDLESS = b"NEVER COME BACK"
 TOGETHER = b"WAIT FOR ANOTHER"
+STOPPED = b"STOP THE DECODER"
 
 
 def change_codec(module):
@@ -30,6 +33,8 @@ def change_codec(module):
         def pixels():
             if MARKER in data:
                 os._exit(139)
+            if STOPPED in data:
+                os.kill(os.getpid(), signal.SIGSTOP)
             if SLOW in data:
                 time.sleep(0.1)
             if TOGETHER in data:
