@@ -55,8 +55,6 @@ class EnhanceSettings(CorpusSettings):
     """Larger images are recorded as failed instead of decoded."""
     threads: int = setting(2, least=1, changes_output=False)
     """Images that one worker decodes, enhances and encodes at the same time."""
-    worker_memory: float | None = setting(None, least=1, changes_output=False)
-    """Gigabytes that one worker may use. By default each has an equal share of its machine, or of its container."""
     deadline: float = setting(600.0, least=1, changes_output=False)
     """Seconds that the work on one image may take; one that takes longer is recorded as failed (timeout)."""
     price: Prices = setting(factory=Prices, changes_output=False)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Of all tables and of run.json; an output of another version is neither resumed nor read."""
 
 Row = dict[str, Any]
@@ -128,6 +128,7 @@ VIDEOS_SCHEMA = row_schema(
         ("left_out", pa.string()),
         ("bytes_in", pa.int64()),
         ("bytes_out", pa.int64()),
+        ("sha256_out", pa.string()),
         *_WORK,
     ]
 )

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -11,11 +12,14 @@ from PIL import Image as PillowImage
 
 from sgllie import images
 from sgllie.errors import failure_of
+from sgllie.runs.memory import MemoryBudget, budgets, lenient
 from sgllie.storage import Storage
 from sgllie.train.scenes import layout
 
 Photograph = NDArray[np.uint8]
 """A decoded photograph, or a part of one: H x W x 3, RGB."""
+PIXEL_BYTES = 30
+"""Of memory for each pixel of 8 bits while a photograph is decoded, at its peak; see `enhance.memory`."""
 READERS = 8
 """Files that one task reads at the same time."""
 
@@ -44,15 +48,24 @@ def load(data: bytes, size: int) -> Photograph:
     """Decode a photograph as it is meant to be seen, resized with Lanczos to size x size x 3, uint8.
 
     Raises:
-        ImageError: it cannot be decoded.
+        ItemError: it cannot be decoded, or needs too much memory.
     """
-    pixels = images.decode(data, exif_orientation="apply").pixels
-    if pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
-    photograph = PillowImage.fromarray(pixels).convert("RGB")
-    if photograph.size != (size, size):
-        photograph = photograph.resize((size, size), PillowImage.Resampling.LANCZOS)
-    return np.asarray(photograph)
+    opened = images.open_image(data, exif_orientation="apply")
+    header = opened.header
+    with memory().held(header.width * header.height * PIXEL_BYTES * max(header.bit_depth // 8, 1)):
+        pixels = opened.decode().pixels
+        if pixels.dtype == np.uint16:
+            pixels = (pixels >> 8).astype(np.uint8)
+        photograph = PillowImage.fromarray(pixels).convert("RGB")
+        if photograph.size != (size, size):
+            photograph = photograph.resize((size, size), PillowImage.Resampling.LANCZOS)
+        return np.asarray(photograph)
+
+
+@cache
+def memory() -> MemoryBudget:
+    """Return what the photographs may need together that the threads of this process decode."""
+    return lenient(budgets(None)[1], None, "take smaller photographs, or a machine with more memory")
 
 
 def inspect(
