@@ -15,14 +15,20 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from sgllie.errors import CollapseError, UsageError
 from sgllie.network import weights as weights_module
 from sgllie.network.model import EnhancementModel, FactorNetwork
 from sgllie.network.weights import Weights
 from sgllie.train.guide import build_guide
-from sgllie.train.losses import ColourConstancy, ExposureControl, FocalLoss, SpatialConsistency, TotalVariation
+from sgllie.train.losses import (
+    ColourConstancy,
+    ExposureControl,
+    FocalLoss,
+    Reconstruction,
+    SpatialConsistency,
+    TotalVariation,
+)
 from sgllie.train.settings import LossSettings, OptimiserSettings, TrainSettings
 
 
@@ -49,6 +55,7 @@ class Objective(nn.Module):
         self.spatial = SpatialConsistency(settings.patch_size)
         self.colour = ColourConstancy()
         self.exposure = ExposureControl()
+        self.reconstruction = Reconstruction()
         self.focal = FocalLoss()
         self.guide = guide
 
@@ -62,7 +69,7 @@ class Objective(nn.Module):
         }
         targets = batch.targets
         if targets is not None:
-            terms["reconstruction"] = lambda: functional.l1_loss(enhanced, targets)
+            terms["reconstruction"] = lambda: self.reconstruction(enhanced, targets)
         guide = self.guide
         if guide is not None:
             terms["semantic"] = lambda: self.focal(guide(enhanced))
