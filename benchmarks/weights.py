@@ -217,9 +217,7 @@ def dark_table(methods: dict[str, Method], folders: list[Path], longest_side: in
 
 def faults_table(methods: dict[str, Method], folders: list[Path], longest_side: int) -> None:
     """Print halo and flicker, a line for each folder."""
-    print(
-        "\ndark photographs: mean halo (levels of 255, below 0 darker near lights) and its mean size / flicker in a pan"
-    )
+    print("\ndark photographs: halo (levels of 255; below 0: darker near lights), its mean size / flicker in a pan")
     print(f"{'folder':16}{'images':>7}" + "".join(f"{name:>22}" for name in methods))
     for folder in folders:
         images = [image for path in images_in([folder]) if (image := read(path, longest_side)).shape[1] >= 400]
