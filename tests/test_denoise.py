@@ -1,5 +1,7 @@
 """Noise that is not amplified: what is found, what is taken away, and what is left alone."""
 
+import pickle
+
 import cv2
 import numpy as np
 import pytest
@@ -159,3 +161,7 @@ def test_settings_make_it():
     assert make_method(MethodSettings(denoise=True)).denoise
     with pytest.raises(UsageError, match="--denoise is on; it must be left out with --method lime; sgz and zero-dce"):
         MethodSettings(method="lime", denoise=True)
+
+
+def test_it_is_pickled_with_the_enhancer():
+    assert pickle.loads(pickle.dumps(Enhancer(BRIGHTENS, denoise=True))).denoise
