@@ -72,6 +72,7 @@ def place(request, settings, tmp_path):
     return dataclasses.replace(settings, output="s3://bucket/out", s3=s3), fetched
 
 
+@pytest.mark.jobs
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_of_commands_that_begin_at_once_one_begins(place, tmp_path, overwrite):
     """The others go on with its run, or are refused; or, with --overwrite, one begins anew and the others stop."""
@@ -106,6 +107,15 @@ def test_a_command_stops_when_its_run_is_replaced(settings, tmp_path):
     with pytest.raises(StorageError, match="another command has begun a new run"):
         run.check_replaced()
     assert_complete(tmp_path / "in", tmp_path / "out")
+
+
+def test_a_command_whose_manifest_is_gone_stops_with_a_sentence(settings):
+    """As in the moment in which another one begins anew."""
+    run = prepare(settings)
+    run.output.remove("manifest/part-00001.parquet")
+    worker = ShardWorker(run, lambda *_: None)
+    assert worker.run(0)[1] == ""
+    assert worker.run(1)[1].endswith("/out/manifest/part-00001.parquet is not there any more")
 
 
 def test_an_overwriting_command_that_is_killed_leaves_nothing_to_resume(settings, tmp_path, monkeypatch):
