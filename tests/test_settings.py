@@ -18,7 +18,7 @@ from sgllie.train.settings import TrainSettings
 from sgllie.video.settings import VideoSettings
 
 POOL = "num_actors max_failures retry_failed check_input overwrite dry_run address s3"
-METHOD = "method scale_factor strength half"
+METHOD = "method scale_factor strength denoise half"
 
 CASES = {
     "enhance": (
