@@ -50,10 +50,14 @@ def worker_bytes(settings: EnhanceSettings) -> int:
     the processors, each of which has a worker.
     """
     if settings.worker_memory is None:
-        worker = machine.memory_bytes() * SHARE / max(machine.processors(), 1)
-    else:
-        worker = settings.worker_memory * 1e9
-    return max(int(worker), WORKER_BYTES + LEAST_BYTES)
+        return bytes_beside(1)
+    return max(int(settings.worker_memory * 1e9), WORKER_BYTES + LEAST_BYTES)
+
+
+def bytes_beside(processors: float) -> int:
+    """Return the share of this machine's memory, or of the container's, that goes with so many of its processors."""
+    share = machine.memory_bytes() * SHARE * processors / max(machine.processors(), processors, 1)
+    return max(int(share), WORKER_BYTES + LEAST_BYTES)
 
 
 def budgets(settings: EnhanceSettings) -> tuple[MemoryBudget, MemoryBudget]:
