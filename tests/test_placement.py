@@ -1,12 +1,14 @@
 """How the workers of a job are spread over nodes with GPUs and without."""
 
+import dataclasses
+
 import pytest
 
 from sgllie.distributed.placement import Placement, in_words, on_cpus, on_gpus
-from sgllie.enhance.memory import bytes_beside, worker_bytes
+from sgllie.enhance.memory import worker_bytes
 from sgllie.enhance.run import EnhanceRun
 from sgllie.enhance.settings import EnhanceSettings
-from sgllie.runs import machine
+from sgllie.runs import cost, machine
 
 PLAIN = {"CPU": 8, "memory": 1e9}
 
@@ -55,11 +57,17 @@ def test_a_worker_with_several_processors_has_their_memory_and_threads(monkeypat
     monkeypatch.setattr(machine, "processors", lambda: 16.0)
     settings = EnhanceSettings("in", "out", device="cuda")
     run = EnhanceRun(settings, None, None, False, {}, [], None, {})
-    on_gpu = run.for_workers("cuda", 4).for_processors(4).settings
-    assert on_gpu.at_once == 4
-    assert worker_bytes(on_gpu) == pytest.approx(4 * worker_bytes(settings), rel=1e-6)
-    assert bytes_beside(100) == bytes_beside(16)
-    said = EnhanceSettings("in", "out", threads=3, worker_memory=2)
-    kept = EnhanceRun(said, None, None, False, {}, [], None, {}).for_workers("cuda", 4).for_processors(4).settings
-    assert (kept.at_once, kept.worker_memory) == (3, 2)
+    of_one = worker_bytes(settings)
+    monkeypatch.setattr(machine, "share", machine.Share(4, 0.25))
+    assert worker_bytes(settings) == pytest.approx(4 * of_one, rel=1e-6)
+    assert run.for_workers("cuda", 4).settings.at_once == 4
     assert run.for_workers("cpu").settings.at_once == 2
+    said = dataclasses.replace(run, settings=EnhanceSettings("in", "out", threads=3))
+    assert said.for_workers("cuda", 4).settings.at_once == 3
+
+
+def test_what_a_worker_has_is_what_it_costs(monkeypatch):
+    monkeypatch.setattr(cost.time, "monotonic", iter([0.0, 100.0] * 2).__next__)
+    assert cost.Meter().read() == {"core_seconds": 100, "gpu_seconds": 0}
+    monkeypatch.setattr(machine, "share", machine.Share(4, 0.25))
+    assert cost.Meter().read() == {"core_seconds": 400, "gpu_seconds": 25}

@@ -18,6 +18,7 @@ from sgllie.distributed.placement import Placement, in_words, nodes_now, on_cpus
 from sgllie.distributed.ray_internals import node_is_draining
 from sgllie.errors import DeviceError, StorageError
 from sgllie.methods.settings import Device
+from sgllie.runs import machine
 from sgllie.runs.progress import Counts, Reports
 from sgllie.runs.run import Run
 from sgllie.runs.totals import Totals
@@ -85,10 +86,10 @@ class RayWorker(ShardWorker):
         self.progress = progress
         context = ray.get_runtime_context()
         self.gpu = " ".join([context.get_node_id(), *context.get_accelerator_ids()["GPU"]])
-        if run.device == "cuda":
-            run = run.for_processors(context.get_assigned_resources().get("CPU", 0))
-            if ray.get(progress.is_broken.remote(self.gpu)):
-                run = run.for_workers("cpu")
+        given = context.get_assigned_resources()
+        machine.share = machine.Share(given.get("CPU", 0), given.get("GPU", 0))
+        if run.device == "cuda" and ray.get(progress.is_broken.remote(self.gpu)):
+            run = run.for_workers("cpu")
         self.on_gpu = run.device == "cuda"
         try:
             super().__init__(run, progress.set.remote)

@@ -47,17 +47,14 @@ def worker_bytes(settings: EnhanceSettings) -> int:
     """Return how many bytes one worker may use.
 
     That is what `--worker-memory` says; without it the memory of the machine, or of the container, is shared out among
-    the processors, each of which has a worker.
+    the processors, one or several of which a worker has.
     """
     if settings.worker_memory is None:
-        return bytes_beside(1)
-    return max(int(settings.worker_memory * 1e9), WORKER_BYTES + LEAST_BYTES)
-
-
-def bytes_beside(processors: float) -> int:
-    """Return the share of this machine's memory, or of the container's, that goes with so many of its processors."""
-    share = machine.memory_bytes() * SHARE * processors / max(machine.processors(), processors, 1)
-    return max(int(share), WORKER_BYTES + LEAST_BYTES)
+        processors = machine.share.processors
+        worker = machine.memory_bytes() * SHARE * processors / max(machine.processors(), processors, 1)
+    else:
+        worker = settings.worker_memory * 1e9
+    return max(int(worker), WORKER_BYTES + LEAST_BYTES)
 
 
 def budgets(settings: EnhanceSettings) -> tuple[MemoryBudget, MemoryBudget]:

@@ -56,7 +56,6 @@ class ImagePipeline(ShardRunner[Entry]):
             threads=settings.at_once,
             retry_failed=settings.retry_failed,
             deadline=settings.deadline,
-            has_gpu=settings.device == "cuda",
         )
 
     def items(self, shard: int) -> list[Entry]:

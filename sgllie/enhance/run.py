@@ -3,9 +3,8 @@
 import shlex
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Self
 
 from sgllie.enhance.inputs import list_input, renaming
 from sgllie.enhance.settings import EnhanceSettings
@@ -50,15 +49,6 @@ class EnhanceRun(Run[EnhanceSettings]):
             images = sum(size for shard, size in self.shards.items() if shard not in plan.others)
             lines.append(f"Dry run: {images:,} would be enhanced into {settings.output}; nothing was written.")
         return "\n".join(lines)
-
-    def for_processors(self, count: float) -> Self:
-        """Return the same run for a worker that has so many processors of its machine, and the memory beside them."""
-        if self.settings.worker_memory is not None:
-            return self
-        from sgllie.enhance.memory import bytes_beside
-
-        memory = max(bytes_beside(count) / 1e9, 1)  # less cannot be said
-        return replace(self, settings=replace(self.settings, worker_memory=memory))
 
     def display(self) -> AbstractContextManager[Display]:
         """Return what shows how far the run is."""

@@ -117,10 +117,6 @@ class Run(ABC, Generic[SettingsT]):
         settings = dataclasses.replace(cast(Any, self.settings), **changes)
         return dataclasses.replace(self, settings=settings, shards={}, done={})
 
-    def for_processors(self, count: float) -> Self:
-        """Return the same run for a worker that has so many processors of its machine, and the memory beside them."""
-        return self
-
     @property
     def order(self) -> list[int]:
         """The shards that are to be done, in the order in which workers get them."""
