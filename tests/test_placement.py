@@ -27,6 +27,7 @@ def node(cpus, gpus):
         ([node(16, 1)], 4, 2, Placement(2, 0.25, 2, 4)),
         ([node(16, 1)], 4, 32, Placement(16, 0.25, 32, 1)),  # each GPU has one at least
         ([node(8, 1)], 3, None, Placement(2.6666, 0.3333, 3, 3)),
+        ([node(32, 1)], 10, None, Placement(3.2, 0.1, 4, 10)),
         ([node(2, 1)], 4, None, Placement(1, 0.25, 1, 2)),
         ([node(1, 2)], 4, None, Placement(0.5, 0.25, 1, 2)),
         ([node(0, 1)], 4, None, Placement(0, 0.25, 1, 4)),
@@ -47,9 +48,10 @@ def test_cpus_that_are_not_used_are_told_with_the_reason():
     placement = on_gpus([node(16, 1), PLAIN], 4, None)
     said = in_words(placement, [node(16, 1), PLAIN])
     assert said.startswith(
-        "Computing on the GPUs, with 4 workers of 4 threads. 8 CPUs of nodes without a GPU are not used"
+        "Computing on the GPUs, with up to 4 workers of 4 threads. 8 CPUs of nodes without a GPU are not used"
     )
-    assert in_words(placement, [node(16, 1)]) == "Computing on the GPUs, with 4 workers of 4 threads."
+    assert in_words(on_gpus([PLAIN], 4, None), [PLAIN]) == "Computing on the GPUs that join."
+    assert in_words(placement, [node(16, 1)]) == "Computing on the GPUs, with up to 4 workers of 4 threads."
 
 
 def test_a_worker_with_several_processors_has_their_memory_and_threads(monkeypatch):

@@ -54,16 +54,18 @@ def on_gpus(nodes: Sequence[Resources], per_gpu: int, threads: int | None) -> Pl
     of_gpu = min((node.get("CPU", 0) / node["GPU"] for node in having), default=1)
     cpus = max(of_gpu / per_gpu, min(1, of_gpu)) if threads is None else min(threads, of_gpu)
     cpus, gpus = (math.floor(share * GRAIN) / GRAIN for share in (cpus, 1 / per_gpu))
-    room = [min(node["GPU"] // gpus, node.get("CPU", 0) // cpus if cpus else math.inf) for node in having]
-    return Placement(cpus, gpus, threads or max(1, math.ceil(cpus)), int(sum(room)))
+    room = (min(node["GPU"] * per_gpu, node.get("CPU", 0) / cpus if cpus else math.inf) for node in having)
+    workers = sum(math.floor(each + 1 / GRAIN) for each in room)
+    return Placement(cpus, gpus, threads or max(1, math.ceil(cpus)), workers)
 
 
 def in_words(placement: Placement, nodes: Sequence[Resources]) -> str:
     """Say how the GPUs are used, and which CPUs are not, and why."""
-    each = f"{placement.workers} workers of {placement.threads} threads"
+    if not placement.workers:
+        return "Computing on the GPUs that join."
     idle = sum(node.get("CPU", 0) for node in nodes if not node.get("GPU", 0))
-    said = f"Computing on the GPUs, with {each}."
-    if not idle or not placement.workers:
+    said = f"Computing on the GPUs, with up to {placement.workers} workers of {placement.threads} threads."
+    if not idle:
         return said
     return (
         f"{said} {idle:g} CPUs of nodes without a GPU are not used: at its end the job would wait for the shards that "
