@@ -14,6 +14,8 @@ from sgllie.train.guide import build_guide
 from sgllie.train.losses import FocalLoss
 from sgllie.train.settings import LossSettings
 
+pytestmark = pytest.mark.jobs
+
 
 def file_of(folder: Path, name: str, **options) -> str:
     """Random weights of torchvision's network `name`: what a download would give, in its form."""
