@@ -50,10 +50,11 @@ def worker_bytes(settings: EnhanceSettings) -> int:
     """Return how many bytes one worker may use.
 
     That is what `--worker-memory` says; without it the memory of the machine, or of the container, is shared out among
-    the processors, each of which has a worker.
+    the processors, one or several of which a worker has.
     """
     if settings.worker_memory is None:
-        worker = machine.memory_bytes() * SHARE / max(machine.processors(), 1)
+        processors = machine.share.processors
+        worker = machine.memory_bytes() * SHARE * processors / max(machine.processors(), processors, 1)
     else:
         worker = settings.worker_memory * 1e9
     return max(int(worker), WORKER_BYTES + LEAST_BYTES)

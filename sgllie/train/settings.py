@@ -193,7 +193,7 @@ class TrainSettings:
     cache: Literal["auto", "memory", "none"] = setting("auto", changes_output=False)
     """memory: decode every photograph once; none: in every epoch; auto: memory where they fit."""
     max_failures: int = setting(3, least=0, changes_output=False)
-    """Deaths of workers that a run survives by itself."""
+    """Deaths of workers since the last finished epoch that a run survives by itself."""
     address: str | None = setting(None, changes_output=False)
     """Address of a Ray cluster (auto: the one this machine belongs to); by default a local one is started."""
     s3: S3Options = setting(factory=S3Options, changes_output=False)
