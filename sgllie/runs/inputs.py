@@ -83,7 +83,7 @@ def notes_on(listing: Listing) -> list[str]:
     """Return what the user is to know of a listing."""
     notes = ignored_note(listing.ignored.count, listing.ignored.examples)
     notes += ignored_note(listing.excluded.count, listing.excluded.examples, "files", "excluded")
-    carried = f"({listing.others.size / 1e6:,.1f} MB) carried as they are"
+    carried = f"({listing.others.size / 1e6:,.1f} MB) carried as {'it is' if listing.others.count == 1 else 'they are'}"
     notes += ignored_note(listing.others.count, listing.others.examples, "other files", carried)
     if listing.unreadable:
         folders = f"{plural(len(listing.unreadable), 'folders')} cannot be read, and left out"
