@@ -108,6 +108,15 @@ def test_a_command_stops_when_its_run_is_replaced(settings, tmp_path):
     assert_complete(tmp_path / "in", tmp_path / "out")
 
 
+def test_a_command_whose_manifest_is_gone_stops_with_a_sentence(settings):
+    """As in the moment in which another one begins anew."""
+    run = prepare(settings)
+    run.output.remove("manifest/part-00001.parquet")
+    worker = ShardWorker(run, lambda *_: None)
+    assert worker.run(0)[1] == ""
+    assert worker.run(1)[1].endswith("/out/manifest/part-00001.parquet is not there any more")
+
+
 def test_an_overwriting_command_that_is_killed_leaves_nothing_to_resume(settings, tmp_path, monkeypatch):
     """Whichever of its steps was its last."""
     assert run_job(prepare, settings, InProcess()) == 0

@@ -14,7 +14,7 @@ from sgllie.video.encoder import pixel_format
 from sgllie.video.formats import output_name
 
 LOSSLESS = Encoding("ffv1")
-FAST = Encoding(preset="ultrafast", threads=1)
+FAST = Encoding(preset="superfast", threads=1)
 BT601_FULL, UNKNOWN = (2, 5, 6, 6), (0, 2, 2, 2)
 PQ, HLG = (1, 9, 9, 16), (1, 9, 9, 18)
 
@@ -35,7 +35,7 @@ def properties(path):
         (
             ".mp4",
             {"rotation": 180, "colour": BT601_FULL, "subtitles": ["one", "two"]},
-            Encoding("h265", preset="ultrafast"),
+            Encoding("h265", preset="superfast"),
         ),
         (".mkv", {"subtitles": ["one", "two"]}, LOSSLESS),
         (".mp4", {"options": {"crf": "10", "bf": "3", "g": "12"}}, Encoding("h265", preset="fast")),
@@ -69,7 +69,7 @@ def test_everything_around_the_pixels_is_kept(tmp_path, enhancer, suffix, clip, 
 @pytest.mark.parametrize("codec", ["h264", "h265"])
 def test_odd_sizes(tmp_path, enhancer, size, codec):
     source = write_clip(tmp_path / "in.mp4", static(4, size), pixels="yuv444p")
-    enhance_video(str(source), tmp_path / "out.mp4", enhancer, encoding=Encoding(codec, preset="ultrafast"))
+    enhance_video(str(source), tmp_path / "out.mp4", enhancer, encoding=Encoding(codec, preset="superfast"))
     assert properties(tmp_path / "out.mp4")[:2] == size[::-1]
 
 

@@ -11,7 +11,7 @@ from sgllie.errors import VideoError
 from sgllie.video.clip import Encoding, enhance_video
 from sgllie.video.reader import VideoReader
 
-FAST = Encoding(preset="ultrafast", threads=1)
+FAST = Encoding(preset="superfast", threads=1)
 
 
 def damage(source, target, *numbers, with_zeros=False):

@@ -272,7 +272,7 @@ def test_from_bucket_to_bucket(rides, s3):
 
 
 def test_the_command_on_a_folder_and_again(here, rides, tmp_path):
-    arguments = ("video", rides, tmp_path / "out", "--segment-seconds", 0.8, "--preset", "ultrafast")
+    arguments = ("video", rides, tmp_path / "out", "--segment-seconds", 0.8, "--preset", "superfast")
     result = here(*arguments)
     assert result.returncode == 3, result.stderr
     assert "4 videos: 2 enhanced, 2 failed (1 hdr, 1 not_a_video)" in result.stdout
@@ -284,7 +284,7 @@ def test_the_command_on_a_folder_and_again(here, rides, tmp_path):
 
 
 def test_the_command_on_one_video_and_again(here, rides, tmp_path):
-    arguments = ("video", rides / "a.mp4", tmp_path / "out.mp4", "--preset", "ultrafast")
+    arguments = ("video", rides / "a.mp4", tmp_path / "out.mp4", "--preset", "superfast")
     result = here(*arguments)
     assert result.returncode == 0, result.stderr
     assert f"A row for each of its frames in {tmp_path}/.out.mp4.run/frames" in result.stdout
@@ -303,7 +303,7 @@ def test_too_many_failures_stop_the_job(here, rides, tmp_path, monkeypatch):
     monkeypatch.setattr("sgllie.distributed.executor.POLL_SECONDS", 0)
     for name in "cdefgh":
         (rides / f"0{name}.mp4").write_bytes(b"no video")
-    arguments = ("video", rides, tmp_path / "out", "--preset", "ultrafast", "--num-actors", 1)
+    arguments = ("video", rides, tmp_path / "out", "--preset", "superfast", "--num-actors", 1)
     result = here(*arguments, "--max-failures", 1)
     assert (result.returncode, "--max-failures 1 allows" in result.stdout) == (1, True)
     assert not (tmp_path / "out/_SUCCESS").exists()

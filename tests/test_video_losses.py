@@ -215,6 +215,6 @@ def test_stereo_pictures(tmp_path, codec, left_out):
 def test_the_command_names_what_is_lost(here, tmp_path):
     (tmp_path / "in").mkdir()
     transparent(tmp_path / "in/a.mkv", "ffv1", "yuva420p")
-    result = here("video", tmp_path / "in", tmp_path / "out", "--preset", "ultrafast")
+    result = here("video", tmp_path / "in", tmp_path / "out", "--preset", "superfast")
     assert result.returncode == 0, result.stderr
     assert "Not in the output: a.mkv: transparency\n" in result.stdout

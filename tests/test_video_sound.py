@@ -106,7 +106,7 @@ def test_a_folder_of_telephone_videos(here, tmp_path):
     (tmp_path / "in").mkdir()
     with_sound(tmp_path / "in/a.3gp", "amr_nb", 8000, "mono")
     with_unknown(tmp_path / "in/b.mp4")
-    result = here("video", tmp_path / "in", tmp_path / "out", "--preset", "ultrafast")
+    result = here("video", tmp_path / "in", tmp_path / "out", "--preset", "superfast")
     assert result.returncode == 0, result.stderr
     assert "Not in the output: b.mp4: audio stream 2 (unknown codec)\n" in result.stdout
     found = rows(tmp_path / "out")

@@ -4,19 +4,19 @@ from fractions import Fraction
 
 import av
 import pytest
-from clips import packets, pictures, static, timestamps, write_clip
+from clips import packets, pan, pictures, static, timestamps, write_clip
 from video_jobs import row_of, rows, settings_for, work
 
 from sgllie.video import join as joining
 from sgllie.video.clip import Encoding, enhance_video
 
-FAST = Encoding(preset="ultrafast", threads=1)
-SMALL = (48, 64)
+FAST = Encoding(preset="superfast", threads=1)
+SMALL = (64, 96)
 WRAP = 2**33
 """Ticks of 1/90000 s after which the clock of MPEG-TS begins anew."""
 
 
-def muxed(path, count=24, *, start=0, held=0, time_base=Fraction(1, 90000), **options):
+def muxed(path, count=24, *, start=0, held=0, time_base=Fraction(1, 90000), shown=None, **options):
     """A clip of nothing but pictures of 1/24 s from `start` on, the last of which is shown `held` ticks longer."""
     with av.open(str(path), "w", container_options=options) as output:
         video = output.add_stream("libx264", rate=24, options={"bf": "0", "g": "12"})
@@ -24,7 +24,7 @@ def muxed(path, count=24, *, start=0, held=0, time_base=Fraction(1, 90000), **op
         video.time_base = video.codec_context.time_base = time_base
         step = round(1 / (24 * time_base))
         encoded = []
-        for number, picture in enumerate(static(count, SMALL)):
+        for number, picture in enumerate(shown or static(count, SMALL)):
             frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format="yuv420p")
             frame.pts, frame.time_base = start + number * step, time_base
             encoded += video.encode(frame)
@@ -48,6 +48,18 @@ def test_a_picture_that_is_held_at_the_end_stays_as_long(tmp_path, enhancer, suf
     enhance_video(str(source), tmp_path / f"out{other}", enhancer, encoding=FAST)
     assert length(source) == pytest.approx(6, abs=0.05)
     assert length(tmp_path / f"out{other}") == pytest.approx(length(source), abs=0.002)
+
+
+@pytest.mark.parametrize("codec", ["h264", "h265"])
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_a_picture_is_held_at_the_end_where_pictures_are_reordered(tmp_path, enhancer, suffix, codec):
+    held = muxed(tmp_path / "held.mp4", 25, held=5 * 90000, shown=pan(25, SMALL))
+    output = tmp_path / f"out{suffix}"
+    enhance_video(str(held), output, enhancer, encoding=Encoding(codec=codec, preset="medium"))
+    with av.open(str(output)) as container:
+        times = [packet.pts for packet in container.demux(video=0) if packet.pts is not None]
+    assert times[-1] < max(times), "the last picture is not stored last, or this shows nothing"
+    assert length(output) == pytest.approx(length(held), abs=0.002)
 
 
 def test_mpeg_ts_has_no_place_for_how_long_the_last_picture_is_held(tmp_path):
@@ -146,7 +158,7 @@ def test_the_command_names_a_file_that_was_cut_off(here, tmp_path):
     source = front_loaded(write_clip(tmp_path / "whole.mp4", static(30, SMALL)), tmp_path / "front.mp4")
     (tmp_path / "in").mkdir()
     (tmp_path / "in/a.mp4").write_bytes(source.read_bytes()[: source.stat().st_size * 6 // 10])
-    result = here("video", tmp_path / "in", tmp_path / "out", "--preset", "ultrafast")
+    result = here("video", tmp_path / "in", tmp_path / "out", "--preset", "superfast")
     assert result.returncode == 0, result.stderr
     assert "Not in the output: a.mp4: the last 0." in result.stdout
     assert " of 1.00 s, which the file lacks" in result.stdout

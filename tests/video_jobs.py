@@ -7,7 +7,7 @@ from sgllie.video.pipeline import VideoPipeline
 from sgllie.video.run import VideoRun, prepare
 from sgllie.video.settings import VideoSettings
 
-QUICK = {"preset": "ultrafast", "threads": 1, "device": "cpu"}
+QUICK = {"preset": "superfast", "threads": 1, "device": "cpu"}
 
 
 def settings_for(source, output, **options) -> VideoSettings:

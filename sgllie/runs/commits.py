@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 
-from sgllie.errors import StorageError
 from sgllie.runs.names import COMMITS, part_name, parts
 from sgllie.runs.schemas import Row
 from sgllie.runs.tables import read_table, to_table, with_columns
@@ -52,17 +51,8 @@ def write_commit(
 
 
 def commit_table(output: Storage, shard: int, columns: list[str] | None = None, folder: str = COMMITS) -> pa.Table:
-    """Return the rows of one finished shard, or some of their columns.
-
-    Raises:
-        DamagedError: they cannot be read.
-        StorageError: they are not there any more.
-    """
-    path = f"{folder}/{part_name(shard)}"
-    try:
-        return read_table(output, path, columns).replace_schema_metadata(None)
-    except FileNotFoundError as error:
-        raise StorageError(f"{output.uri}/{path} is not there any more") from error
+    """Return the rows of one finished shard, or some of their columns; DamagedError where they cannot be read."""
+    return read_table(output, f"{folder}/{part_name(shard)}", columns).replace_schema_metadata(None)
 
 
 def commit_tables(output: Storage, columns: list[str] | None = None) -> Iterator[pa.Table]:

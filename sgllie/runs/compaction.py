@@ -131,7 +131,7 @@ def checked_table(output: Storage, shard: int) -> pa.Table:
     except DamagedError as error:
         output.remove(f"{COMMITS}/{part_name(shard)}")
         output.remove(SUCCESS)
-        raise DamagedError(f"{error}; it was removed, and the same command does its shard again") from error
+        raise DamagedError(f"{error}; the same command does its shard again") from error
 
 
 def row_groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:

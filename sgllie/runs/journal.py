@@ -58,7 +58,7 @@ class Journal:
             (left if name[1] == "left" else begun).add(attempt)
             if name[1] == "rows":
                 # It may be damaged, or gone with a worker that was taken for dead and has just committed.
-                with contextlib.suppress(FileNotFoundError, DamagedError):
+                with contextlib.suppress(DamagedError):
                     self.rows += read_rows(self._output, f"{self._folder}/{entry.path}")
                     last_with_rows = max(last_with_rows, attempt)
         died = begun - left - {0}  # of which `replace_rows` makes rows

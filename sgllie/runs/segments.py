@@ -60,7 +60,7 @@ class Segments(Journal):
         while following := [segment for segment in found if segment.first == self.end]:
             segment = max(following)
             found.remove(segment)
-            with contextlib.suppress(FileNotFoundError, DamagedError):
+            with contextlib.suppress(DamagedError):
                 self._rows_of(segment)
                 self._append(segment)
 

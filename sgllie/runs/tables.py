@@ -29,12 +29,12 @@ def read_manifest(storage: Storage, shard: int, item_type: type[Item]) -> list[I
 
 
 def read_table(storage: Storage, path: str, columns: list[str] | None = None) -> pa.Table:
-    """Return one table of a run; DamagedError where it is none."""
+    """Return one table of a run; DamagedError where it is none, or is gone: another command may have begun anew."""
     try:
         return from_parquet(storage.read(path), columns)
+    except FileNotFoundError as error:
+        raise DamagedError(f"{storage.uri}/{path} is not there any more") from error
     except (pa.ArrowException, OSError, ValueError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
         raise DamagedError(f"{storage.uri}/{path} is damaged: {str(error).partition(chr(10))[0]}") from error
 
 

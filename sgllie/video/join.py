@@ -126,12 +126,17 @@ def add_video(
     context.extradata, context.pix_fmt = encoded.extradata, encoded.pix_fmt
     stream.time_base = info.time_base
     tag(context, output_colour(codec, info.colour))
-    if codec == "h265" and output.format.name in ("mp4", "mov"):
+    if codec == "h265" and is_quicktime(output):
         context.codec_tag = "hvc1"  # players of Apple's take no other
     if info.matrix:
         stream.set_display_matrix(info.matrix)
     describe_as(stream, source.stream)
     return stream
+
+
+def is_quicktime(container: av.container.Container) -> bool:
+    """Tell whether a container is MP4 or MOV."""
+    return container.format.name in ("mp4", "mov")
 
 
 def name_of(stream: av.VideoStream) -> str:
@@ -143,6 +148,8 @@ def encoded_packets(segments: Sequence[Encoded], stream: av.VideoStream, source:
     """Yield the packets of all segments, one after another, with decoding timestamps that rise throughout."""
     last: int | None = None
     until = durations(segments, source)
+    end = max((pts + shown for pts, shown in until.items()), default=0)
+    left = len(until)
     for segment in segments:
         with opened(segment.file) as container:
             original = container.streams.video[0]
@@ -155,6 +162,10 @@ def encoded_packets(segments: Sequence[Encoded], stream: av.VideoStream, source:
                 # before the last ones of the segment before; there is always room between those and the first picture.
                 packet.dts = packet.dts if last is None else max(packet.dts, last + 1)
                 packet.duration = until[packet.pts]
+                left -= 1
+                if left == 0 and is_quicktime(stream.container):
+                    # It stores the length of its last packet only, which where pictures are reordered is shown earlier.
+                    packet.duration = end - packet.pts
                 last = packet.dts
                 packet.stream = stream
                 yield packet
