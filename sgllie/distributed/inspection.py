@@ -47,7 +47,11 @@ def list_photographs(settings: TrainSettings) -> tuple[Storage, list[str]]:
     Raises:
         UsageError: the input cannot be listed, or holds no images.
     """
-    listing = Listing(settings.data, settings.s3, absolute_uri(settings.run), photographs_only=True)
+    listing = Listing(
+        *(settings.data, settings.s3, absolute_uri(settings.run)),
+        image_column=settings.image_column,
+        photographs_only=True,
+    )
     try:
         paths = [entry.path for entry in listing]
     except (StorageError, OSError) as error:

@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 import tyro
 
 from sgllie.corpus.patterns import Patterns
+from sgllie.corpus.rig import Rig
 from sgllie.images import MAX_PIXELS, QUALITY, ExifOrientation, OutputFormat
+from sgllie.methods import METHODS
 from sgllie.runs.cost import Prices
 from sgllie.runs.schemas import STATS_SCHEMA
 from sgllie.runs.settings import CorpusSettings
@@ -42,6 +44,9 @@ class EnhanceSettings(CorpusSettings):
     where the file system can), or skip."""
     columns: Annotated[str | None, tyro.conf.arg(metavar="NAMES")] = None
     """Columns of the input list (.csv, .jsonl, .parquet) that are carried into the statistics, with commas between."""
+    rig: Annotated[str | None, tyro.conf.arg(metavar="PATTERN")] = None
+    """Images of one moment share one exposure: a regular expression whose groups name the moment in a path, or kitti,
+    nuscenes or waymo."""
     only_darker_than: float | None = setting(None, least=0, most=1)
     """Copy images whose mean luma (0 black, 1 white) is this or more, byte for byte."""
     format: OutputFormat = "same"
@@ -74,6 +79,10 @@ class EnhanceSettings(CorpusSettings):
         super().__post_init__()
         Patterns(self.include, "--include")  # its sentences are for the user, not for a worker
         Patterns(self.exclude, "--exclude")
+        if self.rig is not None:
+            Rig(self.rig)
+            rule = f"must be left out with --method {self.method}, which finds nothing that images could share"
+            check(METHODS[self.method].has_level, "--rig", self.rig, rule)
         names = split_names(self.columns)
         check(len(set(names)) == len(names), "--columns", self.columns, "must not name one twice")
         for name in set(names) & {*STATS_SCHEMA.names, *Entry._fields}:

@@ -161,6 +161,8 @@ class TrainSettings:
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = setting(changes_output=False)
     """Folder or s3://bucket/prefix that becomes weights/, checkpoints/, samples/, events/, metrics.csv, curves.png."""
 
+    image_column: str | None = None
+    """Column of Parquet files that holds the images; by default the one that does."""
     preset: PresetName = setting("default", changes_output=False)
     """Where all other defaults come from: published repeats the recipe of the SGZ paper to the letter."""
     epochs: int = setting(100, least=1)
