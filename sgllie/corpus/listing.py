@@ -231,17 +231,22 @@ class Listing:
         """Return the folder of the list where its paths are relative, else the deepest folder that they share."""
         folder = self._folder_of_list()
         shared: list[str] | None = None
-        local = remote = ""
+        local = remote = first = ""
         for path in self._listed_paths():
             local, remote = (local, path) if "://" in path else (path, remote)
+            first = first or path
             parts = path.split("/")[:-1]
             shared = (
                 parts if shared is None else [a for a, b in itertools.takewhile(same, zip(shared, parts, strict=False))]
             )
+            if remote and len(shared) < 3:
+                break
         if shared is None:
             raise UsageError(f"the list {self.source} names no file")
         if local and remote:
             raise UsageError(f"the list {self.source} mixes folders and buckets ({local}, {remote}); make one of each")
+        if remote and len(shared) < 3:  # not even the bucket
+            raise UsageError(f"the list {self.source} names files of two buckets ({first}, {remote}); make two lists")
         common = "/".join(shared) or "/"
         inside = common == folder or common.startswith(folder.rstrip("/") + "/")
         root = folder if inside else common

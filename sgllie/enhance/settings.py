@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 import tyro
 
 from sgllie.corpus.patterns import Patterns
+from sgllie.corpus.rig import Rig
 from sgllie.images import MAX_PIXELS, QUALITY, ExifOrientation, OutputFormat
+from sgllie.methods import METHODS
 from sgllie.runs.cost import Prices
 from sgllie.runs.schemas import STATS_SCHEMA
 from sgllie.runs.settings import CorpusSettings
@@ -14,6 +16,9 @@ from sgllie.settings import check, option, setting, split_names
 from sgllie.storage import Entry
 
 Others = Literal["copy", "link", "skip"]
+
+THREADS = 2
+"""Of a worker with one CPU, which it keeps busy while one of its images is read or written."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,9 @@ class EnhanceSettings(CorpusSettings):
     where the file system can), or skip."""
     columns: Annotated[str | None, tyro.conf.arg(metavar="NAMES")] = None
     """Columns of the input list (.csv, .jsonl, .parquet) that are carried into the statistics, with commas between."""
+    rig: Annotated[str | None, tyro.conf.arg(metavar="PATTERN")] = None
+    """Images of one moment share one exposure: a regular expression whose groups name the moment in a path, or kitti,
+    nuscenes or waymo."""
     only_darker_than: float | None = setting(None, least=0, most=1)
     """Copy images whose mean luma (0 black, 1 white) is this or more, byte for byte."""
     format: OutputFormat = "same"
@@ -53,8 +61,9 @@ class EnhanceSettings(CorpusSettings):
     """Column of Parquet files that holds the images; by default the one that does."""
     max_pixels: int = setting(MAX_PIXELS, least=1)
     """Larger images are recorded as failed instead of decoded."""
-    threads: int = setting(2, least=1, changes_output=False)
-    """Images that one worker decodes, enhances and encodes at the same time."""
+    threads: int | None = setting(None, least=1, changes_output=False)
+    """Images that one worker decodes, enhances and encodes at the same time: by default 2, and on a GPU as many as it
+    has CPUs."""
     worker_memory: float | None = setting(None, least=1, changes_output=False)
     """Gigabytes that one worker may use. By default each has an equal share of its machine, or of its container."""
     deadline: float = setting(600.0, least=1, changes_output=False)
@@ -70,6 +79,10 @@ class EnhanceSettings(CorpusSettings):
         super().__post_init__()
         Patterns(self.include, "--include")  # its sentences are for the user, not for a worker
         Patterns(self.exclude, "--exclude")
+        if self.rig is not None:
+            Rig(self.rig)
+            rule = f"must be left out with --method {self.method}, which finds nothing that images could share"
+            check(METHODS[self.method].has_level, "--rig", self.rig, rule)
         names = split_names(self.columns)
         check(len(set(names)) == len(names), "--columns", self.columns, "must not name one twice")
         for name in set(names) & {*STATS_SCHEMA.names, *Entry._fields}:
@@ -78,3 +91,8 @@ class EnhanceSettings(CorpusSettings):
         for name in ("overwrite", "retry_failed", "check_input"):
             check(not (self.update and getattr(self, name)), option(name), "on", "must be left out with --update")
         check(not (self.update and self.columns), "--columns", self.columns, "must be left out with --update")
+
+    @property
+    def at_once(self) -> int:
+        """How many images a worker has in hand."""
+        return self.threads or THREADS

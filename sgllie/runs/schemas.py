@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Of all tables and of run.json; an output of another version is neither resumed nor read."""
 
 Row = dict[str, Any]
@@ -77,6 +77,8 @@ STATS_SCHEMA = pa.schema(
         ("factor_mean", pa.float32()),
         ("factor_min", pa.float32()),
         ("factor_max", pa.float32()),
+        ("moment", pa.string()),
+        ("level", pa.list_(pa.float32())),
         ("read_ms", pa.float32()),
         ("decode_ms", pa.float32()),
         ("enhance_ms", pa.float32()),
