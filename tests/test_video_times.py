@@ -9,6 +9,7 @@ from video_jobs import row_of, rows, settings_for, work
 
 from sgllie.video import join as joining
 from sgllie.video.clip import Encoding, enhance_video
+from sgllie.video.reader import VideoReader
 
 FAST = Encoding(preset="superfast", threads=1)
 SMALL = (64, 96)
@@ -171,3 +172,25 @@ def test_pictures_that_an_edit_list_hides_are_not_missing(tmp_path):
     assert (row["frames"], row["left_out"]) == (18, None)
     assert timestamps(tmp_path / "out.mp4") == timestamps(source)
     assert length(tmp_path / "out.mp4") == pytest.approx(0.75)
+
+
+class Unseekable:
+    """A container in which nothing can be sought, such as a Matroska file whose times are below zero."""
+
+    def __init__(self, container):
+        self.container = container
+
+    def __getattr__(self, name):
+        return getattr(self.container, name)
+
+    def seek(self, *_, **__):
+        raise av.error.PermissionError(1, "Operation not permitted")
+
+
+def test_a_file_in_which_nothing_can_be_sought_is_read_from_its_beginning(tmp_path):
+    with VideoReader(str(muxed(tmp_path / "in.mkv", time_base=Fraction(1, 24)))) as reader:
+        times = [picture.pts for picture in reader.pictures()]
+        reader.container = Unseekable(reader.container)
+        reader.key_times()
+        reader.container = Unseekable(reader.container)
+        assert [picture.pts for picture in reader.pictures(times[22])] == times

@@ -42,7 +42,7 @@ _OTHER_FORMATS: dict[bytes, str] = {
     rb"8BPS": "a Photoshop",
     rb"v/1\x01": "an OpenEXR",
     rb"P[1-7]\s": "a PNM",
-    rb"#\?RADIANCE": "a Radiance HDR",
+    rb"#\?(RADIANCE|RGBE)": "a Radiance HDR",
     rb"\x00\x00\x01\x00": "an icon",
     rb"DDS ": "a DDS",
 }
@@ -282,7 +282,7 @@ def encode(image: DecodedImage, pixels: NDArray, *, format: OutputFormat = "same
     if target == "webp":
         return _encode_webp(image, pixels, quality)
     if target == "bmp":
-        return bmp.insert_resolution(_encode_with_cv2(".bmp", pixels, image.alpha), image.metadata.dpi)
+        return bmp.insert(_encode_with_cv2(".bmp", pixels, image.alpha), image.metadata)
     from sgllie.images import tiff
 
     return tiff.encode(pixels, image.alpha, image.metadata)

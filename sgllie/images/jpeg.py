@@ -132,7 +132,8 @@ def _metadata(carried: list[bytes], tiff: bytes | None, subsampling: str) -> Met
             if unit in (1, 2) and x and y:
                 dpi = (x, y) if unit == 1 else (x * 2.54, y * 2.54)
     # Each part begins with its number and the count of parts; writers do not always keep them in order.
-    icc = b"".join(part[2:] for part in sorted(profile, key=lambda part: part[:1])) or None
+    profile.sort(key=lambda part: part[:1])
+    icc = b"".join(part[2:] for part in profile) if profile and profile[0][1:2] == bytes((len(profile),)) else None
     return Metadata(icc, tiff, packet, dpi, tuple(carried), subsampling)
 
 
