@@ -1,6 +1,6 @@
-"""Measure what one image costs on one core, stage by stage: `OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/stages.py`.
+"""Measure what one image costs on one core, stage by stage.
 
-    [--photographs FOLDER] [--rounds 200]
+    OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/stages.py [--photographs FOLDER] [--rounds 200]
 
 Printed are the milliseconds of each stage for a JPEG of about 640x480, the median over the rounds, in which the stages
 take turns; and what is no codec against what is one.

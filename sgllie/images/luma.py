@@ -7,7 +7,6 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-
 PAIRS = 1 << 16
 """Of two pixels of 8 bits."""
 
