@@ -93,7 +93,7 @@ def test_the_end_reads_the_rows_of_few_videos(rides, tmp_path, monkeypatch):
     (output / "_SUCCESS").unlink()
     again = work(settings_for(rides, output))
     assert read == [1, 2], "those that failed, of which the first few are named"
-    assert {"finished", "wall_seconds"} == {name for name in totals if totals[name] != again[name]}
+    assert {name for name in totals if totals[name] != again[name]} <= {"finished", "wall_seconds"}
 
 
 def test_segments_and_a_single_pass_give_the_same_pixels(tmp_path):
