@@ -12,6 +12,8 @@ from sgllie.errors import UsageError
 from sgllie.train.guide import build_guide
 from sgllie.train.losses import FocalLoss
 
+pytestmark = pytest.mark.jobs
+
 
 def file_of(folder: Path, name: str, **options) -> str:
     """Random weights of torchvision's network `name`: what a download would give, in its form."""

@@ -292,6 +292,8 @@ import sys
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.runs.job import InProcess, run_job
+
+pytestmark = pytest.mark.jobs
 settings = EnhanceSettings(sys.argv[1], sys.argv[2], device="cpu", worker_memory=1, threads=4, include=("*",))
 sys.exit(run_job(prepare, settings, InProcess()))
 """
