@@ -55,7 +55,7 @@ class MeasuringRun(Run[SettingsT]):
         return pa.concat_tables(commit_tables(self.output))
 
     def counted(self, totals: Mapping[int, Totals]) -> Json:
-        """Return the counts, how many bytes were read, and what that took; errors as of `Run.counted`."""
+        """Return the counts, how many bytes the listing tells of, and what it took; errors as of `Run.counted`."""
         read = {"bytes_in": self.plan.size} | self.spent(add_up(totals.values()))
         return super().counted(totals) | read
 
