@@ -106,7 +106,8 @@ def test_manifests_that_cannot_be_used(s3, changes, sentence):
         (b"Bucket,Key\n", "is damaged: Not a gzipped file"),
         (csv_file([["bucket", "a.jpg"]]), "is damaged: a row has 2 columns, not 9"),
         (csv_file([csv_row(ENTRIES[0]._replace(size="many"))]), "is damaged: invalid literal"),
-        (csv_file([csv_row(ENTRIES[0], bucket="other")]), "lists 'other', not 'bucket'"),
+        (csv_file([csv_row(ENTRIES[0]._replace(path=""))]), "is damaged: a row has no key"),
+        (csv_file([csv_row(ENTRIES[0], bucket="other")]), "^list/.*/1.csv.gz of the inventory .* lists 'other', not"),
     ],
 )
 def test_files_that_cannot_be_used(s3, data, sentence):

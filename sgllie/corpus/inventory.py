@@ -58,9 +58,8 @@ class Inventory:
             self.files = [str(file["key"]) for file in manifest["files"]]
             self.columns = [plain(name) for name in str(manifest["fileSchema"]).split(",")]
         except (KeyError, TypeError) as error:
-            raise UsageError(
-                f"input {source} is not the manifest of an S3 Inventory: it has no {error}; name one, or a prefix"
-            ) from error
+            needed = "sourceBucket, fileFormat, fileSchema and the key of each of its files"
+            raise UsageError(f"input {source} is not the manifest of an S3 Inventory, which has {needed}") from error
         self.root = f"s3://{self.bucket}"
         if self.format not in ("CSV", "Parquet"):
             advice = "configure it as CSV or Parquet, or name a prefix"
@@ -116,6 +115,8 @@ class Inventory:
 
     def _entry(self, row: Row, name: str) -> Entry | None:
         """Return the object of a row; None for what is not there any more, or stands for an empty folder."""
+        if not row["key"]:
+            raise ValueError("a row has no key")
         if row["bucket"] != self.bucket:
             raise UsageError(f"{name} of the inventory {self.source} lists {row['bucket']!r}, not {self.bucket!r}")
         is_gone = said(row.get("islatest"), "false") or said(row.get("isdeletemarker"), "true")
