@@ -68,8 +68,7 @@ class VideoPipeline(ShardRunner[Segment]):
         self.target = (open_storage(target[0], settings.s3), target[1]) if target else None
         self.segments = segments
         self.method = make_method(settings)
-        has_gpu = settings.device == "cuda"
-        super().__init__(output, [self.source], SEGMENTS_SCHEMA, report, threads=1, retry_failed=False, has_gpu=has_gpu)
+        super().__init__(output, [self.source], SEGMENTS_SCHEMA, report, threads=1, retry_failed=False)
 
     def run(self, shard: int) -> Totals:
         """Bring one segment to its commit, and its video, if it was the last one of it.
