@@ -74,6 +74,7 @@ class Enhancer:
         weights: of the factor network.
         scale_factor: the network looks at one bilinear sample for each `scale_factor` squared pixels.
         strength: 0 gives the input back, 1 the full curve, values between blend the two.
+        denoise: do not amplify noise; what it takes is found on the CPU (see `network.denoise`).
         device: `cpu` or `cuda`.
         half: run the network in half precision (CUDA only).
     """
@@ -84,6 +85,7 @@ class Enhancer:
         *,
         scale_factor: int = EffectSettings.scale_factor,
         strength: float = EffectSettings.strength,
+        denoise: bool = False,
         device: Literal["cpu", "cuda"] = "cpu",
         half: bool = False,
     ) -> None:
@@ -93,13 +95,14 @@ class Enhancer:
         self.weights = weights
         self.scale_factor = scale_factor
         self.strength = strength
+        self.denoise = denoise
         self.device = device
         self.half = half
         self.engine = engine_for(device, weights, half=half)
 
     def __reduce__(self) -> tuple[Callable[[Weights], "Enhancer"], tuple[Weights]]:
         """Pickle as weights and settings, so that it can be sent to a DataLoader's or to Ray's processes."""
-        options = {name: getattr(self, name) for name in ("scale_factor", "strength", "device", "half")}
+        options = {name: getattr(self, name) for name in ("scale_factor", "strength", "denoise", "device", "half")}
         return partial(type(self), **options), (self.weights,)
 
     @classmethod
@@ -109,6 +112,7 @@ class Enhancer:
         *,
         scale_factor: int = EffectSettings.scale_factor,
         strength: float = EffectSettings.strength,
+        denoise: bool = False,
         device: Literal["auto", "cpu", "cuda"] = "auto",
         half: bool = False,
         s3: S3Options | None = None,
@@ -120,7 +124,7 @@ class Enhancer:
         loaded = weights_module.load(name, s3)
         if device == "auto":
             device = "cuda" if pays_on_gpu(loaded.parameter_count, scale_factor) and has_gpu() else "cpu"
-        return cls(loaded, scale_factor=scale_factor, strength=strength, device=device, half=half)
+        return cls(loaded, scale_factor=scale_factor, strength=strength, denoise=denoise, device=device, half=half)
 
     @overload
     def __call__(self, images: Pixels) -> Pixels: ...
@@ -179,7 +183,24 @@ class Enhancer:
     ) -> tuple[list[Pixels], Any]:
         """Enhance images of one shape; return them and their factor maps."""
         factors = engine.factors(pixels, self.scale_factor, level)
-        return engine.curve(pixels, factors, self.scale_factor, self.strength), factors
+        return self._brightened(engine, pixels, factors), factors
+
+    def _brightened(self, engine: Engine, pixels: Sequence[Pixels], factors: Any) -> list[Pixels]:
+        """Brighten images of one shape with their factor maps, each without its noise, where that is asked for."""
+        bright = engine.curve(pixels, factors, self.scale_factor, self.strength)
+        if not self.denoise:
+            return bright
+        from sgllie.network.denoise import limited, quieted
+        from sgllie.network.noise import noise_of
+
+        for place, image in enumerate(pixels):
+            noise = noise_of(image)
+            if noise is not None:
+                quiet = quieted(image, noise)
+                one = factors[place : place + 1]
+                (quiet_bright,) = engine.curve([quiet], one, self.scale_factor, self.strength)
+                limited(image, quiet, bright[place], quiet_bright)
+        return bright
 
     def factor_map(self, image: Pixels) -> Factor:
         """Compute the factor map of one image: h x w x (3 * maps), with h = ceil(H / scale_factor)."""
@@ -196,9 +217,7 @@ class Enhancer:
         Grey images stay grey: they take the mean of the factors of the channels.
         """
         pixels = [as_channels(image)]
-        (enhanced,), _ = self._on_device(
-            lambda engine: engine.curve(pixels, factor[None], self.scale_factor, self.strength)
-        )
+        (enhanced,), _ = self._on_device(lambda engine: self._brightened(engine, pixels, factor[None]))
         return enhanced.reshape(image.shape)
 
     def _on_device(self, work: Callable[[Engine], Result]) -> tuple[Result, str]:

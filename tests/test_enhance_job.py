@@ -19,6 +19,8 @@ from jobs import assert_complete, make_corpus, rows_of, sgllie
 from sgllie.cli import main
 from sgllie.runs.schemas import STATS_SCHEMA
 
+pytestmark = pytest.mark.jobs
+
 SAMPLES = Path(__file__).parents[1] / "samples"
 
 

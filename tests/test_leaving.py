@@ -22,6 +22,8 @@ from sgllie.runs.schemas import STATS_SCHEMA
 from sgllie.runs.shard_runner import LEAVE_SECONDS
 from sgllie.storage import LocalStorage, open_storage
 
+pytestmark = pytest.mark.jobs
+
 THREADS, WAITING = 2, 1
 """Of a worker over local folders."""
 

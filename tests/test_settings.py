@@ -18,19 +18,19 @@ from sgllie.train.settings import TrainSettings
 from sgllie.video.settings import VideoSettings
 
 POOL = "num_actors max_failures retry_failed check_input overwrite dry_run address s3"
-METHOD = "method scale_factor strength half"
+METHOD = "method scale_factor strength denoise half"
 
 CASES = {
     "enhance": (
         EnhanceSettings("in", "out"),
         f"{METHOD} limit include exclude others columns rig only_darker_than format quality exif_orientation "
         "max_pixels on_failure image_column",
-        f"{POOL} weights input output device threads worker_memory price shard_images deadline update",
+        f"{POOL} weights input output device threads workers_per_gpu worker_memory price shard_images deadline update",
     ),
     "video": (
         VideoSettings("in", "out"),
         f"{METHOD} limit codec crf preset threads temporal_smoothing force_sdr segment_seconds",
-        f"{POOL} weights input output device",
+        f"{POOL} weights input output device workers_per_gpu",
     ),
     "evaluate": (
         EvaluateSettings(images="out"),

@@ -25,6 +25,8 @@ from sgllie.storage import open_storage
 from sgllie.video.clip import Encoding, enhance_video
 from sgllie.video.run import prepare
 
+pytestmark = pytest.mark.jobs
+
 HOOKS = str(Path(__file__).parent / "hooks")
 
 

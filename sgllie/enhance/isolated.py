@@ -25,7 +25,7 @@ def isolated_processor(settings: EnhanceSettings, pixels: int) -> Iterator[Proce
         settings: of the job.
         pixels: bytes that the worker has for pixels, beside one such process.
     """
-    processes = min(settings.threads, 1 + pixels // 2 // PROCESS_BYTES)
+    processes = min(settings.at_once, 1 + pixels // 2 // PROCESS_BYTES)
     budget = MemoryBudget(pixels - (processes - 1) * PROCESS_BYTES)
     with Isolated(processes, settings.deadline, ProcessorInSteps, settings) as isolated:
         yield IsolatedProcessor(isolated, budget, pixels)

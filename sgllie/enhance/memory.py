@@ -26,6 +26,9 @@ of file (progressive, interleaved or in planes, alpha multiplied or not) the lar
 counts as the largest of its format.
 """
 
+DENOISE_BYTES = 4
+"""Bytes for each sample that `--denoise` needs beside: the image without its noise, and what the curve makes of it."""
+
 MARGIN = 1.25
 """Pictures of noise alone, other libraries, and what the allocator cannot use."""
 
@@ -47,10 +50,11 @@ def worker_bytes(settings: EnhanceSettings) -> int:
     """Return how many bytes one worker may use.
 
     That is what `--worker-memory` says; without it the memory of the machine, or of the container, is shared out among
-    the processors, each of which has a worker.
+    the processors, one or several of which a worker has.
     """
     if settings.worker_memory is None:
-        worker = machine.memory_bytes() * SHARE / max(machine.processors(), 1)
+        processors = machine.share.processors
+        worker = machine.memory_bytes() * SHARE * processors / max(machine.processors(), processors, 1)
     else:
         worker = settings.worker_memory * 1e9
     return max(int(worker), WORKER_BYTES + LEAST_BYTES)
@@ -73,6 +77,8 @@ def bytes_needed(image: OpenedImage, settings: EnhanceSettings) -> int:
         decoded = samples * (2 if is_deep else 1)
         is_still_deep = is_deep and settings.format == "png"
         each = max(each, 2 * decoded + pixel_bytes(settings.format, mode, is_still_deep, False))
+    if settings.denoise:
+        each += DENOISE_BYTES * (1 if mode.startswith("L") else 3)
     method = METHODS[settings.method]
     each += method.pixel_bytes + method.sample_bytes * max(settings.scale_factor**-2 - SCALE_FACTOR**-2, 0)
     return math.ceil(MARGIN * header.width * header.height * each)

@@ -60,10 +60,9 @@ class ImagePipeline(ShardRunner[Entry]):
             [self.source],
             STATS_SCHEMA,
             report,
-            threads=settings.threads,
+            threads=settings.at_once,
             retry_failed=settings.retry_failed,
             deadline=settings.deadline,
-            has_gpu=settings.device == "cuda",
         )
 
     def items(self, shard: int) -> list[Entry]:

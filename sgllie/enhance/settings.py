@@ -17,6 +17,9 @@ from sgllie.storage import Entry
 
 Others = Literal["copy", "link", "skip"]
 
+THREADS = 2
+"""Of a worker with one CPU, which it keeps busy while one of its images is read or written."""
+
 
 @dataclass(frozen=True)
 class EnhanceSettings(CorpusSettings):
@@ -58,8 +61,9 @@ class EnhanceSettings(CorpusSettings):
     """Column of Parquet files that holds the images; by default the one that does."""
     max_pixels: int = setting(MAX_PIXELS, least=1)
     """Larger images are recorded as failed instead of decoded."""
-    threads: int = setting(2, least=1, changes_output=False)
-    """Images that one worker decodes, enhances and encodes at the same time."""
+    threads: int | None = setting(None, least=1, changes_output=False)
+    """Images that one worker decodes, enhances and encodes at the same time: by default 2, and on a GPU as many as it
+    has CPUs."""
     worker_memory: float | None = setting(None, least=1, changes_output=False)
     """Gigabytes that one worker may use. By default each has an equal share of its machine, or of its container."""
     deadline: float = setting(600.0, least=1, changes_output=False)
@@ -87,3 +91,8 @@ class EnhanceSettings(CorpusSettings):
         for name in ("overwrite", "retry_failed", "check_input"):
             check(not (self.update and getattr(self, name)), option(name), "on", "must be left out with --update")
         check(not (self.update and self.columns), "--columns", self.columns, "must be left out with --update")
+
+    @property
+    def at_once(self) -> int:
+        """How many images a worker has in hand."""
+        return self.threads or THREADS

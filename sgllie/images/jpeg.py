@@ -156,8 +156,13 @@ def segments_of(metadata: Metadata) -> Iterator[bytes]:
             yield segment(0xE2, ICC_PREFIX + bytes((number, len(parts))) + part)
 
 
-def decode(data: bytes, header: Header) -> NDArray[np.uint8]:
+def decode(data: bytes, header: Header, least: int = 0) -> NDArray[np.uint8]:
     """Decode the pixels.
+
+    Args:
+        data: the file.
+        header: what `read` returned.
+        least: if above 0, decode at the smallest of libjpeg's scales (eighths) at which no side is shorter.
 
     Returns:
         H x W x 3 (RGB, to which CMYK is converted) or H x W (grey), uint8, not turned.
@@ -167,7 +172,7 @@ def decode(data: bytes, header: Header) -> NDArray[np.uint8]:
         raise ImageError("truncated", "the JPEG ends before its end marker")
     _check_scans(data, header.scan)
     try:
-        pixels = simplejpeg.decode_jpeg(data, _COLOUR_SPACES[header.mode])
+        pixels = simplejpeg.decode_jpeg(data, _COLOUR_SPACES[header.mode], min_height=least, min_width=least)
     except ValueError as error:
         _check_harmless(str(error), data, header.scan)
         pixels = _decode_leniently(data, header.mode)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sgllie.enhancer import Enhanced, Factor, Level
     from sgllie.images import Pixels
 
-__all__ = ["METHODS", "Method", "MethodName", "MethodSettings", "describe_weights", "make_method"]
+__all__ = ["METHODS", "Method", "MethodName", "MethodSettings", "cpu_instead", "describe_weights", "make_method"]
 
 
 class Method(Protocol):
@@ -65,6 +65,16 @@ def describe_weights(settings: MethodSettings) -> dict[str, Any] | None:
         UsageError: they are missing, cannot be read or do not fit the method.
     """
     return module_of(settings).describe(settings) if METHODS[settings.method].takes_weights else None
+
+
+def cpu_instead(settings: MethodSettings) -> str | None:
+    """Say why a network that is to run on a GPU will run on the CPU, as far as it can be told on this machine."""
+    if settings.method != "onnx" or settings.device != "cuda" or module_of(settings).has_cuda():
+        return None
+    return (
+        "--device cuda: this machine's onnxruntime has no CUDA (the package onnxruntime-gpu has); where workers have "
+        "none either, the network runs on the CPU, and rows say so in the column device."
+    )
 
 
 def module_of(settings: MethodSettings) -> Any:

@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sgllie.errors import DeviceError, DeviceMemoryError, UsageError
+from sgllie.errors import UsageError
 from sgllie.network import torch_curve
 from sgllie.network.architecture import ARCHITECTURES
+from sgllie.network.device import fault_of
 from sgllie.network.factor import Factor, FactorStatistics, Level
 from sgllie.network.model import network_from
 from sgllie.network.weights import Weights
@@ -220,10 +221,12 @@ def device_faults() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # the base of all that torch raises
-        text = str(error)
-        if isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "ALLOC_FAILED" in text:
-            raise DeviceMemoryError("the memory of the GPU is full") from error
-        is_accelerator = isinstance(error, getattr(torch, "AcceleratorError", ()))  # torch 2.8
-        if is_accelerator or "CUDA" in text or "CUDNN" in text.upper() or "CUBLAS" in text.upper():
-            raise DeviceError(f"the GPU does not work: {text.strip().partition(chr(10))[0]}") from error
+        kinds = [
+            (torch.OutOfMemoryError, "out of memory"),
+            (getattr(torch, "AcceleratorError", ()), "CUDA"),
+        ]  # torch 2.8
+        told = [meaning for kind, meaning in kinds if isinstance(error, kind)]
+        fault = fault_of("\n".join([str(error), *told]))
+        if fault:
+            raise fault from error
         raise

@@ -102,9 +102,16 @@ class Run(ABC, Generic[SettingsT]):
         """How many rows each commit has, by its number."""
         return {shard: size for shard, size in enumerate(self.plan.shards) if shard not in self.plan.others}
 
-    def for_workers(self, device: Device) -> Self:
-        """Return the same run with its device decided, without what only the driver needs."""
+    def for_workers(self, device: Device, threads: int | None = None) -> Self:
+        """Return the same run with its device decided, without what only the driver needs.
+
+        Args:
+            device: where the workers compute.
+            threads: of each, where the settings do not say.
+        """
         changes: dict[str, Any] = {"device": device} if hasattr(self.settings, "device") else {}
+        if threads and getattr(self.settings, "threads", threads) is None:
+            changes["threads"] = threads
         if device == "cpu" and hasattr(self.settings, "half"):
             changes["half"] = False  # half precision is for GPUs
         settings = dataclasses.replace(cast(Any, self.settings), **changes)

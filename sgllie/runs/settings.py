@@ -52,8 +52,10 @@ class CorpusSettings(JobSettings, MethodSettings):
     """What is read."""
     output: str = setting(changes_output=False)
     """Where the result goes."""
-    threads: int = setting(2, least=1, changes_output=False)
+    threads: int | None = setting(None, least=1, changes_output=False)
     """Items that one worker has in hand at the same time."""
+    workers_per_gpu: int = setting(4, least=1, most=100, changes_output=False)
+    """Worker processes that share a GPU, where there is a CPU for each."""
 
     def __post_init__(self) -> None:
         MethodSettings.__post_init__(self)

@@ -87,7 +87,6 @@ class ShardRunner(ABC, Generic[Item]):
         threads: items that are computed at the same time.
         retry_failed: whether the failed rows of finished shards are replaced, and the others kept.
         deadline: seconds that the computing of one item may take.
-        has_gpu: whether a GPU is paid for while a shard is in hand.
         report: told after each finished row.
     """
 
@@ -110,7 +109,6 @@ class ShardRunner(ABC, Generic[Item]):
         threads: int,
         retry_failed: bool,
         deadline: float = math.inf,
-        has_gpu: bool = False,
     ) -> None:
         self.output = output
         self.schema = schema
@@ -121,7 +119,7 @@ class ShardRunner(ABC, Generic[Item]):
         self.pool = ThreadPoolExecutor(self.width)
         self.computing = ComputingSlots(threads)
         self.deadline = deadline
-        self.meter = Meter(has_gpu)
+        self.meter = Meter()
         self.in_hand: dict[int, Item] = {}
         self.leaves_at = math.inf
 
