@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from sgllie.enhancer import Enhanced, Factor, Pixels
+from sgllie.enhancer import Enhanced, Factor, Level, Pixels
 from sgllie.errors import DeviceMemoryError, ImageError, StorageError, UsageError
 from sgllie.methods import MethodSettings
 from sgllie.methods.blended import NOTHING, BlendedMethod, peak, unit
@@ -126,8 +126,8 @@ class OnnxFile(BlendedMethod):
     def _spare(self) -> "OnnxFile | None":
         return OnnxFile(self._make_spare(), self.strength) if self._make_spare else None
 
-    def enhance(self, image: Pixels) -> Enhanced:
-        """Enhance one image; on the CPU, where the memory of the GPU is full."""
+    def enhance(self, image: Pixels, level: Level | None = None) -> Enhanced:
+        """Enhance one image; on the CPU, where the memory of the GPU is full. No level can be shared."""
         try:
             return Enhanced(super().apply(image, NOTHING), None, self.network.device)
         except DeviceMemoryError:
