@@ -122,7 +122,7 @@ def test_a_run_file_that_is_no_json_is_one_sentence(settings, output, content):
 def test_an_output_of_another_version_is_refused(settings, output):
     run = json.loads((output / "run.json").read_text())
     (output / "run.json").write_text(json.dumps(run | {"schema_version": 1}))
-    with pytest.raises(UsageError, match=r"another version of sgllie \(schema 1 there, 3 here\)"):
+    with pytest.raises(UsageError, match=r"another version of sgllie \(schema 1 there, 4 here\)"):
         prepare(settings)
 
 

@@ -54,13 +54,16 @@ def test_a_picture_that_is_held_at_the_end_stays_as_long(tmp_path, enhancer, suf
 @pytest.mark.parametrize("codec", ["h264", "h265"])
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
 def test_a_picture_is_held_at_the_end_where_pictures_are_reordered(tmp_path, enhancer, suffix, codec):
-    held = muxed(tmp_path / "held.mp4", 25, held=5 * 90000, shown=pan(25, SMALL))
-    output = tmp_path / f"out{suffix}"
-    enhance_video(str(held), output, enhancer, encoding=Encoding(codec=codec, preset="medium"))
-    with av.open(str(output)) as container:
-        times = [packet.pts for packet in container.demux(video=0) if packet.pts is not None]
-    assert times[-1] < max(times), "the last picture is not stored last, or this shows nothing"
-    assert length(output) == pytest.approx(length(held), abs=0.002)
+    is_reordered = []
+    for count in range(20, 26):  # the encoder chooses the order
+        held, output = tmp_path / f"{count}.mp4", tmp_path / f"{count}-bright{suffix}"
+        muxed(held, count, held=5 * 90000, shown=pan(count, SMALL))
+        enhance_video(str(held), output, enhancer, encoding=Encoding(codec=codec, preset="medium"))
+        with av.open(str(output)) as container:
+            times = [packet.pts for packet in container.demux(video=0) if packet.pts is not None]
+        is_reordered.append(times[-1] < max(times))
+        assert length(output) == pytest.approx(length(held), abs=0.002)
+    assert any(is_reordered), "the last picture is stored last in all of them, so this shows nothing"
 
 
 def test_mpeg_ts_has_no_place_for_how_long_the_last_picture_is_held(tmp_path):
