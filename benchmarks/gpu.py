@@ -1,10 +1,11 @@
 """Measure what a GPU adds to the cores beside it.
 
-    python benchmarks/gpu.py [--seconds 5] [--scale-factors 12 1]
+    python benchmarks/gpu.py [--seconds 5] [--scale-factors 12 1] [--method sgz] [--weights FILE]
 
 For photographs of 0.3 and 2 megapixels and each scale factor are printed: the milliseconds of each stage on one thread,
 then the images per second of all cores that only decode and encode, of a CPU worker on each core, and of 1, 2 and 4
-workers that share a GPU and all cores; the ratio of each to the first; and the memory of a worker. JPEGs in memory, the
+workers that share a GPU and all cores; the ratio of each to the first; the hours of a core, by processor time, and of a
+GPU that a million images take, from which the cost follows; and the memory of a worker. JPEGs in memory; by default the
 bundled weights. Without a GPU its half is left out.
 """
 
@@ -25,6 +26,8 @@ from sgllie import Enhancer, decode, encode
 from sgllie.enhance.processor import ImageProcessor
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.enhancer import has_gpu
+from sgllie.methods import MethodName
+from sgllie.network.weights import DEFAULT
 from sgllie.runs import machine
 
 SIZES = {"0.3 MP": (640, 480), "2 MP": (1920, 1080)}
@@ -50,9 +53,17 @@ def photograph(size: tuple[int, int]) -> bytes:
     return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
 
 
-def print_stages(jpeg: bytes, device: Computing, scale_factor: int) -> None:
+class Network(NamedTuple):
+    """What enhances, as `sgllie enhance` is told."""
+
+    method: MethodName
+    weights: str | None
+    scale_factor: int
+
+
+def print_stages(jpeg: bytes, device: Computing, network: Network) -> None:
     """Print the median milliseconds of each stage on one thread."""
-    enhancer = Enhancer.load(scale_factor=scale_factor, device=device)
+    enhancer = Enhancer.load(network.weights or DEFAULT, scale_factor=network.scale_factor, device=device)
     times: dict[str, list[float]] = {"decode": [], "network": [], "curve": [], "both": [], "encode": []}
     for _ in range(ROUNDS + 1):
         image = timed(times["decode"], decode, jpeg)
@@ -72,11 +83,11 @@ def timed(times: list[float], call: Callable[..., Any], *arguments: Any) -> Any:
     return result
 
 
-def work(jpeg: bytes, team: Team, scale_factor: int, seconds: float, start: Any, found: Any) -> None:
-    """Process a photograph again and again, as one of a team; report how often, and the memory that it took."""
+def work(jpeg: bytes, team: Team, network: Network, seconds: float, start: Any, found: Any) -> None:
+    """Process a photograph again and again, as one of a team; report how often, and the memory and time it took."""
     cv2.setNumThreads(1)
     if team.device:
-        settings = EnhanceSettings("in", "out", device=team.device, scale_factor=scale_factor)
+        settings = EnhanceSettings("in", "out", device=team.device, **network._asdict())
         processor = ImageProcessor(settings)
 
         def once() -> None:
@@ -89,6 +100,7 @@ def work(jpeg: bytes, team: Team, scale_factor: int, seconds: float, start: Any,
 
     once()
     start.wait()
+    computed = time.process_time()
     end = time.monotonic() + seconds
 
     def again(_: int) -> int:
@@ -105,7 +117,8 @@ def work(jpeg: bytes, team: Team, scale_factor: int, seconds: float, start: Any,
         import torch
 
         on_gpu = torch.cuda.max_memory_reserved()
-    found.put((count / (time.monotonic() - end + seconds), peak_bytes(), on_gpu))
+    computed = (time.process_time() - computed) / count
+    found.put((count / (time.monotonic() - end + seconds), peak_bytes(), on_gpu, computed))
 
 
 def peak_bytes() -> int:
@@ -115,18 +128,21 @@ def peak_bytes() -> int:
     return 1024 * int(stated[1])
 
 
-def rate(jpeg: bytes, team: Team, scale_factor: int, seconds: float) -> tuple[float, int, int]:
-    """Return images per second of a team, and the bytes of memory of its largest process, on host and GPU."""
+def rate(jpeg: bytes, team: Team, network: Network, seconds: float) -> tuple[float, int, int, float]:
+    """Return images per second of a team, the memory of its largest process on host and GPU, and seconds of an image.
+
+    The memory is in bytes, and the seconds are those that an image keeps a processor busy.
+    """
     context = multiprocessing.get_context("spawn")
     start, found = context.Barrier(team.processes), context.SimpleQueue()
-    arguments = (jpeg, team, scale_factor, seconds, start, found)
+    arguments = (jpeg, team, network, seconds, start, found)
     processes = [context.Process(target=work, args=arguments) for _ in range(team.processes)]
     for process in processes:
         process.start()
-    rates, memory, on_gpu = zip(*(found.get() for _ in processes), strict=True)
+    rates, memory, on_gpu, computed = zip(*(found.get() for _ in processes), strict=True)
     for process in processes:
         process.join()
-    return sum(rates), max(memory), max(on_gpu)
+    return sum(rates), max(memory), max(on_gpu), float(np.mean(computed))
 
 
 def main() -> None:
@@ -134,6 +150,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--scale-factors", type=int, nargs="+", default=[12, 1])
+    parser.add_argument("--method", choices=("sgz", "zero-dce"), default="sgz")
+    parser.add_argument("--weights", help="other than the bundled ones")
     options = parser.parse_args()
     cores = max(int(machine.processors()), 1)
     devices: list[Computing] = ["cpu"]
@@ -148,15 +166,19 @@ def main() -> None:
         jpeg = photograph(size)
         for scale_factor in options.scale_factors:
             print(f"{name}, scale factor {scale_factor}")
+            network = Network(options.method, options.weights, scale_factor)
             for device in devices:
-                print_stages(jpeg, device, scale_factor)
+                print_stages(jpeg, device, network)
             base = 0.0
             for team in teams:
-                found, memory, on_gpu = rate(jpeg, team, scale_factor, options.seconds)
+                found, memory, on_gpu, computed = rate(jpeg, team, network, options.seconds)
                 base = base or found
                 said = f"{team.device or 'codecs':6} {team.processes:2} x {team.threads:2} threads"
                 print(f"  {said} {found:8.1f} images/s {found / base:6.3f}   {memory / 1e6:5.0f} MB", end="")
-                print(f", GPU {on_gpu / 1e6:5.0f} MB" if on_gpu else "", flush=True)
+                print(f", GPU {on_gpu / 1e6:5.0f} MB" if on_gpu else "", end="")
+                hours = 1e6 / 3600
+                print(f"   {computed * hours:7.1f} core-hours a million", end="")
+                print(f", {hours / found:7.2f} GPU-hours" if team.device == "cuda" else "", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,12 @@
 
     python benchmarks/weights.py WEIGHTS [WEIGHTS ...] --well-lit FOLDER [...] --dark FOLDER [...]
 
-Two tables are printed. The first is about well-lit photographs (mean luma 0.35 to 0.6, few pixels at the limits, chosen
-from the folders), darkened by recipes that training does not use: PSNR in dB and SSIM of the enhanced image against the
-photograph, from left as it is (`untouched`: how far a good image is spoilt) to very dark. Recipes with "to" in their
-name draw an amount for each photograph. The second is about dark
-photographs without a reference: NIQE (lower is better), mean luma and the share of pixels with a channel at 0 or 255.
+Three tables are printed. The first is about well-lit photographs (mean luma 0.35 to 0.6, few pixels at the limits,
+chosen from the folders), darkened by recipes that training does not use: PSNR in dB, SSIM and cast of the enhanced
+image against the photograph, from left as it is (`untouched`: how far a good image is spoilt) to very dark. Recipes
+with "to" in their name draw an amount for each photograph. The second is about dark photographs without a reference:
+NIQE (lower is better), mean luma and the share of pixels with a channel at 0 or 255. The third is about them, too:
+halo, and how much more than the input the output changes while a camera pans over them.
 
 `rule` is one factor for all pixels of an image, chosen so that the mean of the result is 0.5; `best factor` is the one
 that comes closest to the photograph, which only who knows the photograph can choose.
@@ -23,6 +24,7 @@ from scipy.optimize import minimize_scalar
 from sgllie import Enhancer
 from sgllie.images import decode
 from sgllie.metrics import METRICS
+from sgllie.metrics.flicker import measure_flicker
 
 Method = Callable[[np.ndarray], np.ndarray]
 SPARSE = (slice(None, None, 4), slice(None, None, 4))
@@ -148,19 +150,49 @@ def at_limits(image: np.ndarray) -> float:
     return float(((image == 0) | (image == 255)).any(axis=2).mean())
 
 
+def cast(enhanced: np.ndarray, photograph: np.ndarray) -> float:
+    """Return how far the mean colours of two images are apart whatever their brightness, in levels of 255."""
+    apart = enhanced.mean(axis=(0, 1)) - photograph.mean(axis=(0, 1))
+    return float(np.abs(apart - apart.mean()).mean())
+
+
+def halo(enhanced: np.ndarray, image: np.ndarray) -> float:
+    """Return by how many levels of luma the pixels near lights differ from those elsewhere that were as dark as they.
+
+    Lights are pixels at 250 or more; near them is within a fiftieth of the width. NaN where there are none.
+    """
+    before, after = (cv2.cvtColor(x, cv2.COLOR_RGB2GRAY) for x in (image, enhanced))
+    lights = before >= 250
+    side = 2 * (image.shape[1] // 50) + 1
+    near = cv2.dilate(lights.astype(np.uint8), np.ones((side, side), np.uint8)) > 0
+    counts = np.bincount(before[~near], minlength=256)
+    usual = np.bincount(before[~near], after[~near], 256) / np.maximum(counts, 1)
+    seen = near & ~lights & (counts[before] >= 100)
+    return float((after[seen] - usual[before[seen]]).mean()) if seen.any() else float("nan")
+
+
+def pan_flicker(method: Method, image: np.ndarray) -> float:
+    """Return how many times as much as the input the output changes along the motion, in a pan of 12 frames."""
+    width = image.shape[1] * 2 // 3
+    starts = np.linspace(0, image.shape[1] - width, 12).astype(int)
+    frames = [np.ascontiguousarray(image[:, start : start + width]) for start in starts]
+    measured = measure_flicker(map(method, frames), frames)
+    return measured.warping_error / measured.original_warping_error
+
+
 def pairs_table(methods: dict[str, Method], photographs: list[np.ndarray], recipes: list[str]) -> None:
     """Print PSNR and SSIM, a line for each recipe."""
     psnr, ssim = METRICS["psnr"].function, METRICS["ssim"].function
-    print(f"{len(photographs)} well-lit photographs, darkened: mean luma of the input, then PSNR (dB) / SSIM")
-    print(f"{'recipe':24}{'mean':>6}" + "".join(f"{name:>20}" for name in [*methods, "best factor"]))
+    print(f"{len(photographs)} well-lit photographs, darkened: mean luma of the input, then PSNR (dB) / SSIM / cast")
+    print(f"{'recipe':24}{'mean':>6}" + "".join(f"{name:>24}" for name in [*methods, "best factor"]))
     for recipe in recipes:
         dark = [rounded(RECIPES[recipe](x / 255, np.random.default_rng(n))) for n, x in enumerate(photographs)]
         line = f"{recipe:24}{np.mean([image.mean() / 255 for image in dark]):6.2f}"
         outputs = [[method(image) for image in dark] for method in methods.values()]
         for enhanced in [*outputs, list(map(best_factor, dark, photographs))]:
-            scores = [(min(psnr(*pair), 100.0), ssim(*pair)) for pair in zip(enhanced, photographs, strict=True)]
-            mean = np.mean(scores, axis=0)
-            line += f"{mean[0]:>12.2f} / {mean[1]:.3f}"
+            pairs = list(zip(enhanced, photographs, strict=True))
+            mean = np.mean([(min(psnr(*pair), 100.0), ssim(*pair), cast(*pair)) for pair in pairs], axis=0)
+            line += f"{mean[0]:>10.2f} / {mean[1]:.3f} / {mean[2]:.1f}"
         print(line, flush=True)
 
 
@@ -183,8 +215,22 @@ def dark_table(methods: dict[str, Method], folders: list[Path], longest_side: in
         print(line, flush=True)
 
 
+def faults_table(methods: dict[str, Method], folders: list[Path], longest_side: int) -> None:
+    """Print halo and flicker, a line for each folder."""
+    print("\ndark photographs: halo (levels of 255; below 0: darker near lights), its mean size / flicker in a pan")
+    print(f"{'folder':16}{'images':>7}" + "".join(f"{name:>22}" for name in methods))
+    for folder in folders:
+        images = [image for path in images_in([folder]) if (image := read(path, longest_side)).shape[1] >= 400]
+        line = f"{folder.name:16}{len(images):>7}"
+        for method in methods.values():
+            halos = [halo(method(image), image) for image in images]
+            flicker = np.nanmean([pan_flicker(method, image) for image in images[::5]])
+            line += f"{np.nanmean(halos):>+9.1f} {np.nanmean(np.abs(halos)):>4.1f} / {flicker:.2f}"
+        print(line, flush=True)
+
+
 def main() -> None:
-    """Measure all weights, and print both tables."""
+    """Measure all weights, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", nargs="+")
     parser.add_argument("--well-lit", nargs="+", type=Path, default=[])
@@ -202,6 +248,7 @@ def main() -> None:
         pairs_table(methods, photographs, options.recipes)
     if options.dark:
         dark_table(methods, options.dark, options.longest_side)
+        faults_table(methods, options.dark, options.longest_side)
 
 
 if __name__ == "__main__":

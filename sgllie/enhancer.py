@@ -20,9 +20,10 @@ from sgllie.errors import DeviceMemoryError
 from sgllie.images import Pixels
 from sgllie.network import kernels
 from sgllie.network import weights as weights_module
+from sgllie.network.architecture import ARCHITECTURES
 from sgllie.network.device import pays_on_gpu
 from sgllie.network.effect import EffectSettings
-from sgllie.network.factor import Factor, FactorStatistics
+from sgllie.network.factor import Factor, FactorStatistics, Level
 from sgllie.network.weights import Weights
 from sgllie.settings import check, check_limits, in_words
 from sgllie.storage import S3Options
@@ -47,8 +48,14 @@ class Enhanced(NamedTuple):
 class Engine(Protocol):
     """What differs between devices: the network, and the curve. Factor maps stay where it has them, until asked for."""
 
-    def factors(self, images: Sequence[Pixels], scale: int) -> Any:
-        """Compute the factor maps of images of one shape, each H x W x C: N x h x w x (3 * maps)."""
+    def factors(self, images: Sequence[Pixels], scale: int, level: Level | None = None) -> Any:
+        """Compute the factor maps of images of one shape, each H x W x C: N x h x w x (3 * maps).
+
+        With a level, the global term sees that in the place of the mean over each image.
+        """
+
+    def level(self, image: Pixels, scale: int) -> Level:
+        """Return the mean over one image that the global term sees."""
 
     def curve(self, images: Sequence[Pixels], factors: Any, scale: int, strength: float) -> list[Pixels]:
         """Brighten images of one shape with their factor maps, arrays or not; grey ones take the mean of three."""
@@ -67,6 +74,7 @@ class Enhancer:
         weights: of the factor network.
         scale_factor: the network looks at one bilinear sample for each `scale_factor` squared pixels.
         strength: 0 gives the input back, 1 the full curve, values between blend the two.
+        denoise: do not amplify noise; what it takes is found on the CPU (see `network.denoise`).
         device: `cpu` or `cuda`.
         half: run the network in half precision (CUDA only).
     """
@@ -77,6 +85,7 @@ class Enhancer:
         *,
         scale_factor: int = EffectSettings.scale_factor,
         strength: float = EffectSettings.strength,
+        denoise: bool = False,
         device: Literal["cpu", "cuda"] = "cpu",
         half: bool = False,
     ) -> None:
@@ -86,13 +95,14 @@ class Enhancer:
         self.weights = weights
         self.scale_factor = scale_factor
         self.strength = strength
+        self.denoise = denoise
         self.device = device
         self.half = half
         self.engine = engine_for(device, weights, half=half)
 
     def __reduce__(self) -> tuple[Callable[[Weights], "Enhancer"], tuple[Weights]]:
         """Pickle as weights and settings, so that it can be sent to a DataLoader's or to Ray's processes."""
-        options = {name: getattr(self, name) for name in ("scale_factor", "strength", "device", "half")}
+        options = {name: getattr(self, name) for name in ("scale_factor", "strength", "denoise", "device", "half")}
         return partial(type(self), **options), (self.weights,)
 
     @classmethod
@@ -102,6 +112,7 @@ class Enhancer:
         *,
         scale_factor: int = EffectSettings.scale_factor,
         strength: float = EffectSettings.strength,
+        denoise: bool = False,
         device: Literal["auto", "cpu", "cuda"] = "auto",
         half: bool = False,
         s3: S3Options | None = None,
@@ -113,7 +124,7 @@ class Enhancer:
         loaded = weights_module.load(name, s3)
         if device == "auto":
             device = "cuda" if pays_on_gpu(loaded.parameter_count, scale_factor) and has_gpu() else "cpu"
-        return cls(loaded, scale_factor=scale_factor, strength=strength, device=device, half=half)
+        return cls(loaded, scale_factor=scale_factor, strength=strength, denoise=denoise, device=device, half=half)
 
     @overload
     def __call__(self, images: Pixels) -> Pixels: ...
@@ -144,21 +155,52 @@ class Enhancer:
             return np.stack(self._on_device(lambda engine: self._enhance(engine, pixels)[0])[0]).reshape(images.shape)
         return self.enhance(images).pixels
 
-    def enhance(self, image: Pixels) -> Enhanced:
-        """Enhance one image, and tell what its factor map was like; the map itself stays on the device."""
+    def enhance(self, image: Pixels, level: Level | None = None) -> Enhanced:
+        """Enhance one image, and tell what its factor map was like; the map itself stays on the device.
+
+        Args:
+            image: as of a call.
+            level: what it shares with other images (the mean of their levels); by default its own.
+        """
         pixels = [as_channels(image)]
 
         def work(engine: Engine) -> tuple[Pixels, FactorStatistics]:
-            (enhanced,), factors = self._enhance(engine, pixels)
+            (enhanced,), factors = self._enhance(engine, pixels, level)
             return enhanced.reshape(image.shape), engine.statistics(factors)
 
         result, device = self._on_device(work)
         return Enhanced(*result, device)
 
-    def _enhance(self, engine: Engine, pixels: Sequence[Pixels]) -> tuple[list[Pixels], Any]:
+    def level(self, image: Pixels) -> Level:
+        """Return what the network takes of all of one image at once; nothing, where it has no global term."""
+        if not ARCHITECTURES[self.weights.architecture].global_term:
+            return []
+        pixels = as_channels(image)
+        return self._on_device(lambda engine: engine.level(pixels, self.scale_factor))[0]
+
+    def _enhance(
+        self, engine: Engine, pixels: Sequence[Pixels], level: Level | None = None
+    ) -> tuple[list[Pixels], Any]:
         """Enhance images of one shape; return them and their factor maps."""
-        factors = engine.factors(pixels, self.scale_factor)
-        return engine.curve(pixels, factors, self.scale_factor, self.strength), factors
+        factors = engine.factors(pixels, self.scale_factor, level)
+        return self._brightened(engine, pixels, factors), factors
+
+    def _brightened(self, engine: Engine, pixels: Sequence[Pixels], factors: Any) -> list[Pixels]:
+        """Brighten images of one shape with their factor maps, each without its noise, where that is asked for."""
+        bright = engine.curve(pixels, factors, self.scale_factor, self.strength)
+        if not self.denoise:
+            return bright
+        from sgllie.network.denoise import limited, quieted
+        from sgllie.network.noise import noise_of
+
+        for place, image in enumerate(pixels):
+            noise = noise_of(image)
+            if noise is not None:
+                quiet = quieted(image, noise)
+                one = factors[place : place + 1]
+                (quiet_bright,) = engine.curve([quiet], one, self.scale_factor, self.strength)
+                limited(image, quiet, bright[place], quiet_bright)
+        return bright
 
     def factor_map(self, image: Pixels) -> Factor:
         """Compute the factor map of one image: h x w x (3 * maps), with h = ceil(H / scale_factor)."""
@@ -175,9 +217,7 @@ class Enhancer:
         Grey images stay grey: they take the mean of the factors of the channels.
         """
         pixels = [as_channels(image)]
-        (enhanced,), _ = self._on_device(
-            lambda engine: engine.curve(pixels, factor[None], self.scale_factor, self.strength)
-        )
+        (enhanced,), _ = self._on_device(lambda engine: self._brightened(engine, pixels, factor[None]))
         return enhanced.reshape(image.shape)
 
     def _on_device(self, work: Callable[[Engine], Result]) -> tuple[Result, str]:
@@ -209,12 +249,32 @@ class CpuEngine:
     def __init__(self, weights: Weights) -> None:
         from sgllie.network.onnx_graph import factor_session
 
+        self.weights = weights
         self.session = factor_session(weights)
 
-    def factors(self, images: Sequence[Pixels], scale: int) -> Factor:
+    def factors(self, images: Sequence[Pixels], scale: int, level: Level | None = None) -> Factor:
+        session, given = self.session, {}
+        if level:
+            session, given = self._shared_session, {"pooled": np.array(level, np.float32).reshape(1, -1, 1, 1)}
         # One at a time: a batch of eight was measured to take 15 % longer per image, for its maps leave the cache.
-        maps = [self.session.run(None, {"small": samples(image, scale)[None]})[0] for image in images]
+        maps = [session.run(None, {"small": samples(image, scale)[None], **given})[0] for image in images]
         return cast(Factor, np.concatenate(maps) if len(maps) > 1 else maps[0])
+
+    def level(self, image: Pixels, scale: int) -> Level:
+        (pooled,) = self._level_session.run(None, {"small": samples(image, scale)[None]})
+        return [float(value) for value in np.ravel(pooled)]
+
+    @cached_property
+    def _shared_session(self) -> Any:
+        from sgllie.network.onnx_graph import factor_session
+
+        return factor_session(self.weights, level_given=True)
+
+    @cached_property
+    def _level_session(self) -> Any:
+        from sgllie.network.onnx_graph import level_session
+
+        return level_session(self.weights)
 
     def curve(self, images: Sequence[Pixels], factors: Any, scale: int, strength: float) -> list[Pixels]:
         return [self._curve(image, factor, scale, strength) for image, factor in zip(images, factors, strict=True)]

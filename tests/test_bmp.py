@@ -2,16 +2,18 @@
 
 import io
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from image_files import ALPHA, BILEVEL, BILEVEL_GREY, GREY, RGB, pillow
-from PIL import Image
+from PIL import Image, ImageCms
 
 from sgllie.errors import ImageError
 from sgllie.images import decode, encode
 
 HEIGHT, WIDTH = 61, 83
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 LEVELS = np.arange(256, dtype=np.uint8)
 BGR0 = np.dstack((*np.moveaxis(RGB[..., ::-1], -1, 0), np.zeros_like(GREY)))
 X8, X8_SWAPPED, LAST_BYTES = (0xFF0000, 0xFF00, 0xFF), (0xFF, 0xFF00, 0xFF0000), (0xFF000000, 0xFF0000, 0xFF00)
@@ -206,3 +208,49 @@ def test_pillow_agrees(mode):
     file = pillow(RGB, "BMP", mode)
     opened = Image.open(io.BytesIO(file)).convert("L" if mode in "1L" else "RGB")
     np.testing.assert_array_equal(decode(file).pixels, np.array(opened))
+
+
+def with_profile(icc, **options):
+    """A BMP of 24 bits with a profile behind its pixels."""
+    data = bytearray(bmp(RGB[..., ::-1].reshape(HEIGHT, -1), 24, header=124))
+    data[14 + 56 : 14 + 60] = options.get("kind", b"DEBM")
+    struct.pack_into("<II", data, 14 + 112, len(data) - 14, options.get("size", len(icc)))
+    return bytes(data) + icc
+
+
+def profile_of(data):
+    """The profile of a BMP, where Microsoft's documentation of BITMAPV5HEADER puts it."""
+    assert (struct.unpack_from("<I", data, 14)[0], data[70:74]) == (124, b"DEBM")
+    place, size = struct.unpack_from("<II", data, 14 + 112)
+    return data[14 + place :][:size]
+
+
+def test_an_embedded_profile_is_kept():
+    image = decode(with_profile(SRGB))
+    np.testing.assert_array_equal(image.pixels, RGB)
+    encoded = encode(image, image.pixels)
+    assert profile_of(encoded) == SRGB
+    assert struct.unpack_from("<I", encoded, 2)[0] == len(encoded)
+    for read in (lambda data: decode(data).pixels, lambda data: np.array(Image.open(io.BytesIO(data)))):
+        np.testing.assert_array_equal(read(encoded), RGB)
+    for target in ("png", "webp", "jpeg"):
+        assert Image.open(io.BytesIO(encode(image, image.pixels, format=target))).info["icc_profile"] == SRGB
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA"])
+def test_an_embedded_profile_is_kept_beside_palette_and_alpha(mode):
+    alpha = ALPHA if mode == "RGBA" else None
+    pixels = GREY if mode == "L" else RGB
+    image = replace(decode(with_profile(SRGB)), pixels=pixels, alpha=alpha)
+    encoded = encode(image, pixels)
+    again = decode(encoded)
+    np.testing.assert_array_equal(again.pixels, pixels)
+    assert alpha is None or np.array_equal(again.alpha, alpha)
+    assert again.metadata.icc == profile_of(encoded) == SRGB
+
+
+@pytest.mark.parametrize("options", [{"kind": b"BGRs"}, {"size": 1 << 30}, {"size": 0}])
+def test_a_profile_that_is_not_there_does_no_harm(options):
+    image = decode(with_profile(SRGB, **options))
+    assert image.metadata.icc is None
+    np.testing.assert_array_equal(image.pixels, RGB)

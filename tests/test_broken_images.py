@@ -42,6 +42,7 @@ def error_of(data, **options):
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50), "unsupported"),
         (b"\0\0\0\x1cftypavif\0\0\0\0" + bytes(50), "unsupported"),
         (pillow(RGB, "JPEG2000"), "unsupported"),
+        (b"#?RGBE\nFORMAT=32-bit_rle_rgbe\n\n-Y 1 +X 1\n" + bytes(4), "unsupported"),
         (tiff(RGB, bigtiff=True), "unsupported"),
         (tiff(RGB.astype(np.float32), photometric="rgb"), "unsupported"),
         (tiff(GREY.astype(np.uint32)), "unsupported"),

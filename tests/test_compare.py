@@ -92,12 +92,12 @@ def check_tables(out: Path, rows: dict) -> None:
 
 def test_weights_have_a_name_of_their_own():
     settings = CompareSettings(
-        input="in", output="out", methods="sgz, sgz=w/a.safetensors,onnx=s3://b/kind.onnx", device="cuda"
+        input="in", output="out", methods="sgz, sgz=w/a.safetensors,onnx=s3://b/kind.onnx,lime", device="cuda"
     )
     found = settings.method_settings
-    assert list(found) == ["sgz", "sgz:a", "onnx:kind"]
-    assert [one.device for one in found.values()] == ["cuda", "cuda", "cpu"]
-    assert [one.weights for one in found.values()] == [None, "w/a.safetensors", "s3://b/kind.onnx"]
+    assert list(found) == ["sgz", "sgz:a", "onnx:kind", "lime"]
+    assert [one.device for one in found.values()] == ["cuda", "cuda", "cuda", "cpu"]
+    assert [one.weights for one in found.values()] == [None, "w/a.safetensors", "s3://b/kind.onnx", None]
 
 
 def test_zero_dce_with_published_weights(shared, photographs):

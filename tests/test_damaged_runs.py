@@ -68,6 +68,7 @@ def test_an_empty_table_is_not_done(settings, output, tmp_path, capsys):
     assert_complete(tmp_path / "in", output)
 
 
+@pytest.mark.jobs
 def test_rows_of_a_journal_that_are_damaged_are_done_again(settings, output, tmp_path, capsys):
     (output / "commits/part-00001.parquet").unlink()
     (output / "_SUCCESS").unlink()

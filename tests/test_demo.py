@@ -125,6 +125,7 @@ def test_the_download_of_a_bright_photograph_is_itself(session, tmp_path):
     assert item.is_copied(session.shown(item, choice).preview, choice)
 
 
+@pytest.mark.jobs
 @pytest.mark.parametrize("strength", [0.0, 0.35, 0.8, 1.0])
 @pytest.mark.parametrize("method", ["sgz", "lime", "clahe", "gamma"])
 def test_the_preview_is_the_result_shrunk(session, tmp_path, method, strength):

@@ -17,6 +17,8 @@ from sgllie.runs.job import InProcess, run_job
 from sgllie.storage import open_storage
 from sgllie.storage.fsspec import FsspecStorage
 
+pytestmark = pytest.mark.jobs
+
 IMAGES = 12
 
 

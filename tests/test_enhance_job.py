@@ -19,6 +19,8 @@ from jobs import assert_complete, make_corpus, rows_of, sgllie
 from sgllie.cli import main
 from sgllie.runs.schemas import STATS_SCHEMA
 
+pytestmark = pytest.mark.jobs
+
 SAMPLES = Path(__file__).parents[1] / "samples"
 
 
@@ -175,7 +177,7 @@ def test_the_run_of_another_program_is_never_replaced(enhance, tmp_path, content
 def test_an_output_of_another_job_is_refused(enhance, tmp_path):
     source, output = make_corpus(tmp_path / "in", 2), tmp_path / "out"
     output.mkdir()
-    run = {"schema_version": 3, "command": "video", "settings": {}, "versions": {}, "shards": []}
+    run = {"schema_version": 4, "command": "video", "settings": {}, "versions": {}, "shards": []}
     (output / "run.json").write_text(json.dumps(run))
     assert "belongs to a run of sgllie video" in enhance(source, output)[2]
 

@@ -55,6 +55,7 @@ SGZ = random_weights()
 ENHANCERS = {scale: Enhancer(SGZ, scale_factor=scale) for scale in (1, 4, 12)}
 
 
+@pytest.mark.jobs
 @settings(deadline=None, max_examples=60)
 @given(
     height=st.integers(1, 70),

@@ -9,8 +9,12 @@ import torch
 from torchvision.models import get_model
 
 from sgllie.errors import UsageError
+from sgllie.train import train_step
 from sgllie.train.guide import build_guide
 from sgllie.train.losses import FocalLoss
+from sgllie.train.settings import LossSettings
+
+pytestmark = pytest.mark.jobs
 
 
 def file_of(folder: Path, name: str, **options) -> str:
@@ -41,6 +45,29 @@ CLASSES = {"fpn-resnet50": 21, "efficientnet-lite0": 1000, "lraspp-mobilenet-v3"
 
 def test_no_guide():
     assert build_guide("none") is None
+
+
+@pytest.mark.parametrize("name", ["fpn-resnet50", "lraspp-mobilenet-v3"])
+def test_a_guide_that_looks_in_bfloat16_says_nearly_the_same(guides, name, monkeypatch):
+    """As it does where a GPU is fast in it; pretended here, since a CPU can do it too."""
+    objective = train_step.Objective(LossSettings(semantic=1), guides[name].eval())
+    image = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+    found = {}
+    for is_fast in (False, True):
+        monkeypatch.setattr(train_step, "is_fast_in_bfloat16", lambda _, is_fast=is_fast: is_fast)
+        seen = image.clone().requires_grad_()
+        loss = objective(train_step.Batch(image), seen, torch.zeros(2, 3, 64, 96))["semantic"]
+        loss.backward()
+        found[is_fast] = (loss.detach(), seen.grad)
+        assert loss.dtype == seen.grad.dtype == torch.float32
+    assert found[True][0] != found[False][0]
+    torch.testing.assert_close(found[True][0], found[False][0], rtol=0.05, atol=1e-3)
+    alike = torch.nn.functional.cosine_similarity(found[True][1].flatten(), found[False][1].flatten(), dim=0)
+    assert alike > 0.9
+
+
+def test_a_cpu_trains_in_single_precision():
+    assert not train_step.is_fast_in_bfloat16(torch.device("cpu"))
 
 
 @pytest.mark.parametrize("name", CLASSES)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from image_files import RGB, deep, pillow, png, png_chunk
 from PIL import ImageCms
+from test_bmp import with_profile
 
 from sgllie.errors import ImageError
 from sgllie.images import decode, encode
@@ -41,6 +42,7 @@ FILES = {
     "profile of a PNG": lambda transfer: png(RGB, 2, 8, iccp(b"any", profile(transfer))),
     "profile of a JPEG": lambda transfer: pillow(RGB, "JPEG", icc_profile=profile(transfer)),
     "profile of a WebP": lambda transfer: pillow(RGB, "WEBP", icc_profile=profile(transfer)),
+    "profile of a BMP": lambda transfer: with_profile(profile(transfer)),
     "profile of a TIFF": lambda transfer: pillow(RGB, "TIFF", icc_profile=profile(transfer)),
 }
 

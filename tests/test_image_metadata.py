@@ -9,6 +9,7 @@ from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin
 from skimage import data
 
 from sgllie.images import decode, encode, exif
+from sgllie.images.jpeg import ICC_PREFIX
 
 # Damaged tags make Pillow warn. The library silences that, pytest shows it again.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL.TiffImagePlugin")
@@ -139,6 +140,17 @@ def test_large_profiles_span_segments():
     for source in (saved(RGB, "JPEG", icc_profile=icc), saved(RGB, "PNG", icc_profile=icc)):
         assert output(source, "jpeg")[1].info["icc_profile"] == icc
         assert output(source, "png")[1].info["icc_profile"] == icc
+
+
+def test_a_profile_of_which_a_part_is_missing_is_left_out():
+    data = saved(RGB, "JPEG", icc_profile=ICC + bytes(150_000))
+    assert data.count(ICC_PREFIX) == 3
+    start = data.rindex(ICC_PREFIX) - 4
+    end = start + 2 + int.from_bytes(data[start + 2 : start + 4])
+    image = decode(data[:start] + data[end:])
+    assert image.metadata.icc is None
+    for target in ("png", "webp"):
+        assert "icc_profile" not in Image.open(io.BytesIO(encode(image, image.pixels, format=target))).info
 
 
 def test_png_chunks_are_carried_byte_for_byte():

@@ -29,7 +29,7 @@ from image_files import (
 from PIL import Image, ImageCms
 
 from sgllie.errors import ImageError
-from sgllie.images import DecodedImage, decode, encode, output_name
+from sgllie.images import DecodedImage, decode, encode, open_image, output_name
 
 
 def split(stored):
@@ -293,3 +293,31 @@ def test_threads_do_not_disturb_each_other():
     with ThreadPoolExecutor(8) as pool:
         for image, file in zip(pool.map(decode, files), files, strict=True):
             np.testing.assert_array_equal(image.pixels, decode(file).pixels)
+
+
+@pytest.mark.parametrize(("mode", "orientation"), [("RGB", 1), ("RGB", 6), ("L", 1), ("CMYK", 1)])
+def test_a_jpeg_may_be_decoded_smaller(mode, orientation):
+    """At the smallest scale at which no side is too short, with what the whole picture shows."""
+    generator = np.random.default_rng(0)
+    noise = Image.fromarray(generator.integers(60, 200, (20, 30, 3), np.uint8)).resize(
+        (616, 304), Image.Resampling.BICUBIC
+    )
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    noise.convert(mode).save(file, "JPEG", quality=95, exif=exif)
+    opened = open_image(file.getvalue(), exif_orientation="apply")
+    whole = opened.decode().pixels
+    for least, shape in ((300, (304, 616)), (1000, (304, 616)), (60, (76, 154)), (1, (38, 77))):
+        pixels = opened.decode(least).pixels
+        assert pixels.shape[:2] == (shape if orientation == 1 else shape[::-1])
+        again = np.asarray(Image.fromarray(whole).resize(pixels.shape[1::-1], Image.Resampling.BOX), float)
+        assert np.abs(pixels - again).mean() < 2
+
+
+def test_what_is_no_jpeg_or_is_damaged_is_decoded_as_ever():
+    for data in ONE_OF_EACH.values():
+        if data[:2] != b"\xff\xd8":
+            np.testing.assert_array_equal(open_image(data).decode(4).pixels, decode(data).pixels)
+    with pytest.raises(ImageError, match="ends before"):
+        open_image(JPEG[: len(JPEG) // 2]).decode(4)

@@ -61,20 +61,20 @@ def test_columns_are_carried(source, tmp_path, suffix):
 def test_any_type_of_arrow_survives_a_retry(source, tmp_path):
     moments = pa.array([1, 2_000_000_001, None], pa.timestamp("ns", "UTC"))
     boxes = pa.array([[{"x": 1.5}], [], None])
-    listed = write_list(source, ".parquet", {"moment": moments, "boxes": boxes, "day": [datetime.date(2026, 1, 1)] * 3})
+    listed = write_list(source, ".parquet", {"time": moments, "boxes": boxes, "day": [datetime.date(2026, 1, 1)] * 3})
     whole = (source / PATHS[0]).read_bytes()
     (source / PATHS[0]).write_bytes(b"no image")
-    assert enhance(listed, tmp_path / "out", "moment,boxes,day") == 3
+    assert enhance(listed, tmp_path / "out", "time,boxes,day") == 3
     (source / PATHS[0]).write_bytes(whole)
-    assert enhance(listed, tmp_path / "out", "moment,boxes,day", retry_failed=True) == 0
+    assert enhance(listed, tmp_path / "out", "time,boxes,day", retry_failed=True) == 0
     table = ds.dataset(tmp_path / "out/stats").to_table().sort_by("path")
     places = pa.array([1, 2, 0])
-    assert table["moment"].combine_chunks().equals(moments.take(places))
+    assert table["time"].combine_chunks().equals(moments.take(places))
     assert table["boxes"].combine_chunks().equals(boxes.take(places))
     assert str(table.schema.field("day").type) == "date32[day]"
-    listed = write_list(source, ".parquet", {"moment": moments.take(places), "boxes": boxes, "day": [None] * 3})
+    listed = write_list(source, ".parquet", {"time": moments.take(places), "boxes": boxes, "day": [None] * 3})
     with pytest.raises(UsageError, match=r"the input \(3 files then, 3 now, or other sizes, dates or columns\)"):
-        enhance(listed, tmp_path / "out", "moment,boxes,day", check_input=True)
+        enhance(listed, tmp_path / "out", "time,boxes,day", check_input=True)
 
 
 @pytest.mark.parametrize(

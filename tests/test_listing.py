@@ -136,6 +136,13 @@ def test_long_fields_of_other_columns(tree):
         ("a.csv", b"file\na.jpg\n", "no readable column `path`"),
         ("a.txt", "ä.jpg".encode("utf-16"), "is not text in UTF-8"),
         ("a.txt", b"s3://bucket/a.jpg\nb.jpg", "mixes folders and buckets"),
+        ("a.txt", b"b.jpg\ns3://bucket/a.jpg", "mixes folders and buckets"),
+        (
+            "a.txt",
+            b"s3://a/x.jpg\ns3://a/y.jpg\ns3://b/x.jpg",
+            r"two buckets \(s3://a/x.jpg, s3://b/x.jpg\); make",
+        ),
+        ("a.txt", b"https://a/x.jpg\nhttps://b/x.jpg", r"files of two buckets \(https://a/x.jpg, https://b/x.jpg\)"),
         ("a.txt", b"nonsense://host/a.jpg", "no storage is known by nonsense://"),
         ("a.parquet", b"PAR1", "no readable column `path`"),
     ],

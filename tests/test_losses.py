@@ -7,7 +7,14 @@ from golden import load, loss_inputs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgllie.train.losses import ColourConstancy, ExposureControl, FocalLoss, SpatialConsistency, TotalVariation
+from sgllie.train.losses import (
+    ColourConstancy,
+    ExposureControl,
+    FocalLoss,
+    Reconstruction,
+    SpatialConsistency,
+    TotalVariation,
+)
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +67,22 @@ def test_exposure_control_with_a_level_for_each_image(golden):
     close(ExposureControl()(images, levels), torch.stack(alone).mean())
 
 
+def test_reconstruction_is_a_tenth_of_the_decibels_above_the_floor():
+    """An image that is right, one with 9 times the error of the floor, and one with 99 times: no, 9.5 and 20 dB."""
+    targets = torch.zeros(3, 3, 16, 24)
+    enhanced = torch.tensor([0, 9e-3, 99e-3]).sqrt().reshape(3, 1, 1, 1).expand_as(targets)
+    close(Reconstruction()(enhanced, targets), torch.tensor((0 + 1 + 2) / 3))
+    one = enhanced.clone()
+    one[..., ::2] *= -1  # the error counts, not its sign, and the mean over all pixels of the image
+    close(Reconstruction()(one, targets), torch.tensor(1.0))
+
+
+def test_reconstruction_has_no_gradient_where_nothing_is_wrong():
+    image = torch.rand(2, 3, 8, 8, requires_grad=True)
+    Reconstruction()(image, image.detach()).backward()
+    assert not image.grad.any()
+
+
 def test_focal_loss_of_its_own_labels(golden):
     close(FocalLoss(gamma=2)(golden["logits"]), golden["focal_gamma2_selftarget"])
 
@@ -79,6 +102,7 @@ def test_terms_and_gradients_are_finite_on_flat_images(level):
         + SpatialConsistency()(image, original)
         + ColourConstancy()(image)
         + ExposureControl()(image, 0.6)
+        + Reconstruction()(image, original)
     )
     total.backward()
     assert torch.isfinite(total)
@@ -104,6 +128,7 @@ def test_mean_over_two_halves_is_the_loss_of_the_batch(half, height, width, seed
         lambda part: SpatialConsistency()(enhanced[part], original[part]),
         lambda part: ColourConstancy()(enhanced[part]),
         lambda part: ExposureControl()(enhanced[part], 0.6),
+        lambda part: Reconstruction()(enhanced[part], original[part]),
         lambda part: FocalLoss()(enhanced[part]),
     ]
     for term in terms:

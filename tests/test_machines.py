@@ -8,11 +8,14 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 from ray._private.utils import get_num_cpus
-from test_train_job import OPTIONS, photographs
+from test_train_job import OPTIONS, fingerprint, photographs, training_processes
 
 from jobs import assert_complete, make_corpus
 from sgllie.distributed.cluster import STARTS
@@ -119,9 +122,16 @@ def test_a_few_machines_by_the_page(machines, tmp_path):
     assert len({row["node"] for row in rows}) == 2
 
     # One training process has room on a machine, so the two must find each other over the network.
-    pictures = photographs(tmp_path / "photographs")
-    said = send(
-        f"python jobs/train.py {pictures} {tmp_path / 'run'} {' '.join(OPTIONS)} --epochs 1 "
-        f"--num-workers 2 --cpus-per-worker {get_num_cpus()}"
-    )
-    assert "Finished" in said
+    pictures, whole, disturbed = (tmp_path / name for name in ("photographs", "whole", "disturbed"))
+    photographs(pictures)
+    options = f"{' '.join(OPTIONS)} --epochs 6 --num-workers 2 --cpus-per-worker {get_num_cpus()}"
+    assert "Finished" in send(f"python jobs/train.py {pictures} {whole} {options}")
+    with ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(send, f"python jobs/train.py {pictures} {disturbed} {options}")
+        while not list(disturbed.glob("checkpoints/*/state.json")):
+            assert not sent.done(), sent.result()
+            time.sleep(0.02)
+        (process,) = training_processes(psutil.Process(int(two.inside)))
+        process.kill()
+        assert "Finished" in sent.result()
+    assert fingerprint(disturbed) == fingerprint(whole)

@@ -30,6 +30,8 @@ from sgllie.runs.job import InProcess, run_job
 from sgllie.runs.memory import LEAST_BYTES, MARGIN, WORKER_BYTES, MemoryBudget, budgets, worker_bytes
 from sgllie.runs.shard_runner import WAITING_THREADS
 
+pytestmark = pytest.mark.jobs
+
 
 def eventually(condition):
     """Wait until it is true, for a while."""
@@ -290,6 +292,7 @@ import sys
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.runs.job import InProcess, run_job
+
 settings = EnhanceSettings(sys.argv[1], sys.argv[2], device="cpu", worker_memory=1, threads=4, include=("*",))
 sys.exit(run_job(prepare, settings, InProcess()))
 """

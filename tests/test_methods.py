@@ -155,6 +155,7 @@ def test_weights_of_methods(options, tmp_path):
         (("--method", "onnx"), "--weights must name the .onnx file"),
         (("--method", "onnx", "--weights", "absent.onnx"), "weights absent.onnx cannot be read"),
         (("--method", "lime", "--device", "cuda"), "must be cpu with --method lime"),
+        (("--method", "onnx", "--half"), "--half is on; it must be left out with --method onnx"),
         (("--scale-factor", 0), "--scale-factor is 0; it must be 1 or more"),
     ],
 )

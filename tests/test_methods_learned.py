@@ -9,9 +9,9 @@ from onnx import TensorProto, helper
 from jobs import make_corpus
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
-from sgllie.errors import ImageError, UsageError, failure_of
-from sgllie.methods import MethodSettings, make_method
-from sgllie.methods.onnx_file import OnnxFile, open_network
+from sgllie.errors import DeviceError, ImageError, UsageError, failure_of
+from sgllie.methods import MethodSettings, cpu_instead, make_method, onnx_file
+from sgllie.methods.onnx_file import CUDA, OnnxFile, open_network
 
 
 def onnx_method(data, **options):
@@ -110,3 +110,79 @@ def test_a_run_goes_on_only_with_the_same_network(tmp_path):
     network.write_bytes(IDENTITY)
     with pytest.raises(UsageError, match=r"other settings: the content of the weights"):
         prepare(chosen)
+
+
+class CudaSession(onnx_file.onnxruntime.InferenceSession):
+    """Looks like onnxruntime on CUDA, and runs on the CPU; fails with `fault` for images of more than 100 rows."""
+
+    fault = None
+    works = True
+
+    def __init__(self, data, options, providers):
+        self.pretended = providers if self.works else ["CPUExecutionProvider"]
+        super().__init__(data, options, providers=["CPUExecutionProvider"])
+
+    def get_providers(self):
+        return self.pretended
+
+    def run(self, names, inputs):
+        if self.fault and CUDA in self.pretended and inputs["x"].shape[2] > 100:
+            raise RuntimeError(self.fault)
+        return super().run(names, inputs)
+
+
+@pytest.fixture
+def on_cuda(monkeypatch, tmp_path):
+    """Settings of a network that is to run on CUDA, which onnxruntime pretends to have."""
+    monkeypatch.setattr(onnx_file.onnxruntime, "get_available_providers", lambda: [CUDA, "CPUExecutionProvider"])
+    monkeypatch.setattr(onnx_file.onnxruntime, "InferenceSession", CudaSession)
+    (tmp_path / "network.onnx").write_bytes(IDENTITY)
+    return MethodSettings(method="onnx", weights=str(tmp_path / "network.onnx"), device="cuda")
+
+
+def test_onnx_runs_on_cuda_where_onnxruntime_has_it(on_cuda):
+    image = dark_image(37, 53)
+    enhanced = make_method(on_cuda).enhance(image)
+    assert enhanced.device == "cuda"
+    assert np.array_equal(enhanced.pixels, image)
+    assert cpu_instead(on_cuda) is None
+    on_cpu = MethodSettings(method="onnx", weights=on_cuda.weights)
+    assert on_cpu.device == "cpu", "how heavy a network is, is not known before it is read"
+    assert make_method(on_cpu).enhance(image).device == "cpu"
+
+
+def test_onnx_runs_on_the_cpu_without_cuda_and_says_so(on_cuda, monkeypatch):
+    monkeypatch.setattr(CudaSession, "works", False)  # the package is there, and libraries that it needs are not
+    assert make_method(on_cuda).enhance(dark_image(37, 53)).device == "cpu"
+    monkeypatch.undo()
+    assert make_method(on_cuda).enhance(dark_image(37, 53)).device == "cpu"
+    said = cpu_instead(on_cuda)
+    assert said.startswith("--device cuda: this machine's onnxruntime has no CUDA")
+    assert "\n" not in said
+    assert cpu_instead(MethodSettings(device="cuda")) is None
+
+
+@pytest.mark.parametrize("said", ["Failed to allocate memory for requested buffer", "CUDA failure 2: out of memory"])
+def test_onnx_takes_the_cpu_for_an_image_that_the_gpu_has_no_memory_for(on_cuda, monkeypatch, said):
+    monkeypatch.setattr(CudaSession, "fault", said)
+    method = make_method(on_cuda)
+    for rows, device in ((60, "cuda"), (120, "cpu"), (60, "cuda")):
+        image = dark_image(rows, 53)
+        enhanced = method.enhance(image)
+        assert enhanced.device == device
+        assert np.array_equal(enhanced.pixels, image)
+        assert np.array_equal(method.apply(image, method.factor_map(image)), image)
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ("CUDA failure 700: an illegal memory access was encountered", DeviceError),
+        ("CUDNN_STATUS_EXECUTION_FAILED", DeviceError),
+        ("Non-zero status code returned while running Reshape node", ImageError),
+    ],
+)
+def test_onnx_blames_no_image_for_a_gpu_that_does_not_work(on_cuda, monkeypatch, said, error):
+    monkeypatch.setattr(CudaSession, "fault", said)
+    with pytest.raises(error):
+        make_method(on_cuda).enhance(dark_image(120, 53))

@@ -1,5 +1,6 @@
 """Small versions of what benchmarks/faults.py plays: clusters of several nodes, which are lost."""
 
+import json
 import random
 import sys
 from pathlib import Path
@@ -43,7 +44,15 @@ def test_nodes_share_the_work_one_joins_one_is_killed_and_the_driver_too(tmp_pat
 
 
 @pytest.mark.slow
-def test_workers_go_where_the_gpus_are(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("options", "workers", "cpus", "gpus"),
+    [
+        ([], [3, 4], 1, 0.25),  # a CPU for each, though four might share a GPU
+        (["--threads", "2"], [1, 2], 2, 0.25),  # they have the CPUs that they use
+        (["--workers-per-gpu", "1"], [1, 2], 2, 1),
+    ],
+)
+def test_workers_go_where_the_gpus_are(tmp_path, monkeypatch, options, workers, cpus, gpus):
     """The GPUs are pretended: of three nodes two have some, and the job is told nothing of it."""
     source, output = make_corpus(tmp_path / "in", 400), tmp_path / "out"
     for path in source.rglob("*.jpg"):
@@ -51,12 +60,15 @@ def test_workers_go_where_the_gpus_are(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", HOOKS)
     monkeypatch.setenv("PRETEND_CUDA", "yes")
     with faults.closing(faults.Nodes()) as nodes:
-        one, two = nodes.add(num_gpus=1), nodes.add(2, num_gpus=2)
-        job = faults.Job(source, output, "--address", nodes.address, "--scale-factor", "2")
-        job.wait_for(lambda: [len(nodes.workers(node)) for node in (one, two)] == [1, 2])
-        assert len(nodes.workers()) == 3
-        job.end()
-    assert_complete(source, output)
+        one, two = nodes.add(3, num_gpus=1), nodes.add(4, num_gpus=2)
+        job = faults.Job(source, output, "--address", nodes.address, "--scale-factor", "2", *options)
+        job.wait_for(lambda: [len(nodes.workers(node)) for node in (one, two)] == workers)
+        assert len(nodes.workers()) == sum(workers)
+        said = job.end()
+    assert "1 CPUs of nodes without a GPU are not used" in said
+    assert {row["device"] for row in assert_complete(source, output)} == {"cuda"}
+    spent = json.loads((output / "_SUCCESS").read_text())
+    assert spent["core_seconds"] / spent["gpu_seconds"] == pytest.approx(cpus / gpus, rel=1e-3), "by what Ray gave them"
 
 
 @pytest.mark.slow

@@ -52,6 +52,23 @@ def carried(output):
     return {path: (Path(output) / "images" / path).read_bytes() for path in OTHERS}
 
 
+def test_one_other_file_is_told_as_one(source, tmp_path, capsys):
+    for path in OTHERS:
+        (source / path).unlink()
+    (source / "readme.txt").write_bytes(b"alone")
+    assert enhance(source, tmp_path / "out") == 0
+    assert "1 other file (0.0 MB) carried as it is: readme.txt" in capsys.readouterr().out
+
+
+def test_the_report_counts_other_files(source, tmp_path):
+    assert enhance(source, tmp_path / "out") == 0
+    assert main(["report", str(tmp_path / "out")]) == 0
+    assert "<dt>Other files</dt><dd>5</dd>" in (tmp_path / "out/report.html").read_text()
+    assert enhance(source, tmp_path / "none", others="skip") == 0
+    assert main(["report", str(tmp_path / "none")]) == 0
+    assert "<dt>Other files" not in (tmp_path / "none/report.html").read_text()
+
+
 def test_other_files_are_copied(source, tmp_path, capsys):
     assert enhance(source, tmp_path / "out", shard_images=2) == 0
     said = capsys.readouterr().out

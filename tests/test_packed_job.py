@@ -169,14 +169,14 @@ def test_what_becomes_of_a_failed_image(with_bad, tmp_path, on_failure):
 def test_retry_replaces_failed_members_alone(source, enhanced, tmp_path, monkeypatch):
     output, work, seen = tmp_path / "out", ImageProcessor._enhanced, []
 
-    def fail_on_some(self, opened, row, is_included):
+    def fail_on_some(self, opened, row, is_included, level):
         if row["sha256_in"] in bad:
             raise OSError("for a moment")
-        return work(self, opened, row, is_included)
+        return work(self, opened, row, is_included, level)
 
-    def count(self, path, data):
+    def count(self, path, data, level=None):
         seen.append(path)
-        return call(self, path, data)
+        return call(self, path, data, level)
 
     bad = {hashlib.sha256(dict(members_of(source / "train/a.tar"))[f"{n:05d}.jpg"]).hexdigest() for n in (1, 7)}
     monkeypatch.setattr(ImageProcessor, "_enhanced", fail_on_some)
@@ -205,10 +205,10 @@ def test_what_is_good_stays_where_the_source_is_gone(source, tmp_path, monkeypat
     output, failing = tmp_path / "out", hashlib.sha256((source / "c.jpg").read_bytes()).hexdigest()
     work = ImageProcessor._enhanced
 
-    def fail_on_one(self, opened, row, is_included):
+    def fail_on_one(self, opened, row, is_included, level):
         if row["sha256_in"] == failing:
             raise OSError("for a moment")
-        return work(self, opened, row, is_included)
+        return work(self, opened, row, is_included, level)
 
     monkeypatch.setattr(ImageProcessor, "_enhanced", fail_on_one)
     assert enhance(source, output) == 3
@@ -251,11 +251,11 @@ def test_what_is_saved_is_not_done_again(source, enhanced, tmp_path, monkeypatch
     output, work, seen = tmp_path / "out", ImageProcessor.__call__, []
     allowed = 0
 
-    def die(self, path, data):
+    def die(self, path, data, level=None):
         if len(seen) >= allowed:
             raise StorageError("the machine is gone")
         seen.append(path)
-        return work(self, path, data)
+        return work(self, path, data, level)
 
     monkeypatch.setattr(packing, "SEGMENT_BYTES", 1)
     monkeypatch.setattr(packing, "UNDER_WAY_BYTES", 1)

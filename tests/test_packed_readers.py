@@ -5,18 +5,22 @@ import json
 import pytest
 from packs import make_parquet, make_tar, samples
 
-from jobs import make_corpus
+from jobs import make_corpus, rows_of
 from sgllie.compare import run as compare_run
 from sgllie.compare.settings import CompareSettings
 from sgllie.corpus.listing import Listing
 from sgllie.corpus.packed import packed
+from sgllie.distributed.inspection import list_photographs
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
+from sgllie.errors import UsageError
 from sgllie.evaluate import run as evaluate_run
+from sgllie.evaluate.image_sizes import ImageSizes
 from sgllie.evaluate.settings import EvaluateSettings
 from sgllie.runs.job import InProcess, run_job
-from sgllie.storage import open_storage
+from sgllie.storage import S3Options, open_storage
 from sgllie.train.photographs import inspect
+from sgllie.train.settings import TrainSettings
 
 
 @pytest.fixture
@@ -37,6 +41,31 @@ def test_an_evaluation_before_and_after(source, tmp_path):
         assert run_job(evaluate_run.prepare, settings, InProcess()) == 0
         totals = json.loads((result / "_SUCCESS").read_text())
         assert (totals["images"], totals["ok"]) == (12, 12)
+
+
+@pytest.fixture
+def two_columns(tmp_path):
+    """Photographs in a Parquet file, beside previews of them."""
+    files = sorted(make_corpus(tmp_path / "loose", 3).rglob("*.jpg"))
+    data = [path.read_bytes() for path in files]
+    return make_parquet(tmp_path / "two.parquet", data, preview=data[::-1])
+
+
+def test_a_column_of_several_is_named(two_columns, tmp_path):
+    table = str(two_columns)
+    measured = EvaluateSettings(images=table, output=str(tmp_path / "a"), metrics="brightness", image_column="preview")
+    assert run_job(evaluate_run.prepare, measured, InProcess()) == 0
+    compared = CompareSettings(
+        input=table, output=str(tmp_path / "b"), methods="gamma", device="cpu", image_column="preview"
+    )
+    assert run_job(compare_run.prepare, compared, InProcess()) == 0
+    paths = [f"two.parquet/preview/{number:06d}" for number in range(3)]
+    assert sorted(row["path"] for row in rows_of(tmp_path / "a")) == paths
+    assert sorted({row["path"] for row in rows_of(tmp_path / "b")}) == paths
+    assert list_photographs(TrainSettings(table, "run", image_column="preview"))[1] == paths
+    assert ImageSizes(table, S3Options(), "preview").stems == set(paths)
+    with pytest.raises(UsageError, match=r"several columns hold images .*; name one with --image-column"):
+        list_photographs(TrainSettings(table, "run"))
 
 
 def test_a_comparison(source, tmp_path):

@@ -74,6 +74,22 @@ def test_damage_to_what_decides_about_pixels_is_an_error(chunk):
     assert error_of(png(RGB, 2, 8, damaged(chunk))) == "corrupt"
 
 
+def test_a_damaged_end_marker_hides_no_pixel():
+    whole = png(RGB, 2, 8)
+    np.testing.assert_array_equal(decode(whole.removesuffix(END) + damaged(END)).pixels, RGB)
+    assert error_of(whole.removesuffix(END)) == "truncated"
+
+
+@pytest.mark.parametrize("array", [GREY, RGB], ids=["grey", "colour"])
+def test_bits_above_the_depth_of_a_transparent_colour_do_not_count(array):
+    """PNG specification, 11.3.1.1: decoders must mask them."""
+    colour = np.atleast_1d(array[5, 5])
+    chunk = png_chunk(b"tRNS", (colour.astype(np.uint16) | 0x100).astype(">u2").tobytes())
+    image = decode(png(array, 2 if array.ndim == 3 else 0, 8, chunk))
+    expected = (array == array[5, 5]).reshape(*GREY.shape, -1).all(axis=2)
+    np.testing.assert_array_equal(image.alpha, np.where(expected, 0, 255))
+
+
 FRAME_CONTROL = png_chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, 83, 61, 0, 0, 1, 10, 0, 0))
 
 

@@ -293,6 +293,7 @@ def test_thumbnails_fit_whatever_they_show(most):
         assert len(base64.b64decode(thumbnail(pixels, most).uri.partition(",")[2])) <= most
 
 
+@pytest.mark.jobs
 def test_the_file_is_small_whatever_is_in_it(tmp_path):
     output = make_run_of_rows(tmp_path / "out", shards=1, rows=60)
     data = cv2.imencode(".png", noise(250, 300))[1].tobytes()

@@ -17,36 +17,36 @@ from sgllie.settings import changes_output, check_limits, flat_fields, output_se
 from sgllie.train.settings import TrainSettings
 from sgllie.video.settings import VideoSettings
 
-POOL = "num_actors worker_memory max_failures retry_failed check_input overwrite dry_run address s3"
-METHOD = "method scale_factor strength half"
+POOL = "price num_actors worker_memory max_failures retry_failed check_input overwrite dry_run address s3"
+METHOD = "method scale_factor strength denoise half"
 
 CASES = {
     "enhance": (
         EnhanceSettings("in", "out"),
-        f"{METHOD} limit include exclude others columns only_darker_than format quality exif_orientation max_pixels "
-        "on_failure image_column",
-        f"{POOL} weights input output device threads price shard_images deadline update",
+        f"{METHOD} limit include exclude others columns rig only_darker_than format quality exif_orientation "
+        "max_pixels on_failure image_column",
+        f"{POOL} weights input output device threads workers_per_gpu shard_images deadline update",
     ),
     "video": (
         VideoSettings("in", "out"),
         f"{METHOD} limit codec crf preset threads temporal_smoothing force_sdr segment_seconds",
-        f"{POOL} weights input output device",
+        f"{POOL} weights input output device workers_per_gpu",
     ),
     "evaluate": (
         EvaluateSettings(images="out"),
-        "limit metrics reference name_endings max_pixels images before task predictions predictions_before labels "
-        "classes ignore_label rename image_sizes",
+        "limit metrics reference name_endings image_column max_pixels images before task predictions "
+        "predictions_before labels classes ignore_label rename image_sizes",
         f"{POOL} output threads shard_images deadline",
     ),
     "compare": (
         CompareSettings(input="in", output="out"),
-        "limit metrics reference name_endings max_pixels input methods scale_factor shown",
+        "limit metrics reference name_endings image_column max_pixels input methods scale_factor shown",
         f"{POOL} output threads shard_images deadline device",
     ),
     "demo": (DemoSettings(), "max_pixels", "host port auth_file weights max_seconds max_files max_megabytes"),
     "train": (
         TrainSettings("data", "run"),
-        "epochs batch_size seed dead_layers network.architecture network.conv_type network.scale_factor "
+        "image_column epochs batch_size seed dead_layers network.architecture network.conv_type network.scale_factor "
         "network.initialisation network.initial_weights loss.total_variation loss.spatial loss.colour loss.exposure "
         "loss.semantic loss.reconstruction loss.patch_size loss.exposure_level guide.name guide.weights guide.classes "
         "optimiser.learning_rate optimiser.weight_decay optimiser.decoupled_decay optimiser.gradient_norm "

@@ -72,6 +72,7 @@ def place(request, settings, tmp_path):
     return dataclasses.replace(settings, output="s3://bucket/out", s3=s3), fetched
 
 
+@pytest.mark.jobs
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_of_commands_that_begin_at_once_one_begins(place, tmp_path, overwrite):
     """The others go on with its run, or are refused; or, with --overwrite, one begins anew and the others stop."""

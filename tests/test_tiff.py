@@ -277,6 +277,40 @@ def test_layouts_that_are_not_handled(data, error_type):
     assert error_of(data) == error_type
 
 
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("options", [{"tile": (16, 16)}, {"rowsperstrip": 8}])
+def test_strips_and_tiles_that_are_left_out_are_no_pixels(compression, options):
+    """GDAL's sparse files: the place of such a tile is 0, where the header of the file lies."""
+    data = bytearray(tiff(RGB, **SIDE_BY_SIDE, metadata=None, compression=compression, **options))
+    with tifffile.TiffFile(io.BytesIO(bytes(data))) as file:
+        tag = file.pages.first.tags[324 if "tile" in options else 273]
+    struct.pack_into("<I", data, tag.valueoffset, 0)
+    assert error_of(bytes(data)) == "unsupported"
+
+
+@pytest.mark.parametrize("array", [GREY, deep(GREY)], ids=["8", "16"])
+@pytest.mark.parametrize("compression", [34712, 34887, 34933, 50001, 50002, 65000])
+def test_unknown_compressions_are_named_as_such(array, compression):
+    assert error_of(rewritten(tiff(array, metadata=None), {259: (3, 1, compression)})) == "unsupported"
+
+
+@pytest.mark.parametrize("compression", ["zstd", "lzma"])
+def test_compressions_of_8_bits_only(compression):
+    data = pillow(RGB, "TIFF", compression=compression)
+    np.testing.assert_array_equal(decode(data).pixels, RGB)
+    code = {"zstd": 50000, "lzma": 34925}[compression]
+    assert error_of(rewritten(tiff(deep(RGB), **SIDE_BY_SIDE), {259: (3, 1, code)})) == "unsupported"
+
+
+@pytest.mark.parametrize("levels", [1, 257])
+def test_palettes_of_8_and_of_16_bits(levels):
+    colours = np.array(PALETTE.getpalette(), np.uint16)
+    palette = np.zeros((256, 3), np.uint16)
+    palette[: len(colours) // 3] = colours.reshape(-1, 3) * levels
+    data = tiff(np.array(PALETTE), photometric="palette", colormap=palette.T)
+    np.testing.assert_array_equal(decode(data).pixels, np.array(PALETTE.convert("RGB")))
+
+
 def test_no_limit_but_that_of_the_caller():
     data = pillow(RGB, "TIFF")
     assert error_of(data, max_pixels=61 * 83 - 1) == "too_large"

@@ -255,6 +255,7 @@ def test_the_library_takes_a_gpu_where_it_pays(scale_factor, device, monkeypatch
     assert Enhancer.load(scale_factor=scale_factor).device == device
 
 
+@pytest.mark.jobs
 def test_a_shard_whose_gpu_fails_is_finished_by_the_next_attempt(tmp_path, monkeypatch):
     """The rows that were there are kept, and no row says that an image is to blame."""
     source = make_corpus(tmp_path / "in", 6)
@@ -262,7 +263,7 @@ def test_a_shard_whose_gpu_fails_is_finished_by_the_next_attempt(tmp_path, monke
     run = prepare(plain)
     left = iter([0, 1, 2])
 
-    def fails_after_a_while(enhancer, image):
+    def fails_after_a_while(enhancer, image, level=None):
         if next(left, None) is None:
             raise DeviceError("the GPU does not work: CUDA error")
         return Enhanced(image, None, "cuda")

@@ -1,5 +1,6 @@
 """The training job as people run it: on Ray, killed, resumed, refused, on bad data. Small photographs, few epochs."""
 
+import contextlib
 import csv
 import json
 import os
@@ -58,6 +59,15 @@ def wait_for(condition, job: subprocess.Popen[bytes], seconds: float = 600):
         assert job.poll() is None, "the job ended before it was disturbed"
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.01)
+    return found
+
+
+def training_processes(above: psutil.Process) -> list[psutil.Process]:
+    """Those of a job, a raylet or a machine: of all processes below one."""
+    found = []
+    for process in above.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found += [process] if "RayTrainWorker" in " ".join(process.cmdline()[:1]) else []
     return found
 
 
@@ -125,13 +135,8 @@ def test_killed_and_started_again_it_ends_as_if_undisturbed(undisturbed, data, t
 def test_a_worker_that_is_killed_is_replaced(undisturbed, data, tmp_path):
     job = start("train", data, tmp_path, *OPTIONS)
 
-    def training_process():
-        if not (tmp_path / "checkpoints/epoch-00001/state.json").exists():
-            return None
-        below = psutil.Process(job.pid).children(recursive=True)
-        return next((child for child in below if "RayTrainWorker" in " ".join(child.cmdline()[:1])), None)
-
-    wait_for(training_process, job).kill()
+    wait_for((tmp_path / "checkpoints/epoch-00001/state.json").exists, job)
+    wait_for(lambda: training_processes(psutil.Process(job.pid)), job)[0].kill()
     assert job.wait(600) == 0
     assert fingerprint(tmp_path) == fingerprint(undisturbed)
 

@@ -17,7 +17,7 @@ from PIL import Image
 from sgllie.distributed import train
 from sgllie.distributed.board import Board, ends_training, get
 from sgllie.distributed.ingest import TrainingData, blocks
-from sgllie.distributed.inspection import inspect_all
+from sgllie.distributed.inspection import fits, inspect_all
 from sgllie.errors import CollapseError, ReadError, StorageError, UnreachableError, UsageError
 from sgllie.storage import S3Options, open_storage, s3
 from sgllie.train import photographs
@@ -59,13 +59,13 @@ SHELF = Shelf()
 SETTINGS = TrainSettings("in", "run", batch_size=2, images=replace(TrainSettings("in", "run").images, size=32))
 
 
-def training_data(storage: Shelf, chunks: list | None = None) -> TrainingData:
+def training_data(storage: Shelf, kept: list | None = None) -> TrainingData:
     """Of the photographs of SHELF, as an earlier inspection found them."""
     rows, _ = photographs.inspect(SHELF, list(SHELF.files), 32)
     chosen = sample(rows, SETTINGS)
     steps = steps_per_epoch(chosen, SETTINGS)
     return TrainingData(
-        storage, pa.array(list(SHELF.files)), chunks, chosen, SETTINGS, steps, RunFolder(SETTINGS), Board.remote()
+        storage, pa.array(list(SHELF.files)), kept, chosen, SETTINGS, steps, RunFolder(SETTINGS), Board.remote()
     )
 
 
@@ -86,10 +86,29 @@ def test_an_inspection_of_a_storage_that_is_gone_ends_the_training(ray_session, 
     ],
 )
 def test_an_inspection_blames_one_photograph_for_what_is_its_own(ray_session, content, sentence):
-    rows, chunks = inspect_all(SHELF.but(_3=content), list(SHELF.files), 32, True)
+    rows, pixels = inspect_all(SHELF.but(_3=content), list(SHELF.files), 32, True)
     assert sentence in rows[3].error
     assert [bool(row.error) for row in rows] == [False, False, False, True, False, False]
-    assert [pixels is None for pixels in ray.get(chunks[0])] == [False, False, False, True, False, False]
+    assert [one is None for one in ray.get(pixels)] == [False, False, False, True, False, False]
+
+
+def test_each_photograph_that_is_kept_is_an_object_of_its_own(ray_session):
+    """Of which another machine fetches those that it needs, and those only."""
+    rows, pixels = inspect_all(SHELF, list(SHELF.files), 256, True)
+    assert len(set(pixels)) == len(rows) == len(SHELF.files)
+    assert ray.get(pixels[3]).shape == (256, 256, 3)
+    assert inspect_all(SHELF, list(SHELF.files), 256, False) == (rows, [])
+
+
+def test_photographs_are_kept_where_the_smallest_node_has_room_for_all():
+    size = 512
+    photograph_bytes = 3 * size**2
+    nodes = [{"object_store_memory": 100 * photograph_bytes}, {"object_store_memory": 20 * photograph_bytes}]
+    assert fits(9, size, nodes)
+    assert not fits(11, size, nodes)
+    assert fits(11, size, nodes[:1])
+    assert not fits(1, size, [*nodes, {"CPU": 1}])
+    assert not fits(1, size, [])
 
 
 @pytest.mark.parametrize(
@@ -197,10 +216,16 @@ def test_a_bug_is_no_reason_to_end(ray_session):
 def test_photographs_that_were_lost_with_their_machine_are_never_black(ray_session):
     """Ray repeats a task whose result is lost, and then a photograph may not be there."""
     _, pixels = photographs.inspect(SHELF.but(_3=FileNotFoundError("3.png")), list(SHELF.files), 32)
-    chunks = [ray.put(pixels)]
-    np.testing.assert_array_equal(training_data(SHELF, chunks).photograph(3), SHELF_PIXELS[3])
+    kept = [ray.put(one) for one in pixels]
+    np.testing.assert_array_equal(training_data(SHELF, kept).photograph(3), SHELF_PIXELS[3])
     with pytest.raises(UnreachableError):
-        training_data(SHELF.but(_3=GONE), chunks).photograph(3)
+        training_data(SHELF.but(_3=GONE), kept).photograph(3)
+
+
+def test_failures_count_since_the_last_finished_epoch():
+    epochs = iter([2, 2, 2, 3, 3])
+    failures = train.Failures(lambda: next(epochs))
+    assert [failures.one_more() for _ in range(4)] == [1, 2, 1, 2]
 
 
 SHELF_PIXELS = photographs.inspect(SHELF, list(SHELF.files), 32)[1]

@@ -114,9 +114,9 @@ def run_json(**changes) -> str:
         ("mine.txt", "mine", "holds other files"),
         ("run.json", '{"outcome": {}}', "was written by something else"),
         ("run.json", "[]", "no JSON object"),
-        ("run.json", '{"schema_version": 3, "com', "is no JSON"),
-        ("run.json", run_json(schema_version=1), r"\(schema 1 there, 3 here\); use that version, or another folder$"),
-        ("run.json", run_json(schema_version=4), "by another version of sgllie"),
+        ("run.json", '{"schema_version": 4, "com', "is no JSON"),
+        ("run.json", run_json(schema_version=1), r"\(schema 1 there, 4 here\); use that version, or another folder$"),
+        ("run.json", run_json(schema_version=5), "by another version of sgllie"),
         ("run.json", run_json(command="enhance", shards=[1]), "belongs to a run of sgllie enhance; choose another"),
         ("run.json", run_json(data=None), "is damaged: 'data' is missing"),
         ("run.json", run_json(output_settings=[]), "is damaged: 'output_settings' is missing or of the wrong type"),
@@ -146,6 +146,7 @@ def test_five_steps_follow_the_golden_training():
     assert away.mean() < 5e-6
 
 
+@pytest.mark.jobs
 def test_five_steps_follow_the_published_training(shared):
     golden = np.load(shared / "reference/golden_training.npz")
     train_step = TrainStep(settings(), total_steps=5)
@@ -279,6 +280,7 @@ def loop(folder, epochs: int = 4, **changes) -> TrainingLoop:
     return TrainingLoop(TrainStep(options, total_steps=4 * epochs), RunFolder(options), batches(2, seed=9))
 
 
+@pytest.mark.jobs
 def test_an_interrupted_loop_ends_as_an_undisturbed_one(tmp_path):
     data = batches(16)
     rows = list(loop(tmp_path / "whole").epochs(iter(data)))
@@ -302,6 +304,7 @@ def test_an_interrupted_loop_ends_as_an_undisturbed_one(tmp_path):
     assert json.dumps(rest.history) == json.dumps(rows)
 
 
+@pytest.mark.jobs
 def test_what_a_loop_leaves_behind(tmp_path):
     list(loop(tmp_path, epochs=2).epochs(iter(batches(8))))
     found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
@@ -325,6 +328,7 @@ def test_what_a_loop_leaves_behind(tmp_path):
     )
 
 
+@pytest.mark.jobs
 def test_a_checkpoint_without_its_state_does_not_count(tmp_path):
     first = loop(tmp_path)
     next(first.epochs(iter(batches(4))))
@@ -334,6 +338,7 @@ def test_a_checkpoint_without_its_state_does_not_count(tmp_path):
     assert loop(tmp_path).epoch == 1
 
 
+@pytest.mark.jobs
 @pytest.mark.parametrize("refused", ["metrics.csv", "weights/last.safetensors", "checkpoints/epoch-00002/state.json"])
 def test_a_checkpoint_that_cannot_be_written_stops_the_loop_and_leaves_the_one_before(tmp_path, monkeypatch, refused):
     training = loop(tmp_path)
@@ -352,6 +357,7 @@ def test_a_checkpoint_that_cannot_be_written_stops_the_loop_and_leaves_the_one_b
     assert loop(tmp_path).epoch == 1
 
 
+@pytest.mark.jobs
 @pytest.mark.parametrize("action", ["stop", "warn"])
 def test_dead_layers_stop_the_loop_unless_told_otherwise(tmp_path, action):
     training = loop(tmp_path, epochs=1, dead_layers=action)

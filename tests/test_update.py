@@ -16,6 +16,8 @@ from sgllie.runs import compaction, lock
 from sgllie.runs.job import InProcess, run_job
 from sgllie.storage import LocalStorage
 
+pytestmark = pytest.mark.jobs
+
 
 @pytest.fixture
 def source(tmp_path):

@@ -13,6 +13,8 @@ from sgllie.video.reader import VideoReader
 from sgllie.video.segments import Span, cut
 from sgllie.video.smoothing import Smoother
 
+pytestmark = pytest.mark.jobs
+
 LOSSLESS = Encoding("ffv1")
 
 

@@ -6,6 +6,7 @@ import av
 import numpy as np
 import pytest
 from clips import pan, pictures, static, timestamps, write_clip
+from video_jobs import row_of
 
 from sgllie import Enhancer
 from sgllie.errors import VideoError
@@ -140,3 +141,24 @@ def test_what_transport_streams_have_no_place_for_is_named(enhancer, tmp_path, c
     target = tmp_path / "out.ts"
     enhance_video(str(source), target, enhancer, encoding=FAST)
     assert caplog.messages == [f"{target}: not in the output: chapters, metadata (title), attachment stream 1"]
+
+
+@pytest.mark.parametrize("source", [".mov", ".mp4"])
+@pytest.mark.parametrize("target", [".mov", ".mp4", ".mkv"])
+def test_the_timecode_of_the_first_picture_is_kept(tmp_path, source, target):
+    """Cameras for film and broadcasting write it into a track of QuickTime, other containers into their metadata."""
+    clip = tmp_path / f"in{source}"
+    with av.open(str(clip), "w") as output:
+        video = output.add_stream("libx264", rate=24)
+        video.height, video.width = 48, 64
+        video.metadata["timecode"] = "10:00:00:05"
+        for picture in static(4, (48, 64)):
+            output.mux(video.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        output.mux(video.encode(None))
+    row = row_of(clip, tmp_path / f"out{target}")
+    assert (row["status"], row["frames"]) == ("ok", 4)
+    for path in (clip, tmp_path / f"out{target}"):
+        with av.open(str(path)) as container:
+            told = {key.lower(): value for key, value in container.streams.video[0].metadata.items()}
+            assert told["timecode"] == "10:00:00:05"
+            assert [stream.type for stream in container.streams].count("data") == (path.suffix != ".mkv")

@@ -1,8 +1,12 @@
 """Weights files: what is saved is loaded, what is wrong is refused in one sentence."""
 
+import csv
 import io
 import pickle
+import re
+import tomllib
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,3 +149,33 @@ def test_a_checkpoint_that_cannot_be_read_is_named(tmp_path, capsys, source):
     err = capsys.readouterr().err
     assert err.startswith(f"sgllie weights: {tmp_path}/{source} cannot be read: ")
     assert err.count("\n") == 1
+
+
+def test_the_bundled_weights_come_with_the_credits_of_photographs_that_anyone_may_use():
+    rows = list(csv.DictReader((weights.BUNDLED / "CREDITS.csv").open(encoding="utf-8", newline="")))
+    assert {row["part"] for row in rows} == {"training", "validation", "test"}
+    assert len({row["file"] for row in rows}) == len(rows)
+    for row in rows:
+        assert all(value and value == value.strip() for value in row.values())
+        assert not re.search(r"\b(NC|ND|non-?commercial|all rights)\b", row["licence"], re.IGNORECASE)
+    parts = {}
+    for row in rows:  # what is measured was not trained on, in no other cut either
+        parts.setdefault(Path(row["file"]).stem.partition("__c")[0], set()).add(row["part"])
+    assert all(len(found) == 1 for found in parts.values())
+
+
+def test_what_lies_beside_the_bundled_weights_is_part_of_the_package():
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["sgllie"]
+    for path in weights.BUNDLED.iterdir():
+        assert any(path.match(pattern) for pattern in patterns), f"{path.name} would not be installed"
+
+
+def test_the_page_of_the_bundled_weights_is_about_these():
+    page, bundled = (weights.BUNDLED / "README.md").read_text(), weights.load(weights.DEFAULT)
+    assert f"fingerprint `{bundled.fingerprint}`" in page
+    assert f"{bundled.parameter_count:,} parameters" in page
+    assert not bundled.dead_layers
+    rows = list(csv.DictReader((weights.BUNDLED / "CREDITS.csv").open(encoding="utf-8", newline="")))
+    licences = page.partition("## Licences")[2].partition("\n## ")[0]
+    assert sum(map(int, re.findall(r"^\| [^|]+ \| (\d+) \|", licences, re.MULTILINE))) == len(rows)

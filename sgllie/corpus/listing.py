@@ -1,4 +1,4 @@
-"""Which files an input names: a folder, an `s3://` prefix, a glob, one file, or a list of paths."""
+"""Which files an input names: a folder, an `s3://` prefix, a glob, one file, a list of paths, or an S3 Inventory."""
 
 import csv
 import io
@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 from fsspec.utils import glob_translate
 
+from sgllie.corpus.inventory import Inventory, is_inventory
 from sgllie.corpus.labels import is_map_by_name
 from sgllie.corpus.pack import is_pack, pack_of
 from sgllie.corpus.packed import Member, open_pack, unpacked
@@ -94,7 +95,9 @@ class Listing:
         self.root, self._kind = self._resolve()
 
     def _resolve(self) -> tuple[str, str]:
-        """Return the root, and how entries below it are found: tree, file, glob or list."""
+        """Return the root, and how entries below it are found: tree, file, glob, list or inventory."""
+        if is_inventory(self.source):
+            return Inventory(self.source, self.s3).root, "inventory"
         is_local = "://" not in self.source
         if is_local and Path(self.source).is_dir():
             return str(Path(self.source).absolute()), "tree"
@@ -214,6 +217,8 @@ class Listing:
     def _files(self) -> Iterator[Entry]:
         if self._kind == "list":
             yield from (Entry(path, None, None) for path in self.listed())
+        elif self._kind == "inventory":
+            yield from filter(self._below(), Inventory(self.source, self.s3))
         elif self._kind == "file":
             folder, name = split_uri(self.source)
             yield open_storage(folder, self.s3).find(name) or Entry(name, None, None)
@@ -231,17 +236,22 @@ class Listing:
         """Return the folder of the list where its paths are relative, else the deepest folder that they share."""
         folder = self._folder_of_list()
         shared: list[str] | None = None
-        local = remote = ""
+        local = remote = first = ""
         for path in self._listed_paths():
             local, remote = (local, path) if "://" in path else (path, remote)
+            first = first or path
             parts = path.split("/")[:-1]
             shared = (
                 parts if shared is None else [a for a, b in itertools.takewhile(same, zip(shared, parts, strict=False))]
             )
+            if remote and len(shared) < 3:
+                break
         if shared is None:
             raise UsageError(f"the list {self.source} names no file")
         if local and remote:
             raise UsageError(f"the list {self.source} mixes folders and buckets ({local}, {remote}); make one of each")
+        if remote and len(shared) < 3:  # not even the bucket
+            raise UsageError(f"the list {self.source} names files of two buckets ({first}, {remote}); make two lists")
         common = "/".join(shared) or "/"
         inside = common == folder or common.startswith(folder.rstrip("/") + "/")
         root = folder if inside else common

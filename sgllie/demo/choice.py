@@ -39,7 +39,7 @@ class Choice:
         values = {
             "method": self.method,
             "weights": self.weights if info.takes_weights and self.weights != BUNDLED else None,
-            "scale_factor": self.scale_factor if info.uses_gpu else SCALE_FACTOR,  # those with a network of our kind
+            "scale_factor": self.scale_factor if info.parameters else SCALE_FACTOR,  # those with a network of our kind
             "strength": self.strength,
             "only_darker_than": self.only_darker_than if self.only_darker_than < 1 else None,
         }

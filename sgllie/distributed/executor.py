@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from sgllie.errors import UsageError
+from sgllie.methods import MethodSettings, cpu_instead
 from sgllie.runs.job import InProcess
 from sgllie.runs.run import Run
 from sgllie.runs.totals import Totals
@@ -52,6 +53,9 @@ class RayExecutor:
         self.connection.begin()
         if getattr(self.settings, "device", "cpu") == "cuda":
             check_gpu(self.connection)
+            note = isinstance(self.settings, MethodSettings) and cpu_instead(self.settings)
+            if note:
+                say(note)
 
     def run_shards(self, run: Run[Any], results: dict[int, Totals]) -> str | None:
         """Run the shards that are left, note their totals; return the reason if the run was stopped before its end."""

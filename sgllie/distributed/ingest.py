@@ -20,7 +20,7 @@ from ray.data import DataContext, Dataset, Datasource, ReadTask, TaskPoolStrateg
 from ray.data.block import Block, BlockAccessor, BlockMetadata
 
 from sgllie.distributed.board import ends_training, get
-from sgllie.distributed.inspection import CHUNK, Corpus
+from sgllie.distributed.inspection import Corpus
 from sgllie.distributed.ray_internals import pace_scheduler
 from sgllie.errors import ItemError, ReadError, StorageError, failure_of
 from sgllie.storage import Storage
@@ -43,7 +43,7 @@ class TrainingData:
     Attributes:
         storage: where the photographs lie.
         paths: of all of them, below it.
-        chunks: as in `inspection.Corpus`.
+        pixels: as in `inspection.Corpus`.
         sampling: which of them are used.
         settings: of the job.
         steps_per_epoch: follows from these.
@@ -53,7 +53,7 @@ class TrainingData:
 
     storage: Storage
     paths: pa.Array
-    chunks: list[Any] | None
+    pixels: list[Any] | None
     sampling: Sampling
     settings: TrainSettings
     steps_per_epoch: int
@@ -66,13 +66,11 @@ class TrainingData:
         chosen = sample(corpus.rows, settings)
         paths = pa.array([row.path for row in corpus.rows])
         steps = steps_per_epoch(chosen, settings)
-        return cls(corpus.storage, paths, corpus.chunks, chosen, settings, steps, run, board)
+        return cls(corpus.storage, paths, corpus.pixels, chosen, settings, steps, run, board)
 
     def photograph(self, number: int) -> Photograph:
         """Return the decoded photograph of this number, S x S x 3; errors as of `read`."""
-        if self.chunks is None:
-            return self.read(number, self.settings.images.size)
-        kept = get(self.chunks[number // CHUNK])[number % CHUNK]
+        kept = None if self.pixels is None else get(self.pixels[number])
         # Pixels that were lost with their machine are read and decoded again.
         return self.read(number, self.settings.images.size) if kept is None else kept
 

@@ -1,5 +1,6 @@
 """The first look at all photographs of a training, on all processors of the cluster."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,18 +10,19 @@ from ray.exceptions import OutOfMemoryError, WorkerCrashedError
 from sgllie.corpus.listing import Listing
 from sgllie.corpus.packed import packed
 from sgllie.distributed.board import get
+from sgllie.distributed.placement import Resources, nodes_now
 from sgllie.errors import StorageError, UsageError
 from sgllie.runs.progress import Counts, display
 from sgllie.runs.words import examples, plural, say
 from sgllie.storage import Storage, absolute_uri, open_source
 from sgllie.train import photographs
-from sgllie.train.photographs import Photograph, PhotoInfo
+from sgllie.train.photographs import PhotoInfo
 from sgllie.train.settings import TrainSettings
 
 CHUNK = 64
-"""Photographs of one task, and of one object in the object store."""
+"""Photographs of one task. Each is an object of its own: a process fetches those that it needs, and no others."""
 MEMORY_SHARE = 0.5
-"""Of the object store that decoded photographs may fill."""
+"""Of the object store of a node that decoded photographs may fill."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,13 @@ class Corpus:
     Attributes:
         storage: where they lie.
         rows: one for each, in the order of the listing.
-        chunks: references to CHUNK decoded photographs each, None in the place of one that cannot be used; None where
+        pixels: a reference to each decoded photograph, None behind that of one that cannot be used; None where
             photographs are read again in each epoch.
     """
 
     storage: Storage
     rows: list[PhotoInfo]
-    chunks: list[Any] | None
+    pixels: list[Any] | None
 
 
 def list_photographs(settings: TrainSettings) -> tuple[Storage, list[str]]:
@@ -45,7 +47,11 @@ def list_photographs(settings: TrainSettings) -> tuple[Storage, list[str]]:
     Raises:
         UsageError: the input cannot be listed, or holds no images.
     """
-    listing = Listing(settings.data, settings.s3, absolute_uri(settings.run), photographs_only=True)
+    listing = Listing(
+        *(settings.data, settings.s3, absolute_uri(settings.run)),
+        image_column=settings.image_column,
+        photographs_only=True,
+    )
     try:
         paths = [entry.path for entry in listing]
     except (StorageError, OSError) as error:
@@ -60,33 +66,35 @@ def list_photographs(settings: TrainSettings) -> tuple[Storage, list[str]]:
 def open_corpus(settings: TrainSettings, storage: Storage, paths: list[str]) -> Corpus:
     """Look at each photograph once; StorageError where the storage is gone."""
     size = settings.images.size
-    keep = settings.cache == "memory" or (settings.cache == "auto" and fits(len(paths), size))
-    rows, chunks = inspect_all(storage, paths, size, keep)
-    return Corpus(storage, rows, chunks if keep else None)
+    keep = settings.cache == "memory" or (settings.cache == "auto" and fits(len(paths), size, nodes_now()))
+    rows, pixels = inspect_all(storage, paths, size, keep)
+    return Corpus(storage, rows, pixels if keep else None)
 
 
-def fits(count: int, size: int) -> bool:
-    """Tell whether that many photographs of size x size pixels fit in the cluster's object store, with room to work."""
-    return count * size * size * 3 < MEMORY_SHARE * ray.cluster_resources().get("object_store_memory", 0)
+def fits(count: int, size: int, nodes: Sequence[Resources]) -> bool:
+    """Tell whether that many photographs of size x size pixels fit in the object store of each node.
+
+    Every node that loads images has all of them sooner or later, since another order brings it others in each epoch.
+    """
+    least = min((node.get("object_store_memory", 0) for node in nodes), default=0)
+    return count * size * size * 3 < MEMORY_SHARE * least
 
 
-@ray.remote(num_returns=2, max_retries=1)
-def inspect(
-    storage: Storage, paths: list[str], size: int, keep: bool, crashers: frozenset[str]
-) -> tuple[list[PhotoInfo], list[Photograph | None]]:
-    """Run `photographs.inspect` as a task, whose pixels stay in the object store if they are to be kept."""
+@ray.remote(max_retries=1)
+def inspect(storage: Storage, paths: list[str], size: int, keep: bool, crashers: frozenset[str]) -> Any:
+    """Run `photographs.inspect` as a task: return the rows, and the pixels each by themselves if they are kept."""
     rows, pixels = photographs.inspect(storage, paths, size, crashers)
-    return rows, pixels if keep else []
+    return (rows, *pixels) if keep else rows
 
 
 def inspect_all(storage: Storage, paths: list[str], size: int, keep: bool) -> tuple[list[PhotoInfo], list[Any]]:
-    """Look at all photographs, and return their rows, and references to their pixels by chunks.
+    """Look at all photographs, and return their rows, and references to their pixels, if they are to be kept.
 
     Raises:
         StorageError: the storage is gone; no photograph is to blame.
     """
     parts = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
-    tasks: list[Any] = [inspect.remote(storage, part, size, keep, frozenset()) for part in parts]
+    tasks = [begin(storage, part, size, keep) for part in parts]
     rows: list[PhotoInfo] = []
     with display(len(paths), "photographs") as shown:
         for place, part in enumerate(parts):
@@ -94,18 +102,26 @@ def inspect_all(storage: Storage, paths: list[str], size: int, keep: bool) -> tu
                 found = get(tasks[place][0])
             except (WorkerCrashedError, OutOfMemoryError):
                 crashers = frozenset(path for path in part if kills(storage, path, size))
-                tasks[place] = inspect.remote(storage, part, size, keep, crashers)
+                tasks[place] = begin(storage, part, size, keep, crashers)
                 found = get(tasks[place][0])
             rows += found
             shown.update(Counts({"": (len(rows), sum(bool(row.error) for row in rows))}))
-    return rows, [pixels for _, pixels in tasks]
+    return rows, [reference for _, *pixels in tasks for reference in pixels]
+
+
+def begin(
+    storage: Storage, paths: list[str], size: int, keep: bool, crashers: frozenset[str] = frozenset()
+) -> list[Any]:
+    """Begin to look at some photographs; return references to their rows, and to the pixels of each that are kept."""
+    count = 1 + len(paths) * keep
+    references: Any = inspect.options(num_returns=count).remote(storage, paths, size, keep, crashers)
+    return references if keep else [references]
 
 
 def kills(storage: Storage, path: str, size: int) -> bool:
     """Tell whether looking at this photograph ends the process that does it."""
     try:
-        task: Any = inspect.remote(storage, [path], size, False, frozenset())
-        get(task[0])
+        get(begin(storage, [path], size, keep=False)[0])
     except (WorkerCrashedError, OutOfMemoryError):
         return True
     return False

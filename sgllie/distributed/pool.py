@@ -14,9 +14,11 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from sgllie.distributed.cluster import beside_driver, last_line, total_resource
+from sgllie.distributed.placement import Placement, in_words, nodes_now, on_cpus, on_gpus
 from sgllie.distributed.ray_internals import node_is_draining
 from sgllie.errors import DeviceError, StorageError
 from sgllie.methods.settings import Device
+from sgllie.runs import machine
 from sgllie.runs.progress import Counts, Reports
 from sgllie.runs.run import Run
 from sgllie.runs.totals import Totals
@@ -84,6 +86,8 @@ class RayWorker(ShardWorker):
         self.progress = progress
         context = ray.get_runtime_context()
         self.gpu = " ".join([context.get_node_id(), *context.get_accelerator_ids()["GPU"]])
+        given = context.get_assigned_resources()
+        machine.share = machine.Share(given.get("CPU", 0), given.get("GPU", 0))
         if run.device == "cuda" and ray.get(progress.is_broken.remote(self.gpu)):
             run = run.for_workers("cpu")
         self.on_gpu = run.device == "cuda"
@@ -135,10 +139,19 @@ def device_of_workers(run: Run[Any]) -> Device:
     gpus = total_resource("GPU")
     if device == "auto":
         device = "cuda" if gpus else "cpu"
-    if gpus and hasattr(run.settings, "device"):
-        idle = "CPUs: a GPU pays only where the network is heavy, and --device cuda takes it all the same"
-        say(f"Computing on the {'GPUs' if device == 'cuda' else idle}.")
+    if device == "cuda":
+        say(in_words(placement_of(run, device), nodes_now()))
+    elif gpus and hasattr(run.settings, "device"):
+        say("Computing on the CPUs: a GPU pays only where the network is heavy; --device cuda takes it all the same.")
     return device
+
+
+def placement_of(run: Run[Any], device: Device) -> Placement:
+    """Tell what the workers of a run ask of their nodes."""
+    if device == "cpu":
+        return on_cpus(nodes_now())
+    # A comparison measures times, which workers that share a GPU would spoil.
+    return on_gpus(nodes_now(), getattr(run.settings, "workers_per_gpu", 1), run.settings.threads)
 
 
 def shard_dataset(run: Run[Any], shards: list[int], device: Device, progress: Any) -> "Dataset":
@@ -147,10 +160,9 @@ def shard_dataset(run: Run[Any], shards: list[int], device: Device, progress: An
     from ray.data import ActorPoolStrategy, DataContext, from_arrow
 
     settings = run.settings
-    resources: dict[str, Any] = {"num_gpus": 1} if device == "cuda" else {"num_cpus": 1}
+    placement = placement_of(run, device)
     # At least one, for which a cluster that grows on demand brings its first node.
-    wanted = settings.num_actors or total_resource("GPU" if device == "cuda" else "CPU")
-    workers = max(1, min(wanted, len(shards)))
+    workers = max(1, min(settings.num_actors or placement.workers, len(shards)))
     # Where their number is not set, more are added as nodes join that have room for them.
     most = workers if settings.num_actors else len(shards)
     context = DataContext.get_current()
@@ -164,10 +176,11 @@ def shard_dataset(run: Run[Any], shards: list[int], device: Device, progress: An
     bunches = [pa.table({"shard": bunch}) for bunch in in_bunches(shards, run.shards, workers)]
     return from_arrow(bunches).map_batches(
         RayWorker,
-        fn_constructor_args=(run.for_workers(device), progress),
+        fn_constructor_args=(run.for_workers(device, placement.threads), progress),
         batch_size=1,
         compute=ActorPoolStrategy(min_size=workers, max_size=most, max_tasks_in_flight_per_actor=1),
-        **resources,
+        num_cpus=placement.cpus,
+        num_gpus=placement.gpus or None,
     )
 
 

@@ -84,10 +84,10 @@ class Enhancement:
     def __init__(self, settings: EnhanceSettings, service: ServiceSettings) -> None:
         self.settings, self.service = settings, service
         self.processor = ImageProcessor(settings)
-        self.pool = ThreadPoolExecutor(settings.threads)
+        self.pool = ThreadPoolExecutor(settings.at_once)
         self.at_work = 0
         self.seconds = SECONDS_AT_FIRST
-        self.enhance.set_max_batch_size(settings.threads)  # type: ignore[attr-defined]
+        self.enhance.set_max_batch_size(settings.at_once)  # type: ignore[attr-defined]
 
     async def __call__(self, request: Request) -> Response:
         """Answer one request: POST an image; GET tells what the service does."""
@@ -96,7 +96,7 @@ class Enhancement:
         if request.method != "POST":
             return refused(405, "method", "POST the bytes of an image", {"Allow": "GET, POST"})
         if self.at_work >= self.service.queue:
-            wait = round(self.at_work * self.seconds / self.settings.threads) + 1
+            wait = round(self.at_work * self.seconds / self.settings.at_once) + 1
             sentence = f"{self.at_work} images are waiting already; come back in {wait} s"
             return refused(503, "busy", sentence, {"Retry-After": str(wait)})
         self.at_work += 1

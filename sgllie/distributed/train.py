@@ -3,6 +3,7 @@
 import tempfile
 import threading
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import ray
 from ray.data import DataContext, ExecutionOptions, ExecutionResources
 from ray.exceptions import RayError
-from ray.train import DataConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train import DataConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
 
 from sgllie.distributed.board import GOES_ON, Board, reason_to_stop
@@ -135,7 +136,7 @@ def opening(source: TrainingData) -> str:
     """Say what is about to be done."""
     chosen = source.sampling
     bright = f" and {len(chosen.bright):,} brighter ones" if len(chosen.bright) else ""
-    where = "decoded once, kept in memory" if source.chunks else "decoded again in each epoch"
+    where = "decoded once, kept in memory" if source.pixels else "decoded again in each epoch"
     return (
         f"Training on {len(chosen.main):,} of them{bright}, {len(chosen.held_back):,} held back; {where}; "
         f"{source.settings.epochs:,} epochs of {source.steps_per_epoch:,} steps."
@@ -156,7 +157,7 @@ def follow(source: TrainingData, done: int) -> str | None:
             tempfile.TemporaryDirectory(prefix="sgllie-", ignore_cleanup_errors=True) as scratch,
             training_display(settings.epochs * source.steps_per_epoch, done) as shown,
         ):
-            fit = Fit(settings, ray.put(source), scratch)
+            fit = Fit(source, scratch)
             fit.start()
             alive = True
             while alive:
@@ -176,25 +177,65 @@ def follow(source: TrainingData, done: int) -> str | None:
 class Fit(threading.Thread):
     """Ray Train's controller, beside the main thread, so that this one can draw and be interrupted.
 
+    Ray Train counts the failures of a whole run, which a long one on machines that come and go would use up. So it is
+    begun anew after each, and those since the last finished epoch are counted here.
+
     Attributes:
         failure: why Ray Train gave up, if it did.
     """
 
-    def __init__(self, settings: TrainSettings, source: Any, scratch: str) -> None:
+    def __init__(self, source: TrainingData, scratch: str) -> None:
         super().__init__(daemon=True)
-        self.trainer = make_trainer(settings, source, scratch)
-        self.settings = settings
+        self.source, self.scratch = source, scratch
+        self.reference = ray.put(source)
         self.failure: str | None = None
 
     def run(self) -> None:
-        """Train to the end, or until there are more failures than are allowed."""
+        """Train to the end, until the board says that it must end, or until more has failed than is allowed."""
+        allowed = self.source.settings.max_failures
         try:
-            self.trainer.fit()
+            failed = Failures(self.source.run.epochs_done)
+            while error := self.failure_of_one():
+                if ray.get(self.source.board.ending.remote()):
+                    return
+                if failed.one_more() > allowed:
+                    self.failure = (
+                        f"the training processes failed more than --max-failures {allowed} times since the last "
+                        f"finished epoch: {last_line(error)}. {GOES_ON}"
+                    )
+                    return
+        except StorageError as error:
+            self.failure = reason_to_stop(error)
         except Exception as error:
-            self.failure = (
-                f"the training processes failed more than --max-failures {self.settings.max_failures} times: "
-                f"{last_line(error)}. {GOES_ON}"
-            )
+            self.failure = f"the cluster gave up: {last_line(error)}. {GOES_ON}"
+
+    def failure_of_one(self) -> TrainingFailedError | None:
+        """Train until the end or the first failure of a training process; return the failure."""
+        try:
+            make_trainer(self.source.settings, self.reference, self.scratch).fit()
+        except TrainingFailedError as error:
+            return error
+        return None
+
+
+class Failures:
+    """Counts failures since the last finished epoch.
+
+    Args:
+        epochs_done: tells how many epochs are finished.
+    """
+
+    def __init__(self, epochs_done: Callable[[], int]) -> None:
+        self.epochs_done = epochs_done
+        self.epochs, self.count = epochs_done(), 0
+
+    def one_more(self) -> int:
+        """Count one more, and return how many there were since the last finished epoch."""
+        epochs = self.epochs_done()
+        if epochs > self.epochs:
+            self.epochs, self.count = epochs, 0
+        self.count += 1
+        return self.count
 
 
 def make_trainer(settings: TrainSettings, source: Any, scratch: str) -> TorchTrainer:
@@ -212,7 +253,7 @@ def make_trainer(settings: TrainSettings, source: Any, scratch: str) -> TorchTra
     return TorchTrainer(
         train_worker,
         train_loop_config={"source": source},
-        # The functions are called whenever training processes start, so that a stream begins after the last epoch.
+        # The functions are called when the training processes start, so that a stream begins after the last epoch.
         datasets={
             stream_name(rank): partial(training_stream, source, rank, settings.num_workers)
             for rank in range(settings.num_workers)
@@ -229,7 +270,7 @@ def make_trainer(settings: TrainSettings, source: Any, scratch: str) -> TorchTra
         run_config=RunConfig(
             name=f"sgllie-{uuid.uuid4().hex}",
             storage_path=scratch,
-            failure_config=FailureConfig(max_failures=settings.max_failures),
+            failure_config=FailureConfig(max_failures=0),
             logging_config=LoggingConfig(log_level="ERROR"),  # type: ignore[call-arg]
         ),
     )

@@ -36,6 +36,7 @@ def list_input(settings: EnhanceSettings, manifest: Path) -> tuple[Plan, Json]:
     plan, inputs = plan_inputs(
         *(listing, settings.limit, renaming(settings), settings.shard_images, manifest),
         carries_others=settings.others != "skip",
+        rig=settings.rig,
     )
     if settings.columns:
         columns = list_columns(listing, split_names(settings.columns))

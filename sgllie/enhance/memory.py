@@ -25,6 +25,9 @@ of file (progressive, interleaved or in planes, alpha multiplied or not) the lar
 counts as the largest of its format.
 """
 
+DENOISE_BYTES = 4
+"""Bytes for each sample that `--denoise` needs beside: the image without its noise, and what the curve makes of it."""
+
 PROCESS_BYTES = 280_000_000
 """A process in which a later attempt isolates images, without their pixels."""
 
@@ -39,6 +42,8 @@ def bytes_needed(image: OpenedImage, settings: EnhanceSettings) -> int:
         decoded = samples * (2 if is_deep else 1)
         is_still_deep = is_deep and settings.format == "png"
         each = max(each, 2 * decoded + pixel_bytes(settings.format, mode, is_still_deep, False))
+    if settings.denoise:
+        each += DENOISE_BYTES * (1 if mode.startswith("L") else 3)
     method = METHODS[settings.method]
     each += method.pixel_bytes + method.sample_bytes * max(settings.scale_factor**-2 - SCALE_FACTOR**-2, 0)
     return math.ceil(MARGIN * header.width * header.height * each)

@@ -37,7 +37,7 @@ class OthersPipeline(ShardRunner[Entry]):
             [self.source],
             OTHERS_SCHEMA,
             report,
-            threads=settings.threads,
+            threads=settings.at_once,
             retry_failed=settings.retry_failed,
         )
 

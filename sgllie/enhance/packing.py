@@ -71,7 +71,9 @@ class PackedShard:
         self.items = {item.path: item for item in items}
         """Those of which there is no row yet."""
         self.done = self.failed = 0
-        self._count(self.journal.all_rows())
+        done = self.journal.all_rows()
+        pipeline.remember([*self.kept.values(), *done])
+        self._count(done)
         self.holds_images = any(item.path != path for item in items)
         # The first images of a listing end in the midst of a pack, and so does the new pack.
         self.last = items[-1].path if pipeline.settings.limit is not None else None
@@ -187,8 +189,8 @@ class PackedShard:
         if item is None:  # left out of the listing
             return Outcome(None, Replacement(image.name, image.data))
         self.pipeline.in_hand[threading.get_ident()] = item
-        result = self._result(path, image, processor)
-        row = completed(item, self._origin | cost | result.row)
+        result = self._result(item, image, processor)
+        row = completed(item, self._origin | cost | result.row | {"moment": self.pipeline.moments.name(item)})
         if result.data is None:
             return Outcome(row, Replacement(image.name, None))
         row |= {"output": f"{IMAGES}/{result.name}"}
@@ -202,13 +204,13 @@ class PackedShard:
             return None
         return Outcome(row, Replacement(row["output"].removeprefix(f"{IMAGES}/{self.path}/"), data))
 
-    def _result(self, path: str, image: Content, processor: "Processor") -> ImageResult:
+    def _result(self, item: Entry, image: Content, processor: "Processor") -> ImageResult:
         """Return an image enhanced; or as it is, where it cannot be enhanced and is to be copied then."""
         given_up = self.pipeline.given_up(self.journal)
         if given_up or image.failure or image.data is None:
-            result = failed_result(path, {}, given_up or image.failure or NOT_THERE)
+            result = failed_result(item.path, {}, given_up or image.failure or NOT_THERE)
         else:
-            result = computed(path, image.data, processor)
+            result = computed(item.path, image.data, processor, self.pipeline.level(item, processor))
         if result.data is not None or image.data is None or self.pipeline.settings.on_failure == "leave-out":
             return result
         return replace(result, data=image.data, row=result.row | written_columns(image.data))
@@ -221,7 +223,8 @@ class PackedShard:
 
     def _failed_row(self, item: Entry) -> Row:
         failure = self.failure or (UNREADABLE if item.path == self.path else NOT_THERE)
-        return completed(item, {"status": "failed"} | failure._asdict() | self._origin)
+        row: Row = {"status": "failed", "moment": self.pipeline.moments.name(item)}
+        return completed(item, row | failure._asdict() | self._origin)
 
     def _commit(self, rows: list[Row]) -> Totals:
         """Write the new pack, then the rows; return their totals. An earlier one stays where there is no other."""

@@ -1,6 +1,7 @@
 """One shard of an enhancement: images read, processed and written."""
 
 import hashlib
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -10,12 +11,15 @@ import pyarrow as pa
 
 from sgllie.corpus.pack import pack_of
 from sgllie.corpus.packed import packed
+from sgllie.corpus.rig import Rig
 from sgllie.enhance.isolated import isolated_processor
+from sgllie.enhance.moments import Moments
 from sgllie.enhance.packing import PackedShard
 from sgllie.enhance.processor import ImageProcessor, ImageResult, Processor, completed, computed, failed_result
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.enhance.totals import TALLY
 from sgllie.errors import Failure, NameRefusedError, ReadError, failure_of
+from sgllie.network.factor import Level
 from sgllie.runs.allocator import make_room
 from sgllie.runs.memory import UNKNOWN_FILE_BYTES, budgets, worker_bytes
 from sgllie.runs.names import IMAGES, MANIFEST, part_name
@@ -46,6 +50,9 @@ class ImagePipeline(ShardRunner[Entry]):
         self.source = packed(open_source(root, settings.s3))
         self.written = packed(open_storage(settings.output, settings.s3))
         self.image_processor = ImageProcessor(settings, self._admitted)
+        self.rig = Rig(settings.rig) if settings.rig else None
+        self.listed: list[Entry] = []
+        self.moments = Moments(self.rig)
         self.most_bytes = worker_bytes(settings.worker_memory)
         self.files, self.pixels = budgets(settings.worker_memory)
         super().__init__(
@@ -53,10 +60,9 @@ class ImagePipeline(ShardRunner[Entry]):
             [self.source],
             STATS_SCHEMA,
             report,
-            threads=settings.threads,
+            threads=settings.at_once,
             retry_failed=settings.retry_failed,
             deadline=settings.deadline,
-            has_gpu=settings.device == "cuda",
         )
 
     def items(self, shard: int) -> list[Entry]:
@@ -76,19 +82,43 @@ class ImagePipeline(ShardRunner[Entry]):
 
     def attempt(self, shard: int) -> Totals:
         """Do what is left of a shard, and commit it; of one that is a tar or a Parquet file, in the order of that."""
-        items = self.items(shard)
+        self.listed = items = self.items(shard)
         pack = pack_of(items[0].path)
         if pack is not None and self.source.find(pack):
             return PackedShard(self, shard, pack, items).run()
         return super().attempt(shard)
 
+    def remember(self, rows: list[Row]) -> None:
+        """Note what is known of the moments of the shard."""
+        self.moments = Moments(self.rig, self.listed, rows)
+
+    def level(self, item: Entry, processor: Processor) -> Level | None:
+        """Return the level that an image shares with others of its moment, if it does; nobody waits with a slot."""
+
+        def measure(one: Entry) -> Level | None:
+            self.in_hand[threading.get_ident()] = one
+            size = UNKNOWN_FILE_BYTES if one.size is None else one.size
+            try:
+                self.pixels.check(size)
+                with self.files.held(min(size, self.files.total)):
+                    return processor.level(one.path, self.source.read(one.path))
+            except Exception as error:
+                failure_of(error)  # its own row will say it
+                return None
+
+        level = self.moments.level(item, measure)
+        self.in_hand[threading.get_ident()] = item
+        return level
+
     def failed_row(self, item: Entry, failure: Failure) -> Row:
         """Return the row of an image of which nothing is known."""
-        return completed(item, {"status": "failed"} | failure._asdict() | self._original(item))
+        row: Row = {"status": "failed", "moment": self.moments.name(item)}
+        return completed(item, row | failure._asdict() | self._original(item))
 
     def process(self, item: Entry, processor: Processor) -> Row:
         """Take one image all the way, and count the requests that had to be repeated for it, all by this thread."""
         retries = self.source.retries + self.output.retries
+        level = self.level(item, processor)
         size = UNKNOWN_FILE_BYTES if item.size is None else item.size
         self.pixels.check(size)
         known: Row = {}
@@ -97,12 +127,13 @@ class ImagePipeline(ShardRunner[Entry]):
             try:
                 data = self.source.read(item.path)
                 known = {"bytes_in": len(data), "read_ms": (time.perf_counter() - started) * 1000}
-                result = computed(item.path, data, processor)
+                result = computed(item.path, data, processor, level)
             except Exception as error:
                 result = failed_result(item.path, {}, failure_of(error))
             row = self._write(result) | known
         if row["status"] == "failed":
             row |= self._original(item)
+        row["moment"] = self.moments.name(item)
         return completed(item, row | {"retries": self.source.retries + self.output.retries - retries})
 
     def _original(self, item: Entry) -> Row:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Protocol
 
 from sgllie import images
 from sgllie.corpus.labels import label_map_name
@@ -18,13 +19,22 @@ from sgllie.images import OpenedImage, luma
 from sgllie.images.label_map import ids_in
 from sgllie.images.luma import LumaStatistics
 from sgllie.methods import make_method
-from sgllie.network.factor import FactorStatistics
+from sgllie.network.factor import FactorStatistics, Level
 from sgllie.runs.memory import budgets
 from sgllie.runs.schemas import BRIGHT_ENOUGH, MAP_BY_CONTENT, MAP_BY_NAME, Row
 from sgllie.storage import Entry
 
-Processor = Callable[[str, bytes], "ImageResult"]
 Admission = Callable[[int], AbstractContextManager[None]]
+
+
+class Processor(Protocol):
+    """What works on single images: an `ImageProcessor`, here or in a process of its own."""
+
+    def __call__(self, path: str, data: bytes, level: Level | None = None) -> "ImageResult":
+        """Process one image; the level is what it shares with others, if it does."""
+
+    def level(self, path: str, data: bytes) -> Level | None:
+        """Return what one image brings to the level of its moment; None where it brings nothing."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +67,8 @@ class ImageProcessor:
         self.admitted = admitted or budgets(settings.worker_memory)[1].held
         self.included = Patterns(settings.include, "--include")
 
-    def __call__(self, path: str, data: bytes) -> ImageResult:
-        """Process one image, given its path below IN and its bytes."""
+    def __call__(self, path: str, data: bytes, level: Level | None = None) -> ImageResult:
+        """Process one image, given its path below IN, its bytes, and the level that it shares, if it does."""
         settings = self.settings
         row: Row = {"bytes_in": len(data), "sha256_in": hashlib.sha256(data).hexdigest()}
         is_included = path in self.included
@@ -66,19 +76,41 @@ class ImageProcessor:
         if map_name is not None:
             return finished_result(path, row | {"reason": f"{MAP_BY_NAME}: {map_name}"}, "copied", data)
         try:
-            with self.admitted(0):  # a header may take long, too, and whoever admits watches the time
-                image = images.open_image(
-                    data, max_pixels=settings.max_pixels, exif_orientation=settings.exif_orientation
-                )
+            image = self._opened(data)
             with self.admitted(bytes_needed(image, settings)):
-                encoded = self._enhanced(image, row, is_included)
+                encoded = self._enhanced(image, row, is_included, level)
         except Exception as error:
             return failed_result(path, row, failure_of(error))
         if encoded is None:
             return finished_result(path, row, "copied", data)
         return finished_result(images.output_name(path, settings.format), row, "ok", encoded)
 
-    def _enhanced(self, opened: OpenedImage, row: Row, is_included: bool) -> bytes | None:
+    def level(self, path: str, data: bytes) -> Level | None:
+        """Return the mean luma of an image, and the level that the method finds in it.
+
+        None for a label map, and for an image that fails: its row will say why.
+        """
+        is_included = path in self.included
+        if not is_included and label_map_name(path) is not None:
+            return None
+        try:
+            opened = self._opened(data)
+            with self.admitted(bytes_needed(opened, self.settings)):
+                image = opened.decode()
+                if not is_included and ids_in(image) is not None:
+                    return None
+                return [luma.measure(image.pixels).mean, *self.method.level(image.pixels)]
+        except Exception as error:
+            failure_of(error)  # raises what is no fault of the image
+            return None
+
+    def _opened(self, data: bytes) -> OpenedImage:
+        """Read the header of an image."""
+        settings = self.settings
+        with self.admitted(0):  # a header may take long, too, and whoever admits watches the time
+            return images.open_image(data, max_pixels=settings.max_pixels, exif_orientation=settings.exif_orientation)
+
+    def _enhanced(self, opened: OpenedImage, row: Row, is_included: bool, level: Level | None) -> bytes | None:
         """Return the output of an image, None where it stays as it is; what is found out goes into `row`."""
         settings, clock = self.settings, Clock(row)
         image = opened.decode()
@@ -92,10 +124,12 @@ class ImageProcessor:
             return None
         before = luma.measure(image.pixels)
         row |= luma_columns(before, "in")
-        if settings.only_darker_than is not None and before.mean >= settings.only_darker_than:
-            row |= luma_columns(before, "out") | {"reason": f"{BRIGHT_ENOUGH}: mean luma {before.mean:.2f}"}
+        mean, *shared = level or [before.mean]
+        row["level"] = level
+        if settings.only_darker_than is not None and mean >= settings.only_darker_than:
+            row |= luma_columns(before, "out") | {"reason": f"{BRIGHT_ENOUGH}: mean luma {mean:.2f}"}
             return None
-        enhanced, factor, row["device"] = self.method.enhance(image.pixels)
+        enhanced, factor, row["device"] = self.method.enhance(image.pixels, shared or None)
         row |= factor_columns(factor) | luma_columns(luma.measure(enhanced), "out")
         clock.lap("enhance_ms")
         encoded = images.encode(image, enhanced, format=settings.format, quality=settings.quality)
@@ -135,10 +169,10 @@ def factor_columns(factor: FactorStatistics | None) -> Row:
     return {f"factor_{name}": value for name, value in factor._asdict().items()} if factor else {}
 
 
-def computed(path: str, data: bytes, processor: Processor) -> ImageResult:
+def computed(path: str, data: bytes, processor: Processor, level: Level | None = None) -> ImageResult:
     """Return the result of an image, whatever happens to it; StorageError where it is not to blame."""
     try:
-        return processor(path, data)
+        return processor(path, data, level)
     except Exception as error:
         return failed_result(path, {"bytes_in": len(data)}, failure_of(error))
 

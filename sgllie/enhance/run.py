@@ -6,13 +6,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 
+from sgllie.corpus.rig import moment_of
 from sgllie.enhance.inputs import list_input, renaming
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.enhance.totals import count_others, sums
 from sgllie.errors import StorageError
 from sgllie.methods import describe_weights
+from sgllie.network.architecture import ARCHITECTURES
 from sgllie.runs.cost import describe as describe_spent
-from sgllie.runs.cost import spent
 from sgllie.runs.names import COMMITS, OTHERS, REPORT
 from sgllie.runs.plan import Plan
 from sgllie.runs.progress import Display, display
@@ -24,6 +25,7 @@ from sgllie.runs.start import open_run, survey
 from sgllie.runs.totals import Totals, add_up
 from sgllie.runs.update import update
 from sgllie.runs.words import duration, outcomes, plural
+from sgllie.settings import check
 from sgllie.storage import open_storage
 
 
@@ -61,7 +63,7 @@ class EnhanceRun(Run[EnhanceSettings]):
         if others["files"] != planned:
             raise StorageError(f"{self.output.uri}/{OTHERS} holds {others['files']} rows for {planned} files")
         result = self.counted(totals) | sums(self.of_items(totals)) | {"others": others}
-        result |= spent(add_up(totals.values()))
+        result |= self.spent(add_up(totals.values()))
         mark_finished(self.output, result)
         return result
 
@@ -90,12 +92,17 @@ def prepare(settings: EnhanceSettings) -> EnhanceRun:
     Raises:
         UsageError: there is nothing to do, or the output holds something else.
     """
-    description = describe(settings, {"input": settings.input}, {}, describe_weights(settings))
+    weights = describe_weights(settings)
+    if settings.rig and weights and not ARCHITECTURES[weights["architecture"]].global_term:
+        rule = f"must be left out with weights of the architecture {weights['architecture']}, which has no global term"
+        check(False, "--rig", settings.rig, rule)
+    description = describe(settings, {"input": settings.input}, {}, weights)
     output = open_storage(settings.output, settings.s3)
     listing = partial(list_input, settings)
     run = open_run(settings, output, description, listing)
     if settings.update and run.resumed:
-        run = update(run, settings, listing, renaming(settings), {COMMITS: STATS_SCHEMA, OTHERS: OTHERS_SCHEMA})
+        schemas = {COMMITS: STATS_SCHEMA, OTHERS: OTHERS_SCHEMA}
+        run = update(run, settings, listing, renaming(settings), schemas, moment_of(settings.rig))
     return EnhanceRun(settings, *run, *survey(settings, run))
 
 

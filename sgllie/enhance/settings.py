@@ -6,14 +6,18 @@ from typing import Annotated, Literal
 import tyro
 
 from sgllie.corpus.patterns import Patterns
+from sgllie.corpus.rig import Rig
 from sgllie.images import MAX_PIXELS, QUALITY, ExifOrientation, OutputFormat
-from sgllie.runs.cost import Prices
+from sgllie.methods import METHODS
 from sgllie.runs.schemas import STATS_SCHEMA
 from sgllie.runs.settings import CorpusSettings
 from sgllie.settings import check, option, setting, split_names
 from sgllie.storage import Entry
 
 Others = Literal["copy", "link", "skip"]
+
+THREADS = 2
+"""Of a worker with one CPU, which it keeps busy while one of its images is read or written."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,9 @@ class EnhanceSettings(CorpusSettings):
     where the file system can), or skip."""
     columns: Annotated[str | None, tyro.conf.arg(metavar="NAMES")] = None
     """Columns of the input list (.csv, .jsonl, .parquet) that are carried into the statistics, with commas between."""
+    rig: Annotated[str | None, tyro.conf.arg(metavar="PATTERN")] = None
+    """Images of one moment share one exposure: a regular expression whose groups name the moment in a path, or kitti,
+    nuscenes or waymo."""
     only_darker_than: float | None = setting(None, least=0, most=1)
     """Copy images whose mean luma (0 black, 1 white) is this or more, byte for byte."""
     format: OutputFormat = "same"
@@ -53,12 +60,11 @@ class EnhanceSettings(CorpusSettings):
     """Column of Parquet files that holds the images; by default the one that does."""
     max_pixels: int = setting(MAX_PIXELS, least=1)
     """Larger images are recorded as failed instead of decoded."""
-    threads: int = setting(2, least=1, changes_output=False)
-    """Images that one worker decodes, enhances and encodes at the same time."""
+    threads: int | None = setting(None, least=1, changes_output=False)
+    """Images that one worker decodes, enhances and encodes at the same time: by default 2, and on a GPU as many as it
+    has CPUs."""
     deadline: float = setting(600.0, least=1, changes_output=False)
     """Seconds that the work on one image may take; one that takes longer is recorded as failed (timeout)."""
-    price: Prices = setting(factory=Prices, changes_output=False)
-    """What is paid for, to say what the run cost."""
     shard_images: int = setting(1000, least=1, changes_output=False)
     """Images that are committed together, at most."""
     update: bool = setting(False, changes_output=False)
@@ -68,6 +74,10 @@ class EnhanceSettings(CorpusSettings):
         super().__post_init__()
         Patterns(self.include, "--include")  # its sentences are for the user, not for a worker
         Patterns(self.exclude, "--exclude")
+        if self.rig is not None:
+            Rig(self.rig)
+            rule = f"must be left out with --method {self.method}, which finds nothing that images could share"
+            check(METHODS[self.method].has_level, "--rig", self.rig, rule)
         names = split_names(self.columns)
         check(len(set(names)) == len(names), "--columns", self.columns, "must not name one twice")
         for name in set(names) & {*STATS_SCHEMA.names, *Entry._fields}:
@@ -76,3 +86,8 @@ class EnhanceSettings(CorpusSettings):
         for name in ("overwrite", "retry_failed", "check_input"):
             check(not (self.update and getattr(self, name)), option(name), "on", "must be left out with --update")
         check(not (self.update and self.columns), "--columns", self.columns, "must be left out with --update")
+
+    @property
+    def at_once(self) -> int:
+        """How many images a worker has in hand."""
+        return self.threads or THREADS

@@ -73,7 +73,7 @@ class BoxFiles:
                 f"{source} is no .json, so it must be a folder of YOLO files: --image-sizes must name the images"
             )
         names = self._class_names(source)
-        images = ImageSizes(self.settings.image_sizes, self.settings.s3)
+        images = ImageSizes(self.settings.image_sizes, self.settings.s3, self.settings.image_column)
         texts = self._texts(source, images.stems)
         if not texts:
             raise UsageError(f"{source} is neither a .json file nor a folder of YOLO .txt files")

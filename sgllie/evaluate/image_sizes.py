@@ -25,13 +25,14 @@ class ImageSizes:
     Args:
         source: what the user named.
         s3: how to reach S3.
+        image_column: of Parquet files, that holds the images; by default the one that does.
 
     Attributes:
         stems: their names without suffix.
     """
 
-    def __init__(self, source: str, s3: S3Options) -> None:
-        listing = Listing(source, s3)
+    def __init__(self, source: str, s3: S3Options, image_column: str | None = None) -> None:
+        listing = Listing(source, s3, image_column=image_column)
         self._storage = packed(open_storage(listing.root, s3))
         self._paths = [entry.path for entry in listing]
         self.stems = {stem(path) for path in self._paths}

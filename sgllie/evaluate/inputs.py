@@ -129,7 +129,11 @@ def names_in(source: str, kind: str, settings: MeasuringSettings, *, photographs
 
 def list_files(source: str, settings: MeasuringSettings, *, photographs_only: bool) -> Listing:
     """Return the images of a folder, prefix, glob or list, without those of the result."""
-    return Listing(source, settings.s3, absolute_uri(settings.output), photographs_only=photographs_only)
+    return Listing(
+        *(source, settings.s3, absolute_uri(settings.output)),
+        image_column=settings.image_column,
+        photographs_only=photographs_only,
+    )
 
 
 def finished_run(settings: EvaluateSettings) -> tuple[Storage, str] | None:

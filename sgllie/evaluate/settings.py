@@ -27,6 +27,8 @@ class MeasuringSettings(JobSettings):
     """Well-lit pictures of the same scenes under the same names: folder, s3://bucket/prefix, glob or list."""
     name_endings: str = ""
     """Endings of names, with commas between, that do not count where names are matched (_gtFine_labelIds)."""
+    image_column: str | None = None
+    """Column of Parquet files that holds the images; by default the one that does."""
     max_pixels: int = setting(MAX_PIXELS, least=1)
     """Larger images are recorded as failed instead of decoded."""
     threads: int = setting(1, least=1, changes_output=False)

@@ -15,7 +15,11 @@ from numpy.typing import NDArray
 from sgllie.errors import ImageError
 from sgllie.images.metadata import METRES_PER_INCH, Header, Metadata
 
-_OS2_HEADER, _INFO_HEADER, _HEADER_WITH_ALPHA = 12, 40, 56
+_OS2_HEADER, _INFO_HEADER, _HEADER_WITH_ALPHA, _HEADER_WITH_PROFILE = 12, 40, 56, 124
+_COLOUR_SPACE, _PROFILE = 56, 112
+"""Where that header tells the kind of colour space, and place and size of the profile."""
+_EMBEDDED = b"DEBM"
+"""The kind of a profile within the file: `MBED` as a little-endian number."""
 _HEADER_SIZES = frozenset((_OS2_HEADER, *range(16, 65), 108, 124))
 _PLAIN, _RLE8, _RLE4, _MASKS, _ALPHA_MASKS = 0, 1, 2, 3, 6
 _OTHER_COMPRESSIONS = {4: "a JPEG or RLE24 data", 5: "a PNG", 11: "CMYK", 12: "CMYK", 13: "CMYK"}
@@ -68,7 +72,14 @@ def read(data: bytes) -> tuple[Header, Layout]:
         raise ImageError("truncated", "the BMP is shorter than its header says")
     layout = Layout(offset, bits, compression, height > 0, masks, palette)
     mode = "RGB" if bits > 8 else "L" if (palette == palette[:, :1]).all() else "P"
-    return Header(width, abs(height), mode, min(bits, 8), Metadata(dpi=dpi)), layout
+    return Header(width, abs(height), mode, min(bits, 8), Metadata(_profile(data, fields), dpi=dpi)), layout
+
+
+def _profile(data: bytes, fields: bytes) -> bytes | None:
+    """Return the colour profile that a header points to, if its file holds it."""
+    place, size = struct.unpack_from("<II", fields, _PROFILE)
+    profile = data[14 + place : 14 + place + size]
+    return profile if fields[_COLOUR_SPACE:][:4] == _EMBEDDED and len(profile) == size > 0 else None
 
 
 def _stride(width: int, bits: int) -> int:
@@ -212,9 +223,22 @@ def _run_lengths(stored: memoryview, width: int, height: int, halves: bool) -> N
     return pixels
 
 
-def insert_resolution(encoded: bytes, dpi: tuple[float, float] | None) -> bytes:
-    """Write the resolution into the header of a BMP."""
-    if dpi is None:
-        return encoded
-    x, y = (min(round(value / METRES_PER_INCH), 2**31 - 1) for value in dpi)
-    return encoded[:38] + struct.pack("<ii", x, y) + encoded[46:]
+def insert(encoded: bytes, metadata: Metadata) -> bytes:
+    """Write resolution and colour profile into a BMP."""
+    if metadata.dpi:
+        x, y = (min(round(value / METRES_PER_INCH), 2**31 - 1) for value in metadata.dpi)
+        encoded = encoded[:38] + struct.pack("<ii", x, y) + encoded[46:]
+    return _insert_profile(encoded, metadata.icc) if metadata.icc else encoded
+
+
+def _insert_profile(encoded: bytes, icc: bytes) -> bytes:
+    """Put a profile behind the pixels of a BMP, and the header in front that has a place for it."""
+    offset, size = struct.unpack_from("<II", encoded, 10)
+    header = bytearray(encoded[14 : 14 + size].ljust(_HEADER_WITH_PROFILE, b"\0"))
+    palette, rows = encoded[14 + size : offset], encoded[offset:]
+    struct.pack_into("<I", header, 0, _HEADER_WITH_PROFILE)
+    header[_COLOUR_SPACE : _COLOUR_SPACE + 4] = _EMBEDDED
+    struct.pack_into("<II", header, _PROFILE, len(header) + len(palette) + len(rows), len(icc))
+    start = 14 + len(header) + len(palette)
+    first = b"BM" + struct.pack("<IHHI", start + len(rows) + len(icc), 0, 0, start)
+    return b"".join((first, header, palette, rows, icc))

@@ -42,12 +42,13 @@ _OTHER_FORMATS: dict[bytes, str] = {
     rb"8BPS": "a Photoshop",
     rb"v/1\x01": "an OpenEXR",
     rb"P[1-7]\s": "a PNM",
-    rb"#\?RADIANCE": "a Radiance HDR",
+    rb"#\?(RADIANCE|RGBE)": "a Radiance HDR",
     rb"\x00\x00\x01\x00": "an icon",
     rb"DDS ": "a DDS",
 }
 _Planes = tuple[NDArray, NDArray | None]
-_Read = tuple[Header, Callable[[], _Planes]]
+_Pixels = Callable[[int], _Planes]
+_Read = tuple[Header, _Pixels]
 # cv2 would report every damaged file on stderr; failures reach the caller as ImageError.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
@@ -84,13 +85,22 @@ class OpenedImage:
 
     format: str
     header: Header
-    _pixels: Callable[[], _Planes]
+    _pixels: _Pixels
     _upright: bool
 
-    def decode(self) -> DecodedImage:
-        """Decode the pixels; ImageError as `open_image`."""
+    def decode(self, least: int = 0) -> DecodedImage:
+        """Decode the pixels; ImageError as `open_image`.
+
+        Args:
+            least: if above 0, a JPEG may come at a reduced scale, which takes less time and memory, as long as no side
+                is shorter than this.
+        """
         with _image_errors(self.format):
-            return _finished(self.format, self.header, *self._pixels(), self._upright)
+            pixels, alpha = self._pixels(least)
+            found, stated = pixels.shape[:2], (self.header.height, self.header.width)
+            if found != stated and not (least and least <= min(found) and max(found) <= max(stated)):
+                raise ImageError("corrupt", "the header and the picture inside the file differ in size")
+            return _finished(self.format, self.header, pixels, alpha, self._upright)
 
 
 def open_image(data: bytes, *, max_pixels: int = MAX_PIXELS, exif_orientation: ExifOrientation = "keep") -> OpenedImage:
@@ -166,8 +176,6 @@ def _check(header: Header, max_pixels: int) -> None:
 
 def _finished(format: str, header: Header, pixels: NDArray, alpha: NDArray | None, upright: bool) -> DecodedImage:
     """Turn the pixels if asked to, and put everything together."""
-    if pixels.shape[:2] != (header.height, header.width):
-        raise ImageError("corrupt", "the header and the picture inside the file differ in size")
     if upright and header.orientation != 1:
         pixels = turned(pixels, header.orientation)
         alpha = None if alpha is None else turned(alpha, header.orientation)
@@ -187,12 +195,12 @@ def turned(pixels: NDArray, orientation: int) -> NDArray:
 
 def _read_jpeg(data: bytes, upright: bool) -> _Read:
     header = jpeg.read(data, upright=upright)
-    return header, lambda: (jpeg.decode(data, header), None)
+    return header, lambda least: (jpeg.decode(data, header, least), None)
 
 
 def _read_png(data: bytes, upright: bool) -> _Read:
     header, essential = png.read(data, upright=upright)
-    return header, lambda: _decode_png(essential, header)
+    return header, lambda _: _decode_png(essential, header)
 
 
 def _decode_png(essential: bytes, header: Header) -> _Planes:
@@ -206,19 +214,19 @@ def _decode_png(essential: bytes, header: Header) -> _Planes:
 
 
 def _read_webp(data: bytes, upright: bool) -> _Read:
-    return webp.read(data, upright=upright), lambda: _decode_with_cv2(data, "WebP")
+    return webp.read(data, upright=upright), lambda _: _decode_with_cv2(data, "WebP")
 
 
 def _read_bmp(data: bytes, upright: bool) -> _Read:
     header, layout = bmp.read(data)
-    return header, lambda: bmp.decode(data, header, layout)
+    return header, lambda _: bmp.decode(data, header, layout)
 
 
 def _read_tiff(data: bytes, upright: bool) -> _Read:
     from sgllie.images import tiff  # its libraries take a while to load, and most corpora have no TIFF
 
     header, layout = tiff.read(data, upright=upright)
-    return header, lambda: tiff.decode(data, header, layout)
+    return header, lambda _: tiff.decode(data, header, layout)
 
 
 _READERS: dict[str, Callable[[bytes, bool], _Read]] = {
@@ -274,7 +282,7 @@ def encode(image: DecodedImage, pixels: NDArray, *, format: OutputFormat = "same
     if target == "webp":
         return _encode_webp(image, pixels, quality)
     if target == "bmp":
-        return bmp.insert_resolution(_encode_with_cv2(".bmp", pixels, image.alpha), image.metadata.dpi)
+        return bmp.insert(_encode_with_cv2(".bmp", pixels, image.alpha), image.metadata)
     from sgllie.images import tiff
 
     return tiff.encode(pixels, image.alpha, image.metadata)

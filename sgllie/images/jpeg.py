@@ -132,7 +132,8 @@ def _metadata(carried: list[bytes], tiff: bytes | None, subsampling: str) -> Met
             if unit in (1, 2) and x and y:
                 dpi = (x, y) if unit == 1 else (x * 2.54, y * 2.54)
     # Each part begins with its number and the count of parts; writers do not always keep them in order.
-    icc = b"".join(part[2:] for part in sorted(profile, key=lambda part: part[:1])) or None
+    profile.sort(key=lambda part: part[:1])
+    icc = b"".join(part[2:] for part in profile) if profile and profile[0][1:2] == bytes((len(profile),)) else None
     return Metadata(icc, tiff, packet, dpi, tuple(carried), subsampling)
 
 
@@ -156,8 +157,13 @@ def segments_of(metadata: Metadata) -> Iterator[bytes]:
             yield segment(0xE2, ICC_PREFIX + bytes((number, len(parts))) + part)
 
 
-def decode(data: bytes, header: Header) -> NDArray[np.uint8]:
+def decode(data: bytes, header: Header, least: int = 0) -> NDArray[np.uint8]:
     """Decode the pixels.
+
+    Args:
+        data: the file.
+        header: what `read` returned.
+        least: if above 0, decode at the smallest of libjpeg's scales (eighths) at which no side is shorter.
 
     Returns:
         H x W x 3 (RGB, to which CMYK is converted) or H x W (grey), uint8, not turned.
@@ -167,7 +173,7 @@ def decode(data: bytes, header: Header) -> NDArray[np.uint8]:
         raise ImageError("truncated", "the JPEG ends before its end marker")
     _check_scans(data, header.scan)
     try:
-        pixels = simplejpeg.decode_jpeg(data, _COLOUR_SPACES[header.mode])
+        pixels = simplejpeg.decode_jpeg(data, _COLOUR_SPACES[header.mode], min_height=least, min_width=least)
     except ValueError as error:
         _check_harmless(str(error), data, header.scan)
         pixels = _decode_leniently(data, header.mode)

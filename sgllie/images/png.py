@@ -13,7 +13,7 @@ from sgllie.images.metadata import METRES_PER_INCH, Header, Metadata
 
 MAGIC = b"\x89PNG\r\n\x1a\n"
 XMP_KEYWORD = b"XML:com.adobe.xmp\0"
-_ESSENTIAL = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
+_ESSENTIAL = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT"))
 _CARRIED = frozenset((b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"eXIf", b"pHYs", b"tEXt", b"zTXt", b"iTXt"))
 _READ = _CARRIED | {b"IHDR", b"tRNS"}
 _DECISIVE = frozenset((b"tRNS", b"cICP", b"acTL"))
@@ -56,11 +56,12 @@ def read(data: bytes, *, upright: bool) -> tuple[Header, bytes]:
     transparent = None
     if colour == 0 and len(fields.get(b"tRNS", b"")) == 2:
         levels = 255 if depth <= 8 else 65535
-        transparent = int.from_bytes(fields[b"tRNS"]) * levels // ((1 << depth) - 1)
+        highest = (1 << depth) - 1
+        transparent = (int.from_bytes(fields[b"tRNS"]) & highest) * levels // highest  # bits above the depth count not
     mode = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}[colour]
     header = Header(width, height, mode, depth, _metadata(fields, tuple(carried)), orientation, transparent)
     view = memoryview(data)
-    return header, b"".join((MAGIC, *(view[part] for part in essential)))
+    return header, b"".join((MAGIC, *(view[part] for part in essential), chunk(b"IEND", b"")))
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -74,7 +75,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         kind = data[start + 4 : start + 8]
         if zlib.crc32(view[start + 4 : end - 4]) == int.from_bytes(data[end - 4 : end]):
             yield kind, start, end
-        elif not kind[0] & _ANCILLARY or kind in _DECISIVE:
+        elif (not kind[0] & _ANCILLARY and kind != b"IEND") or kind in _DECISIVE:
             raise ImageError("corrupt", f"the checksum of a {kind.decode('latin-1')} chunk of the PNG is wrong")
         if kind == b"IEND":
             return

@@ -20,6 +20,11 @@ CODING = frozenset((COMPRESSION, 266, 292, 293, 320, 332, 336, 347, *range(512, 
 """Tags that decoders need besides those of the layout: fill order, options, palette, tables of JPEG, chroma."""
 _COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3}
 _JPEG = 7
+_COMPRESSIONS = frozenset((*range(1, 9), 32771, 32773, 32809, 32946, 34925, 50000))
+"""What Pillow and its libtiff decode: plain, fax, LZW, JPEG, deflate, PackBits, ThunderScan, LZMA, Zstandard."""
+_DEEP_COMPRESSIONS = frozenset((1, 5, 8, 32773, 32946))
+"""What cv2 and its libtiff decode of 16 bits."""
+_COLOUR_MAP = 320
 _FORGIVING = frozenset((2, 3, 4, 6, _JPEG))
 """Compressions (fax, JPEG) whose decoders fill up what is missing at the end, and say nothing."""
 _TILE_SIDE = 4096
@@ -81,6 +86,8 @@ def read(first: ifd.Directory) -> tuple[int, int, Layout]:
     if len(offsets) < needed:
         raise ImageError("corrupt", "the TIFF does not say where all its pixels are")
     offsets = offsets[:needed]
+    if (offsets == 0).any():
+        raise ImageError("unsupported", "TIFF images that leave out strips or tiles (sparse) are not handled")
     if offsets.max() >= len(first.data):
         raise ImageError("truncated", "the TIFF ends before its pixels do")
     room = len(first.data) - offsets
@@ -88,6 +95,8 @@ def read(first: ifd.Directory) -> tuple[int, int, Layout]:
     if len(counts) < needed:  # readers have always done without them
         counts = room
     compression = first.number(COMPRESSION, UNCOMPRESSED)
+    if compression not in (_DEEP_COMPRESSIONS if bits == 16 else _COMPRESSIONS):
+        raise ImageError("unsupported", f"TIFF images of compression {compression} at {bits} bits are not handled")
     if compression == UNCOMPRESSED and photometric != YCBCR:
         counts = _plain_counts(across, down, height, needed, 1 if planar else samples, bits, tiled)
         if (counts > room).any():
@@ -102,7 +111,7 @@ def read(first: ifd.Directory) -> tuple[int, int, Layout]:
         planar=planar,
         extra=extra,
         predictor=first.number(PREDICTOR, 1),
-        coding={tag: field for tag in CODING if (field := first.field(tag))},
+        coding=_coding(first),
         icc=profile.value if (profile := first.field(ICC)) else None,
         across=across,
         down=down,
@@ -136,6 +145,15 @@ def _samples(first: ifd.Directory) -> tuple[int, int, int, int | None]:
     if others not in (0, 1) or (others and (photometric in (CMYK, YCBCR) or planar_palette)):
         raise ImageError("unsupported", f"TIFF images of {samples} channels in this arrangement are not handled")
     return bits, samples, photometric, first.number(EXTRA_SAMPLES, 0) if others else None
+
+
+def _coding(first: ifd.Directory) -> dict[int, ifd.Field]:
+    """Return the fields that decoders need; a palette of 8 bits, as some writers store it, becomes one of 16."""
+    coding = {tag: field for tag in CODING if (field := first.field(tag))}
+    levels = first.numbers(_COLOUR_MAP)
+    if len(levels) and levels.max() < 256:
+        coding[_COLOUR_MAP] = ifd.integers(first.order, (levels * 257).tolist())
+    return coding
 
 
 def _segment_size(first: ifd.Directory, width: int, height: int, tiled: bool) -> tuple[int, int]:

@@ -15,10 +15,10 @@ from sgllie.methods.registry import METHODS, MethodName
 from sgllie.methods.settings import MethodSettings
 
 if TYPE_CHECKING:
-    from sgllie.enhancer import Enhanced, Factor
+    from sgllie.enhancer import Enhanced, Factor, Level
     from sgllie.images import Pixels
 
-__all__ = ["METHODS", "Method", "MethodName", "MethodSettings", "describe_weights", "make_method"]
+__all__ = ["METHODS", "Method", "MethodName", "MethodSettings", "cpu_instead", "describe_weights", "make_method"]
 
 
 class Method(Protocol):
@@ -27,8 +27,14 @@ class Method(Protocol):
     It works in two steps, so that the first can be measured, and smoothed over the frames of a video.
     """
 
-    def enhance(self, image: "Pixels") -> "Enhanced":
-        """Take both steps at once, on the device; ValueError for another shape or dtype."""
+    def enhance(self, image: "Pixels", level: "Level | None" = None) -> "Enhanced":
+        """Take both steps at once, on the device, with the image's own level or one that it shares with others.
+
+        ValueError for another shape or dtype.
+        """
+
+    def level(self, image: "Pixels") -> "Level":
+        """Return what the method takes of all of an image at once: as many float32 for every image, or nothing."""
 
     def factor_map(self, image: "Pixels") -> "Factor":
         """Return what the method derives from one image, as float32 h x w x C; an empty array where it is nothing."""
@@ -59,6 +65,16 @@ def describe_weights(settings: MethodSettings) -> dict[str, Any] | None:
         UsageError: they are missing, cannot be read or do not fit the method.
     """
     return module_of(settings).describe(settings) if METHODS[settings.method].takes_weights else None
+
+
+def cpu_instead(settings: MethodSettings) -> str | None:
+    """Say why a network that is to run on a GPU will run on the CPU, as far as it can be told on this machine."""
+    if settings.method != "onnx" or settings.device != "cuda" or module_of(settings).has_cuda():
+        return None
+    return (
+        "--device cuda: this machine's onnxruntime has no CUDA (the package onnxruntime-gpu has); where workers have "
+        "none either, the network runs on the CPU, and rows say so in the column device."
+    )
 
 
 def module_of(settings: MethodSettings) -> Any:

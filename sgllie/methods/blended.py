@@ -2,13 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sgllie.enhancer import Enhanced, Factor, Pixels, as_channels
+from sgllie.enhancer import Enhanced, Factor, Level, Pixels, as_channels
 from sgllie.methods import MethodSettings
 from sgllie.network.effect import EffectSettings
 from sgllie.network.factor import FactorStatistics
@@ -28,6 +28,9 @@ class BlendedMethod(ABC):
     def __init__(self, strength: float = EffectSettings.strength) -> None:
         check_limits(EffectSettings(strength=strength), in_words)
         self.strength = strength
+
+    is_global: ClassVar[bool] = False
+    """Whether the factor map is 1 x 1 x C, and so the level of all of the image."""
 
     @classmethod
     def from_settings(cls, settings: MethodSettings) -> Self:
@@ -54,9 +57,13 @@ class BlendedMethod(ABC):
             levels = pixels + np.float32(self.strength) * (levels - pixels)
         return np.rint(levels).astype(image.dtype).reshape(image.shape)
 
-    def enhance(self, image: Pixels) -> Enhanced:
-        """Enhance one image, and tell what its factor map was like."""
-        factor = self.factor_map(image)
+    def level(self, image: Pixels) -> Level:
+        """Return the factor map of one image, where it is the same for all of it; else nothing."""
+        return [float(value) for value in self.factor_map(image).flat] if self.is_global else []
+
+    def enhance(self, image: Pixels, level: Level | None = None) -> Enhanced:
+        """Enhance one image, with its own level or one that it shares, and tell what its factor map was like."""
+        factor = np.array(level, np.float32).reshape(1, 1, -1) if level else self.factor_map(image)
         return Enhanced(self.apply(image, factor), FactorStatistics.of(factor) if factor.size else None, "cpu")
 
     def __call__(self, image: Pixels, /) -> Pixels:

@@ -21,6 +21,8 @@ class Gamma(BlendedMethod):
     Bright images are darkened by the same rule. The factor map is g, as 1 x 1 x 1.
     """
 
+    is_global = True
+
     def factor_map(self, image: Pixels) -> Factor:
         """Find the exponent of one image, 1 x 1 x 1, by bisection."""
         pixels = as_channels(image)

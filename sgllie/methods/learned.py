@@ -24,6 +24,7 @@ def make(settings: MethodSettings) -> "Enhancer":
         weights_name(settings),
         scale_factor=settings.scale_factor,
         strength=settings.strength,
+        denoise=settings.denoise,
         device=settings.device,
         half=settings.half,
         s3=settings.s3,

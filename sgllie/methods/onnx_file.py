@@ -1,17 +1,20 @@
 """Any network from image to image, from an ONNX file."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from sgllie.enhancer import Factor, Pixels
-from sgllie.errors import ImageError, StorageError, UsageError
+from sgllie.enhancer import Enhanced, Factor, Level, Pixels
+from sgllie.errors import DeviceMemoryError, ImageError, StorageError, UsageError
 from sgllie.methods import MethodSettings
 from sgllie.methods.blended import NOTHING, BlendedMethod, peak, unit
+from sgllie.network.device import fault_of
 from sgllie.network.effect import EffectSettings
 from sgllie.network.onnx_graph import ANY_SIZE
 from sgllie.storage import open_storage, split_uri
@@ -20,6 +23,7 @@ MULTIPLES = (1, 2, 4, 8, 12, 16, 24, 32, 64, 128)
 """Sides may have to be multiples of one of these; the first one with which the network works is taken."""
 SMALLEST = 64
 """Smaller images are padded to this, since networks may hold windows that are wider than a tiny image."""
+CUDA = "CUDAExecutionProvider"
 DTYPES: dict[str, Any] = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 
 
@@ -56,8 +60,18 @@ class Network:
     multiple: int
     smallest: int
 
+    @property
+    def device(self) -> str:
+        """Where it runs: onnxruntime takes the CPU by itself where a GPU cannot be had."""
+        return "cuda" if CUDA in self.session.get_providers() else "cpu"
+
     def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run the network: H x W x 3 in [0, 1] -> the same; ImageError where it refuses the image."""
+        """Run the network: H x W x 3 in [0, 1] -> the same.
+
+        Raises:
+            ImageError: it refuses the image.
+            DeviceMemoryError, DeviceError: the GPU has no memory for it, or does not work.
+        """
         height, width, _ = image.shape
         rows = self._padded(height, self.port.height)
         columns = self._padded(width, self.port.width)
@@ -65,6 +79,9 @@ class Network:
         try:
             result = self.session.run([self.output], {self.port.name: batch(whole, self.port)})[0]
         except Exception as error:  # onnxruntime's have no common class below this
+            fault = self.device == "cuda" and fault_of(str(error))
+            if fault:
+                raise fault from error
             raise ImageError("unsupported", f"the network cannot take it: {first_line(error)}") from error
         enhanced = (result[0] if self.port.channels_last else result[0].transpose(1, 2, 0)) / self.port.white
         if not np.isfinite(enhanced).all():
@@ -89,11 +106,38 @@ class OnnxFile(BlendedMethod):
     (1 to 128) that the network is found to need, and cropped back; a file whose metadata says ANY_SIZE needs no least
     size. Where they are fixed, smaller images are padded to them and larger ones refused: to scale them would lose
     detail. Grey images go in as three equal channels and come out as the mean of three. The factor map is empty.
+
+    Args:
+        network: what the file holds.
+        strength: see `BlendedMethod`.
+        spare: makes the same network on the CPU, for images that a GPU has no memory for.
     """
 
-    def __init__(self, network: Network, strength: float = EffectSettings.strength) -> None:
+    def __init__(
+        self,
+        network: Network,
+        strength: float = EffectSettings.strength,
+        spare: Callable[[], Network] | None = None,
+    ) -> None:
         super().__init__(strength)
-        self.network = network
+        self.network, self._make_spare = network, spare
+
+    @cached_property
+    def _spare(self) -> "OnnxFile | None":
+        return OnnxFile(self._make_spare(), self.strength) if self._make_spare else None
+
+    def enhance(self, image: Pixels, level: Level | None = None) -> Enhanced:
+        """Enhance one image; on the CPU, where the memory of the GPU is full. It has no level to share."""
+        try:
+            return Enhanced(super().apply(image, NOTHING), None, self.network.device)
+        except DeviceMemoryError:
+            if self._spare is None:
+                raise
+        return self._spare.enhance(image)
+
+    def apply(self, image: Pixels, factor: Factor) -> Pixels:
+        """Return the image enhanced; there is no factor map."""
+        return self.enhance(image).pixels
 
     def factor_map(self, image: Pixels) -> Factor:
         """Return nothing: what the network sees in an image stays within it."""
@@ -110,7 +154,10 @@ class OnnxFile(BlendedMethod):
 
 def make(settings: MethodSettings) -> OnnxFile:
     """Make the method that the settings describe; UsageError if its file is missing or does not fit."""
-    return OnnxFile(open_network(read(settings), str(settings.weights)), settings.strength)
+    data, source = read(settings), str(settings.weights)
+    return OnnxFile(
+        open_network(data, source, settings.device), settings.strength, lambda: open_network(data, source, "cpu")
+    )
 
 
 def describe(settings: MethodSettings) -> dict[str, Any]:
@@ -131,13 +178,29 @@ def read(settings: MethodSettings) -> bytes:
         raise UsageError(f"weights {settings.weights} cannot be read: {error}") from error
 
 
-def open_network(data: bytes, source: str) -> Network:
-    """Open the network in these bytes; UsageError, which calls them `source`, where it makes no image of an image."""
+def has_cuda() -> bool:
+    """Tell whether this onnxruntime can run networks on CUDA; the package of that name cannot, onnxruntime-gpu can."""
+    return CUDA in onnxruntime.get_available_providers()
+
+
+def open_network(data: bytes, source: str, device: str = "cpu") -> Network:
+    """Open the network in these bytes.
+
+    Args:
+        data: the file.
+        source: what it is called in errors.
+        device: `cuda` runs it there if this onnxruntime can, and on the CPU if not.
+
+    Raises:
+        UsageError: it makes no image of an image.
+        DeviceError, DeviceMemoryError: the GPU does not work, or is full.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what goes wrong is told in one sentence
     try:
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        providers = [CUDA, "CPUExecutionProvider"] if device == "cuda" and has_cuda() else ["CPUExecutionProvider"]
+        session = onnxruntime.InferenceSession(data, options, providers=providers)
     except Exception as error:
         raise UsageError(f"{source} is no ONNX file that onnxruntime can open: {first_line(error)}") from error
     port = port_of(session, source)
@@ -148,6 +211,9 @@ def open_network(data: bytes, source: str) -> Network:
         try:
             results = session.run(None, {port.name: batch(np.full((*shape, 3), 0.5, np.float32), port)})
         except Exception as error:
+            fault = CUDA in session.get_providers() and fault_of(str(error))
+            if fault:
+                raise fault from error
             last = first_line(error)
             continue
         expected = (1, *shape, 3) if port.channels_last else (1, 3, *shape)

@@ -23,7 +23,10 @@ class MethodSettings(EffectSettings):
     """Bundled name, .safetensors or published .pth file, or folder of a training run; local or s3://. onnx: .onnx."""
     device: Device = setting("auto", changes_output=False)
     """auto takes the GPUs of the cluster, if it has any, where the network is heavy: sgz with a scale factor of 3 or
-    less, zero-dce of 8 or less. All else is faster on the CPUs that would feed them."""
+    less, zero-dce of 8 or less. All else is faster on the CPUs that would feed them; how heavy the network of onnx is,
+    is not known, and cuda takes it to the GPUs."""
+    denoise: bool = False
+    """Do not amplify the noise of the input (sgz and zero-dce). An image without any stays as it is without this."""
     half: bool = False
     """Run the network in half precision (CUDA only)."""
     s3: S3Options = setting(factory=S3Options, changes_output=False)
@@ -34,10 +37,13 @@ class MethodSettings(EffectSettings):
         method = METHODS[self.method]
         rule = f"must be left out, since --method {self.method} has no weights"
         check(self.weights is None or method.takes_weights, "--weights", self.weights, rule)
+        rule = f"must be left out with --method {self.method}; sgz and zero-dce have it"
+        check(not self.denoise or method.module == "learned", "--denoise", "on", rule)
         if not method.uses_gpu:
             check(self.device != "cuda", "--device", self.device, f"must be cpu with --method {self.method}")
         if self.half:
-            check(self.device != "cpu" and method.uses_gpu, "--half", "on", "needs --device cuda")
+            check(self.device != "cpu", "--half", "on", "needs --device cuda")
+            check(method.parameters > 0, "--half", "on", f"must be left out with --method {self.method}")
             object.__setattr__(self, "device", "cuda")
         if self.device == "auto" and not pays_on_gpu(method.parameters, self.scale_factor):
             object.__setattr__(self, "device", "cpu")  # no GPU is to be asked of the cluster

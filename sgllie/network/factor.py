@@ -9,6 +9,10 @@ Factor = NDArray[np.float32]
 """h x w x (3 * maps) values in (-1, 1), 1 / scale_factor of the size of the image: below zero brightens."""
 
 
+Level = list[float]
+"""What a method takes of all of an image at once, float32 values; images that share it are brightened alike."""
+
+
 class FactorStatistics(NamedTuple):
     """Mean, lowest and highest value of a factor map."""
 

@@ -19,30 +19,62 @@ SKIPS = {"e_conv5": ("e_conv3", "e_conv4"), "e_conv6": ("e_conv2", "e_conv5"), L
 """Layers that see two feature maps, one behind the other."""
 
 
-def factor_session(weights: Weights) -> onnxruntime.InferenceSession:
+POOLED = "pooled"
+"""The mean of the fourth feature map, N x C x 1 x 1, where there is a global term."""
+
+
+def factor_session(weights: Weights, *, level_given: bool = False) -> onnxruntime.InferenceSession:
     """Open a session from `small` (N x 3 x h x w, float32 in [0, 1]) to `factor` (N x h x w x 3*maps), on one thread.
+
+    With `level_given` it has POOLED as a second input.
 
     The job runs as many of these side by side as there are cores, so one session must not use more than its own.
     onnxruntime's `session.set_denormal_as_zero` stays off: it changes the arithmetic of the calling thread for good,
     and weights that were flushed on load run as fast without it.
     """
+    return session_of(factor_graph(weights, level_given=level_given))
+
+
+def level_session(weights: Weights) -> onnxruntime.InferenceSession:
+    """Open a session from `small` to POOLED, for weights that have a global term."""
+    return session_of(level_graph(weights))
+
+
+def session_of(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    """Open a model, on one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    model = factor_graph(weights).SerializeToString()
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def factor_graph(weights: Weights) -> onnx.ModelProto:
-    """Write the network of these weights as an ONNX model."""
+def level_graph(weights: Weights) -> onnx.ModelProto:
+    """Write the first half of the network, up to the mean that its global term sees."""
     nodes = network_nodes(weights)
+    last = next(place for place, node in enumerate(nodes) if POOLED in node.output)
+    graph = helper.make_graph(
+        nodes[: last + 1],
+        "level_network",
+        [helper.make_tensor_value_info("small", TensorProto.FLOAT, ["n", 3, "h", "w"])],
+        [helper.make_tensor_value_info(POOLED, TensorProto.FLOAT, ["n", "c", 1, 1])],
+        tensors_of(weights),
+    )
+    return model_of(graph)
+
+
+def factor_graph(weights: Weights, *, level_given: bool = False) -> onnx.ModelProto:
+    """Write the network of these weights as an ONNX model; with POOLED as a second input, if that is given."""
+    nodes = [node for node in network_nodes(weights) if not (level_given and POOLED in node.output)]
+    inputs = [helper.make_tensor_value_info("small", TensorProto.FLOAT, ["n", 3, "h", "w"])]
+    if level_given:
+        inputs.append(helper.make_tensor_value_info(POOLED, TensorProto.FLOAT, ["n", "c", 1, 1]))
     # The kernel walks the map row by row, all channels of a pixel together.
     nodes.append(helper.make_node("Transpose", [LAST_LAYER], ["factor"], perm=[0, 2, 3, 1]))
     graph = helper.make_graph(
         nodes,
         "factor_network",
-        [helper.make_tensor_value_info("small", TensorProto.FLOAT, ["n", 3, "h", "w"])],
+        inputs,
         [helper.make_tensor_value_info("factor", TensorProto.FLOAT, ["n", "h", "w", "k"])],
         tensors_of(weights),
     )
@@ -87,8 +119,8 @@ def global_term(layer: str) -> list[onnx.NodeProto]:
     """
     first, second = GLOBAL_LAYERS
     return [
-        helper.make_node("GlobalAveragePool", [layer], ["pooled"]),
-        helper.make_node("Conv", ["pooled", f"{first}.weight", f"{first}.bias"], [f"{first}.linear"]),
+        helper.make_node("GlobalAveragePool", [layer], [POOLED]),
+        helper.make_node("Conv", [POOLED, f"{first}.weight", f"{first}.bias"], [f"{first}.linear"]),
         helper.make_node("Relu", [f"{first}.linear"], [first]),
         helper.make_node("Conv", [first, f"{second}.weight", f"{second}.bias"], [second]),
         helper.make_node("Shape", [layer], [f"{layer}.shape"]),

@@ -15,10 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sgllie.errors import DeviceError, DeviceMemoryError, UsageError
+from sgllie.errors import UsageError
 from sgllie.network import torch_curve
 from sgllie.network.architecture import ARCHITECTURES
-from sgllie.network.factor import Factor, FactorStatistics
+from sgllie.network.device import fault_of
+from sgllie.network.factor import Factor, FactorStatistics, Level
 from sgllie.network.model import network_from
 from sgllie.network.weights import Weights
 
@@ -57,7 +58,7 @@ class TorchEngine:
             self.curve_rows = curve_for(self.device)
         self._local = threading.local()
 
-    def factors(self, images: Sequence[Image], scale: int) -> Tensor:
+    def factors(self, images: Sequence[Image], scale: int, level: Level | None = None) -> Tensor:
         """Compute the factor maps of images of one shape: N x h x w x (3 * maps), on the device."""
         height, width, _ = images[0].shape
         rows, columns = -(-height // scale), -(-width // scale)
@@ -66,18 +67,32 @@ class TorchEngine:
         with self._lane() as lane:
             factors = torch.empty((len(images), rows, columns, 3 * self.maps), device=self.device)
             pooled = None
-            if self.network.has_global_term and len(tiles) > 1:
-                sums = []
-                for first, last in tiles:
-                    f4 = self.network.encode(self._samples(lane, images, scale, first - halo, last + halo))[-1]
-                    top = min(first, halo)
-                    sums.append(f4[:, :, top : top + last - first].sum(dim=(2, 3), keepdim=True, dtype=torch.float32))
-                pooled = (torch.stack(sums).sum(0) / (rows * columns)).to(self.dtype)
+            if level:
+                pooled = torch.tensor(level, dtype=self.dtype, device=self.device).view(1, -1, 1, 1)
+            elif self.network.has_global_term and len(tiles) > 1:
+                pooled = self._pooled(lane, images, scale, tiles).to(self.dtype)
             for first, last in tiles:
                 found = self.network(self._samples(lane, images, scale, first - halo, last + halo), pooled)
                 top = min(first, halo)
                 factors[:, first:last] = found[:, :, top : top + last - first].permute(0, 2, 3, 1)
             return factors
+
+    def level(self, image: Image, scale: int) -> Level:
+        """Return the mean of the fourth feature map of one image."""
+        rows, columns = (-(-side // scale) for side in image.shape[:2])
+        with self._lane() as lane:
+            pooled = self._pooled(lane, [image], scale, tiles_of(rows, columns, TILE_SAMPLES))
+            return [float(value) for value in pooled.flatten().cpu()]
+
+    def _pooled(self, lane: "Lane", images: Sequence[Image], scale: int, tiles: list[tuple[int, int]]) -> Tensor:
+        """Return the means of the fourth feature maps of images of one shape: N x C x 1 x 1, in float32."""
+        rows, columns = (-(-side // scale) for side in images[0].shape[:2])
+        halo, sums = self.network.halo, []
+        for first, last in tiles:
+            f4 = self.network.encode(self._samples(lane, images, scale, first - halo, last + halo))[-1]
+            top = min(first, halo)
+            sums.append(f4[:, :, top : top + last - first].sum(dim=(2, 3), keepdim=True, dtype=torch.float32))
+        return torch.stack(sums).sum(0) / (rows * columns)
 
     def _samples(self, lane: "Lane", images: Sequence[Image], scale: int, first: int, last: int) -> Tensor:
         """Take the bilinear samples that the network looks at, of some of their rows: N x 3 x r x w, in [0, 1]."""
@@ -206,10 +221,12 @@ def device_faults() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # the base of all that torch raises
-        text = str(error)
-        if isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "ALLOC_FAILED" in text:
-            raise DeviceMemoryError("the memory of the GPU is full") from error
-        is_accelerator = isinstance(error, getattr(torch, "AcceleratorError", ()))  # torch 2.8
-        if is_accelerator or "CUDA" in text or "CUDNN" in text.upper() or "CUBLAS" in text.upper():
-            raise DeviceError(f"the GPU does not work: {text.strip().partition(chr(10))[0]}") from error
+        kinds = [
+            (torch.OutOfMemoryError, "out of memory"),
+            (getattr(torch, "AcceleratorError", ()), "CUDA"),
+        ]  # torch 2.8
+        told = [meaning for kind, meaning in kinds if isinstance(error, kind)]
+        fault = fault_of("\n".join([str(error), *told]))
+        if fault:
+            raise fault from error
         raise

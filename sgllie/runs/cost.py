@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from sgllie.runs import machine
 from sgllie.runs.totals import Totals
 from sgllie.runs.words import duration
 from sgllie.settings import check_limits, option, setting
@@ -41,10 +42,9 @@ class Prices:
 
 
 class Meter:
-    """Measures what this process, which has one core and perhaps a GPU, spends."""
+    """Measures what this process spends: the time of its share of the machine (`machine.share`), and requests."""
 
-    def __init__(self, has_gpu: bool) -> None:
-        self.has_gpu = has_gpu
+    def __init__(self) -> None:
         self.begin()
 
     def begin(self) -> None:
@@ -56,7 +56,8 @@ class Meter:
         """Return what was spent since it was begun."""
         seconds = time.monotonic() - self.began
         found = {name: float(count) for name, count in (requests.sent - self.before).items()}
-        return {"core_seconds": seconds, "gpu_seconds": seconds * self.has_gpu} | found
+        share = machine.share
+        return {"core_seconds": seconds * share.processors, "gpu_seconds": seconds * share.gpus} | found
 
 
 def part_spent(totals: Totals | None) -> Totals:

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sgllie.corpus.listing import Listing, is_pattern
+from sgllie.corpus.rig import Rig, moment_of
 from sgllie.corpus.spool import Spool
 from sgllie.errors import StorageError, UsageError
+from sgllie.runs.moments import Moments
 from sgllie.runs.plan import OutputNames, Plan, pack_of_entry, write_manifest
 from sgllie.runs.run_file import Json
 from sgllie.runs.words import examples, ignored_note, plural
@@ -21,6 +23,7 @@ def plan_inputs(
     folder: Path,
     *,
     carries_others: bool = False,
+    rig: str | None = None,
     noun: str = "images",
 ) -> tuple[Plan, Json]:
     """List the input of a job, and write its manifest into a local folder.
@@ -32,6 +35,7 @@ def plan_inputs(
         shard_items: files of one shard, at most.
         folder: for the manifest.
         carries_others: whether files that are no images are planned as well; not where there is a limit.
+        rig: pattern of the moments, whose images are planned together.
         noun: what the files are called.
 
     Returns:
@@ -40,12 +44,13 @@ def plan_inputs(
     Raises:
         UsageError: the input cannot be listed, or holds nothing to do.
     """
-    names = OutputNames()
+    names, moments = OutputNames(), Moments(Rig(rig)) if rig else None
     with Spool() as others:
         carry = others.add if carries_others and limit is None else None
         try:
             files = names.watch(itertools.islice(listing.files(carry), limit), output_name)
-            plan = write_manifest(files, Entry, shard_items, folder, together=pack_of_entry)
+            files = moments.together(files) if moments else files
+            plan = write_manifest(files, Entry, shard_items, folder, alone=pack_of_entry, together=moment_of(rig))
             carried = names.watch(others, str)
             plan = plan.carrying(write_manifest(carried, Entry, shard_items, folder, first=len(plan.shards)))
             names.refuse_clashes((itertools.islice(listing, limit), output_name), (others, str))
@@ -56,11 +61,11 @@ def plan_inputs(
         left = f" ({count} other files)" if count else ""
         advice = "; *, ? and [ are wildcards in it: write [[] for a bracket" if is_pattern(listing.source) else ""
         raise UsageError(f"input {listing.source} holds no {noun}{left}{advice}")
-    return plan, described(listing)
+    return plan, described(listing, moments.note() if moments else [])
 
 
-def described(listing: Listing) -> Json:
-    """Return what run.json says of a listing."""
+def described(listing: Listing, notes: list[str]) -> Json:
+    """Return what run.json says of a listing, with further notes for the user."""
     return {
         "uri": listing.source,
         "roots": {"input": listing.root},
@@ -70,7 +75,7 @@ def described(listing: Listing) -> Json:
         "other_files": listing.others.count,
         "other_bytes": listing.others.size,
         "unreadable": listing.unreadable,
-        "notes": notes_on(listing),
+        "notes": notes_on(listing) + notes,
     }
 
 
@@ -78,7 +83,7 @@ def notes_on(listing: Listing) -> list[str]:
     """Return what the user is to know of a listing."""
     notes = ignored_note(listing.ignored.count, listing.ignored.examples)
     notes += ignored_note(listing.excluded.count, listing.excluded.examples, "files", "excluded")
-    carried = f"({listing.others.size / 1e6:,.1f} MB) carried as they are"
+    carried = f"({listing.others.size / 1e6:,.1f} MB) carried as {'it is' if listing.others.count == 1 else 'they are'}"
     notes += ignored_note(listing.others.count, listing.others.examples, "other files", carried)
     if listing.unreadable:
         folders = f"{plural(len(listing.unreadable), 'folders')} cannot be read, and left out"

@@ -3,8 +3,20 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 SYSTEM = Path("/")
+
+
+class Share(NamedTuple):
+    """What one process has of its machine."""
+
+    processors: float = 1
+    gpus: float = 0
+
+
+share = Share()
+"""Of this process. A worker of a cluster is given its own; others have one processor."""
 
 
 def memory_bytes(system: Path = SYSTEM) -> int:

@@ -86,9 +86,13 @@ def worker_bytes(given: float | None) -> int:
 
     Args:
         given: gigabytes, as `--worker-memory` says; without it the memory of the machine, or of the container, is
-            shared out among the processors, each of which has a worker.
+            shared out among the processors, one or several of which a worker has.
     """
-    worker = machine.memory_bytes() * SHARE / max(machine.processors(), 1) if given is None else given * 1e9
+    if given is None:
+        processors = machine.share.processors
+        worker = machine.memory_bytes() * SHARE * processors / max(machine.processors(), processors, 1)
+    else:
+        worker = given * 1e9
     return max(int(worker), WORKER_BYTES + LEAST_BYTES)
 
 

@@ -31,7 +31,8 @@ class Sized(Protocol):
 
 
 Item = TypeVar("Item", bound=Sized)
-Together = Callable[[Any], str | None]
+Bond = Callable[[Any], str | None]
+"""Item -> what it shares with its neighbours, if anything."""
 OutputName = Callable[[str], str]
 """Path of an input -> path of its output."""
 
@@ -73,7 +74,8 @@ def write_manifest(
     folder: Path,
     *,
     first: int = 0,
-    together: Together = lambda item: None,
+    alone: Bond = lambda item: None,
+    together: Bond = lambda item: None,
 ) -> Plan:
     """Stream items into the parts of a manifest, with one shard in memory at a time.
 
@@ -83,12 +85,13 @@ def write_manifest(
         shard_items: items of a shard, at most.
         folder: where the parts are written.
         first: the number of the first shard.
+        alone: see `cut`.
         together: see `cut`.
     """
     digest = hashlib.sha256()
     size = 0
     shards: list[int] = []
-    for shard in cut(items, shard_items, together):
+    for shard in cut(items, shard_items, alone, together):
         for item in shard:
             digest.update(repr(tuple(item)).encode())
             size += item.size or 0
@@ -97,7 +100,12 @@ def write_manifest(
     return Plan(sum(shards), size, shards, digest.hexdigest())
 
 
-def cut(items: Iterable[Item], shard_items: int, together: Together = lambda item: None) -> Iterator[list[Item]]:
+def cut(
+    items: Iterable[Item],
+    shard_items: int,
+    alone: Bond = lambda item: None,
+    together: Bond = lambda item: None,
+) -> Iterator[list[Item]]:
     """Cut a listing into shards of at most `shard_items` items and about SHARD_BYTES; of more, if the listing is long.
 
     A shard holds at most a sixteenth of what comes before it, so that there are small ones for the end: see
@@ -106,22 +114,25 @@ def cut(items: Iterable[Item], shard_items: int, together: Together = lambda ite
     Args:
         items: in their order.
         shard_items: of one shard, at most.
-        together: what an item shares with its neighbours that are to be one shard with it, however many they are.
+        alone: what an item shares with its neighbours that are to be one shard with it, however many they are, and
+            with nothing else.
+        together: what it shares with those that are to be in one shard with it, beside others.
     """
     shard: list[Item] = []
     size = total = 0
-    bond: str | None = None
+    is_full = False
+    bonds: tuple[str | None, str | None] = None, None
     for listed, item in enumerate(items, start=1):
-        if bond != (bond := together(item)) and shard:
+        before, bonds = bonds, (alone(item), together(item))
+        is_apart = bonds[1] is None or bonds[1] != before[1]
+        if shard and (bonds[0] != before[0] or (is_full and bonds[0] is None and is_apart)):
             yield shard
             shard, size = [], 0
         shard.append(item)
         size += item.size or 0
         total += item.size or 0
         most = max(min(shard_items, max(32, listed // 16)), listed // PARTS)
-        if bond is None and (len(shard) >= most or size >= max(SHARD_BYTES, total // PARTS)):
-            yield shard
-            shard, size = [], 0
+        is_full = len(shard) >= most or size >= max(SHARD_BYTES, total // PARTS)
     if shard:
         yield shard
 

@@ -77,6 +77,8 @@ STATS_SCHEMA = pa.schema(
         ("factor_mean", pa.float32()),
         ("factor_min", pa.float32()),
         ("factor_max", pa.float32()),
+        ("moment", pa.string()),
+        ("level", pa.list_(pa.float32())),
         ("read_ms", pa.float32()),
         ("decode_ms", pa.float32()),
         ("enhance_ms", pa.float32()),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sgllie.methods import MethodSettings
+from sgllie.runs.cost import Prices
 from sgllie.settings import check, check_limits, setting
 from sgllie.storage import S3Options, refuse_read_only
 
@@ -34,6 +35,9 @@ class JobSettings:
     address: str | None = setting(None, changes_output=False)
     """Address of a Ray cluster (auto: the one this machine belongs to); by default a local one is started."""
 
+    price: Prices = setting(factory=Prices, changes_output=False)
+    """What is paid for, to say what the run cost."""
+
     if TYPE_CHECKING:  # a field of each job, which decides where it stands on its command line
 
         @property
@@ -54,8 +58,10 @@ class CorpusSettings(JobSettings, MethodSettings):
     """What is read."""
     output: str = setting(changes_output=False)
     """Where the result goes."""
-    threads: int = setting(2, least=1, changes_output=False)
+    threads: int | None = setting(None, least=1, changes_output=False)
     """Items that one worker has in hand at the same time."""
+    workers_per_gpu: int = setting(4, least=1, most=100, changes_output=False)
+    """Worker processes that share a GPU, where there is a CPU for each."""
 
     def __post_init__(self) -> None:
         MethodSettings.__post_init__(self)

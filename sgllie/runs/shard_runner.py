@@ -87,7 +87,6 @@ class ShardRunner(ABC, Generic[Item]):
         threads: items that are computed at the same time.
         retry_failed: whether the failed rows of finished shards are replaced, and the others kept.
         deadline: seconds that the computing of one item may take.
-        has_gpu: whether a GPU is paid for while a shard is in hand.
         report: told after each finished row.
     """
 
@@ -110,7 +109,6 @@ class ShardRunner(ABC, Generic[Item]):
         threads: int,
         retry_failed: bool,
         deadline: float = math.inf,
-        has_gpu: bool = False,
     ) -> None:
         self.output = output
         self.schema = schema
@@ -121,7 +119,7 @@ class ShardRunner(ABC, Generic[Item]):
         self.pool = ThreadPoolExecutor(self.width)
         self.computing = ComputingSlots(threads)
         self.deadline = deadline
-        self.meter = Meter(has_gpu)
+        self.meter = Meter()
         self.in_hand: dict[int, Item] = {}
         self.leaves_at = math.inf
 
@@ -134,7 +132,7 @@ class ShardRunner(ABC, Generic[Item]):
         """Return what `process` computes with: in this process or, isolated, in one of its own."""
 
     @abstractmethod
-    def process(self, item: Item, processor: Callable[..., Any]) -> Row:
+    def process(self, item: Item, processor: Any) -> Row:
         """Take one item all the way: read it, compute within `computing`, write it. What it raises becomes its row."""
 
     @abstractmethod
@@ -162,6 +160,7 @@ class ShardRunner(ABC, Generic[Item]):
         failed = sum(row["status"] == "failed" for row in journal.rows)
         known = {tuple(row[key] for key in self.keys) for row in (*kept, *journal.rows)}
         items = [item for item in self.items(shard) if tuple(getattr(item, key) for key in self.keys) not in known]
+        self.remember([*kept, *journal.rows])
         self.tell(shard, len(journal.rows), failed)
         try:
             for row in self._rows(items, journal):
@@ -175,6 +174,9 @@ class ShardRunner(ABC, Generic[Item]):
             journal.leave()
             raise
         return self.commit(journal, shard, kept + journal.rows)
+
+    def remember(self, rows: list[Row]) -> None:
+        """Note the rows of a shard that are there before its items are begun."""
 
     def commit(self, journal: Journal, shard: int, rows: list[Row]) -> Totals:
         """Write all rows of a shard in one step, after which it is done; return their totals."""

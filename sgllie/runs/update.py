@@ -19,7 +19,7 @@ from sgllie.runs.commits import commit_table
 from sgllie.runs.journal import replace_rows
 from sgllie.runs.lock import alone
 from sgllie.runs.names import MANIFEST, RUN, SUCCESS, part_name
-from sgllie.runs.plan import OutputName, Plan, name_hash, pack_of_entry, write_manifest
+from sgllie.runs.plan import Bond, OutputName, Plan, name_hash, pack_of_entry, write_manifest
 from sgllie.runs.run_file import Json, as_json, now, read_json
 from sgllie.runs.start import Opened, opened, version_of_run
 from sgllie.runs.tables import items_in, manifest_bytes, read_manifest
@@ -36,20 +36,25 @@ class Known:
         output: of the run.
         plan: of the run.
         output_name: path of an image -> path of its output; other files keep theirs.
+        moment: of an image, if it has one.
 
     Attributes:
         packs: the tars and Parquet files among its images.
+        moments: hashes of the moments of its images.
     """
 
-    def __init__(self, output: Storage, plan: Plan, output_name: OutputName) -> None:
+    def __init__(self, output: Storage, plan: Plan, output_name: OutputName, moment: Bond) -> None:
         columns = [array("Q") for _ in range(4)]
         self.packs: set[str] = set()
+        self.moments: set[int] = set()
         with ThreadPoolExecutor(WORKERS) as pool:
             parts = pool.map(lambda one: read_manifest(output, one, Entry), range(len(plan.shards)))
             for shard, entries in enumerate(parts):
                 is_other = shard in plan.others
                 pack = None if is_other else pack_of(entries[0].path)
                 self.packs |= {pack} if pack else set()
+                if not is_other:
+                    self.moments |= {name_hash(name) for name in map(moment, entries) if name is not None}
                 for entry in entries:
                     name = entry.path if is_other else output_name(entry.path)
                     row = (name_hash(entry.path), state_hash(entry), name_hash(name), shard)
@@ -112,6 +117,7 @@ def update(
     list_input: Callable[[Path], tuple[Plan, Json]],
     output_name: OutputName,
     schemas: Mapping[str, pa.Schema],
+    moment: Bond,
 ) -> Opened:
     """Add to a run what is new in its input, and take back what has changed; nothing is written for a dry run.
 
@@ -124,6 +130,7 @@ def update(
         list_input: as for `start.open_run`.
         output_name: path of an image -> path of its output; other files keep theirs.
         schemas: of the rows, by the folder in which they are committed.
+        moment: of an image, if it has one.
 
     Returns:
         The run as it is then.
@@ -134,19 +141,27 @@ def update(
     output, first = run.output, len(run.plan.shards)
     with TemporaryDirectory(prefix="sgllie-") as listed, TemporaryDirectory(prefix="sgllie-") as added:
         listing, inputs = list_input(Path(listed))
-        known = Known(output, run.plan, output_name)
+        known = Known(output, run.plan, output_name, moment)
         new, changed = known.sort(entries_in(Path(listed), set(range(len(listing.shards))) - listing.others))
         others, changed_others = known.sort(entries_in(Path(listed), listing.others))
         changed |= changed_others
         known.refuse_packs(itertools.chain(new, others, *(entries.values() for entries in changed.values())))
         known.refuse_clashes(new, output_name)
         known.refuse_clashes(others, str)
-        more = write_manifest(new, Entry, settings.shard_images, Path(added), first=first, together=pack_of_entry)
+        more = write_manifest(
+            *(new, Entry, settings.shard_images, Path(added)),
+            first=first,
+            alone=pack_of_entry,
+            together=moment,
+        )
         then = first + len(more.shards)
         more = more.carrying(write_manifest(others, Entry, settings.shard_images, Path(added), first=then), first)
         gone = int(np.count_nonzero(~known.seen))
         counts = (len(new) + len(others), sum(map(len, changed.values())), gone)
         note = "Since the last listing: {:,} new, {:,} changed, {:,} gone, whose rows are kept.".format(*counts)
+        late = sum(name_hash(name) in known.moments for name in map(moment, new) if name is not None)
+        if late:
+            note += f" {late:,} of the new ones show a moment that was listed before, and share no exposure with that."
         if settings.dry_run:
             return run._replace(notes=[*run.notes, note])
         try:

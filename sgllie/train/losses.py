@@ -1,11 +1,14 @@
-"""The five terms of the training objective, each a small module without parameters.
+"""The terms of the training objective, each a small module without parameters.
 
 Four of them look at images alone (Guo et al., "Zero-Reference Deep Curve Estimation", CVPR 2020, with the changes of
-Zheng and Gupta, WACV 2022 workshops); the fifth looks at what a segmentation network sees (see `guide`). Every one
-gives a scalar that is a mean over the batch, so that the mean over workers with equal batches is that of the whole.
+Zheng and Gupta, WACV 2022 workshops), another looks at what a segmentation network sees (see `guide`), and our own at
+the photograph before it was darkened. Every one gives a scalar that is a mean over the batch, so that the mean over
+workers with equal batches is that of the whole.
 
 Images are N x 3 x H x W, float RGB in [0, 1]; factor maps N x C x H x W in (-1, 1).
 """
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -91,6 +94,23 @@ class ExposureControl(nn.Module):
         """Compute the term: N x 3 x H x W and a number, or N x 1 x 1 x 1 of them -> scalar."""
         patches = functional.avg_pool2d(enhanced.mean(dim=1, keepdim=True), self.patch_size)
         return (patches - level).square().mean()
+
+
+class Reconstruction(nn.Module):
+    """Mean over the images of log10(1 + e / floor), where e is the mean squared error of an image.
+
+    That is a tenth of the decibels of PSNR by which an image misses the floor (1e-3: 30 dB), softly: an image that is
+    nearly right weighs as much as one that is far off, and below the floor nothing is left to gain.
+    """
+
+    def __init__(self, floor: float = 1e-3) -> None:
+        super().__init__()
+        self.floor = floor
+
+    def forward(self, enhanced: Tensor, targets: Tensor) -> Tensor:
+        """Compute the term: two N x 3 x H x W -> scalar."""
+        errors = (enhanced - targets).square().mean(dim=(1, 2, 3))
+        return torch.log1p(errors / self.floor).mean() / math.log(10)
 
 
 class FocalLoss(nn.Module):

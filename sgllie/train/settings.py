@@ -42,7 +42,8 @@ class LossSettings:
     exposure: float = setting(10.0, least=0, most=1e9)
     semantic: float = setting(0.1, least=0, most=1e9)
     reconstruction: float = setting(0.0, least=0, most=1e9)
-    """Mean absolute difference from the photograph before it was darkened (needs --darkening.stops)."""
+    """Distance from the photograph before it was darkened, as log10(1 + 1000 e) of each image's mean squared error e
+    (needs --darkening.stops)."""
     patch_size: int = setting(4, least=1)
     """Pixels along the side of a patch of the spatial term."""
     exposure_level: float | None = setting(0.6, least=0, most=1)
@@ -91,7 +92,7 @@ class ImageSettings:
     """Smallest side of such a part, as a share of the photograph's."""
     inference_scale: int | None = setting(None, least=1)
     """Take of such a part the pixels that the network would look at at this scale factor, instead of making it small:
-    84 pixels at --network.scale-factor 2 then are what it sees of 504 at 12."""
+    32 pixels at --network.scale-factor 1 then are what it sees of 384 at 12."""
     flip: bool = False
     """Mirror every second image."""
     repeats: int = setting(1, least=1)
@@ -160,6 +161,8 @@ class TrainSettings:
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = setting(changes_output=False)
     """Folder or s3://bucket/prefix that becomes weights/, checkpoints/, samples/, events/, metrics.csv, curves.png."""
 
+    image_column: str | None = None
+    """Column of Parquet files that holds the images; by default the one that does."""
     preset: PresetName = setting("default", changes_output=False)
     """Where all other defaults come from: published repeats the recipe of the SGZ paper to the letter."""
     epochs: int = setting(100, least=1)
@@ -192,7 +195,7 @@ class TrainSettings:
     cache: Literal["auto", "memory", "none"] = setting("auto", changes_output=False)
     """memory: decode every photograph once; none: in every epoch; auto: memory where they fit."""
     max_failures: int = setting(3, least=0, changes_output=False)
-    """Deaths of workers that a run survives by itself."""
+    """Deaths of workers since the last finished epoch that a run survives by itself."""
     address: str | None = setting(None, changes_output=False)
     """Address of a Ray cluster (auto: the one this machine belongs to); by default a local one is started."""
     s3: S3Options = setting(factory=S3Options, changes_output=False)
@@ -246,11 +249,11 @@ PRESETS: dict[PresetName, TrainSettings] = {
     "default": TrainSettings(
         tyro.MISSING,
         tyro.MISSING,
-        epochs=25,
+        epochs=10,
         batch_size=16,
-        network=NetworkSettings(architecture="sgz-slim", scale_factor=2, initialisation="centred"),
+        network=NetworkSettings(architecture="sgz-slim", initialisation="centred"),
         loss=LossSettings(
-            total_variation=0, spatial=0, colour=0, exposure=0.15, exposure_level=None, semantic=0, reconstruction=1
+            total_variation=0, spatial=0, colour=0, exposure=0.15, exposure_level=None, semantic=0, reconstruction=0.1
         ),
         guide=GuideSettings(name="none"),
         optimiser=OptimiserSettings(
@@ -262,8 +265,18 @@ PRESETS: dict[PresetName, TrainSettings] = {
             warmup_steps=100,
             ema_decay=0.995,
         ),
-        images=ImageSettings(size=512, crop=84, inference_scale=12, flip=True, repeats=2),
-        darkening=DarkeningSettings(stops=7, identity_share=0.2, bracket_share=0.25),
+        images=ImageSettings(size=512, crop=32, inference_scale=12, flip=True, repeats=5),
+        darkening=DarkeningSettings(
+            stops=6,
+            identity_share=0.2,
+            unevenness=0.7,
+            contrast=0.5,
+            least_gamma=0.85,
+            greatest_gamma=1.3,
+            darkest=0.3,
+            brightest=0.67,
+            bracket_share=0.25,
+        ),
         validation=ValidationSettings(scale_factor=12),
         snapshot_every=1000,
     ),

@@ -15,14 +15,20 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from sgllie.errors import CollapseError, UsageError
 from sgllie.network import weights as weights_module
 from sgllie.network.model import EnhancementModel, FactorNetwork
 from sgllie.network.weights import Weights
 from sgllie.train.guide import build_guide
-from sgllie.train.losses import ColourConstancy, ExposureControl, FocalLoss, SpatialConsistency, TotalVariation
+from sgllie.train.losses import (
+    ColourConstancy,
+    ExposureControl,
+    FocalLoss,
+    Reconstruction,
+    SpatialConsistency,
+    TotalVariation,
+)
 from sgllie.train.settings import LossSettings, OptimiserSettings, TrainSettings
 
 
@@ -49,6 +55,7 @@ class Objective(nn.Module):
         self.spatial = SpatialConsistency(settings.patch_size)
         self.colour = ColourConstancy()
         self.exposure = ExposureControl()
+        self.reconstruction = Reconstruction()
         self.focal = FocalLoss()
         self.guide = guide
 
@@ -62,12 +69,22 @@ class Objective(nn.Module):
         }
         targets = batch.targets
         if targets is not None:
-            terms["reconstruction"] = lambda: functional.l1_loss(enhanced, targets)
-        guide = self.guide
-        if guide is not None:
-            terms["semantic"] = lambda: self.focal(guide(enhanced))
+            terms["reconstruction"] = lambda: self.reconstruction(enhanced, targets)
+        if self.guide is not None:
+            terms["semantic"] = lambda: self.focal(self._seen(enhanced))
         weights = {name: getattr(self.settings, name) for name in terms}
         return {name: weights[name] * term() for name, term in terms.items() if weights[name]}
+
+    def _seen(self, enhanced: Tensor) -> Tensor:
+        """Return the logits of the guide, in bfloat16 where that is fast: it is most of a step, and is not trained.
+
+        Network and curve stay in float32. Eight steps of the curve would lose what bfloat16 keeps of an image, which
+        is less than its 8 bits.
+        """
+        assert self.guide is not None
+        with torch.autocast(enhanced.device.type, torch.bfloat16, enabled=is_fast_in_bfloat16(enhanced.device)):
+            logits: Tensor = self.guide(enhanced)
+        return logits.float()
 
     def _level(self, batch: Batch) -> float | Tensor:
         """Return the brightness that the parts of each image should have."""
@@ -76,6 +93,11 @@ class Objective(nn.Module):
             return level
         assert targets is not None  # see TrainSettings
         return targets.mean(dim=(1, 2, 3), keepdim=True)
+
+
+def is_fast_in_bfloat16(device: torch.device) -> bool:
+    """Tell whether a device has arithmetic in bfloat16: GPUs since NVIDIA's Ampere."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 class TrainStep:

@@ -5,7 +5,7 @@ What is damaged never shortens the video: a picture that cannot be decoded is th
 
 import heapq
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -162,7 +162,8 @@ class VideoReader:
     def key_times(self) -> list[int]:
         """Return when key frames are shown, in ticks, as far as the container has an index; nothing is decoded."""
         if len(self.stream.index_entries) == 0:
-            self.container.seek(self.info.start, stream=self.stream)  # Matroska reads its index on the first seek
+            with suppress(av.FFmpegError):  # a damaged file may have no place to seek to
+                self.container.seek(self.info.start, stream=self.stream)  # Matroska reads its index on the first seek
         return sorted({entry.timestamp for entry in self.stream.index_entries if entry.is_keyframe})
 
     def pictures(self, begin: int | None = None, end: int | None = None, lead: int = 0) -> Iterator[Picture]:
@@ -269,7 +270,10 @@ class VideoReader:
         """Seek so that at least `lead` pictures before `begin` will be decoded; return the first usable timestamp."""
         margin = (lead + DEEPEST_REORDERING) * self.info.step
         while begin - margin > self.info.start:
-            self.container.seek(begin - margin, stream=self.stream, backward=True)
+            try:
+                self.container.seek(begin - margin, stream=self.stream, backward=True)
+            except av.FFmpegError:
+                break
             first, count = self._count_until(begin)
             if first is not None and count >= lead:
                 self.container.seek(begin - margin, stream=self.stream, backward=True)

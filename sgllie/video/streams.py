@@ -33,6 +33,10 @@ TRANSPORT_SOUND = {
 """Sound that MPEG-TS has a type for (ITU-T H.222.0, table 2-34). FFmpeg writes any other too, and cannot read it."""
 
 
+KEEP_TIMECODE = tuple(suffix for suffix, kind in CONTAINERS.items() if kind in ("mp4", "mov"))
+"""Suffixes of outputs that tell the timecode of the first picture in a track of its own."""
+
+
 class Streams(NamedTuple):
     """What becomes of the streams beside the video: those to copy, those to convert, and what is left out, in words."""
 
@@ -58,6 +62,8 @@ def plan_streams(source: VideoReader, suffix: str) -> Streams:
         if stream.index == source.stream.index:
             continue
         name = f"{stream.type} stream {stream.index}"
+        if is_timecode(stream) and suffix in KEEP_TIMECODE and "timecode" in source.stream.metadata:
+            continue  # the muxer makes the track anew of what the video's own metadata say
         if holds(CONTAINERS[suffix], stream):
             streams.copied.append(stream)
         elif stream.type in ("data", "attachment"):
@@ -72,6 +78,11 @@ def plan_streams(source: VideoReader, suffix: str) -> Streams:
             sentence = f"{suffix} cannot hold its stream {stream.index} ({kind}); choose another suffix"
             raise VideoError("unsupported", sentence)
     return streams
+
+
+def is_timecode(stream: Any) -> bool:
+    """Tell whether a stream is the timecode track of MP4 or QuickTime."""
+    return bool(stream.type == "data" and "timecode" in stream.metadata)
 
 
 def holds(kind: str, original: Any) -> bool:

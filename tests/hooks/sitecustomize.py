@@ -30,7 +30,7 @@ def change_codec(module):
     def open_or_die(data, **options):
         opened = open_image(data, **options)
 
-        def pixels():
+        def pixels(least):
             if MARKER in data:
                 os._exit(139)
             if STOPPED in data:
@@ -44,7 +44,7 @@ def change_codec(module):
                     time.sleep(0.05)
             if ENDLESS in data:
                 time.sleep(3600)
-            return opened._pixels()
+            return opened._pixels(least)
 
         return dataclasses.replace(opened, _pixels=pixels)
 

@@ -1,0 +1,73 @@
+"""What each worker of a pool asks of its node, and for how many the cluster has room."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import ray
+
+GRAIN = 10_000
+"""Ray counts resources in parts of so many."""
+
+Resources = Mapping[str, float]
+"""Of one node: `CPU`, `GPU` and others."""
+
+
+class Placement(NamedTuple):
+    """How the workers of a job are spread.
+
+    Attributes:
+        cpus: that each asks for.
+        gpus: that each asks for, a part of one or none.
+        threads: images that each has in hand, where the user has not said; None where it is nothing special.
+        workers: for which there is room now.
+    """
+
+    cpus: float
+    gpus: float
+    threads: int | None
+    workers: int
+
+
+def nodes_now() -> list[Resources]:
+    """Return the resources of each node of the cluster."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def on_cpus(nodes: Sequence[Resources]) -> Placement:
+    """Place a worker on each CPU."""
+    return Placement(1, 0, None, int(sum(node.get("CPU", 0) for node in nodes)))
+
+
+def on_gpus(nodes: Sequence[Resources], per_gpu: int, threads: int | None) -> Placement:
+    """Place workers where the GPUs are.
+
+    All of them ask for the same, since those of one pool do: what the node with the fewest CPUs for each GPU can give.
+
+    Args:
+        nodes: of the cluster.
+        per_gpu: workers that share a GPU, where there is a CPU for each.
+        threads: that each is to have; None for as many as it gets CPUs.
+    """
+    having = [node for node in nodes if node.get("GPU", 0)]
+    # No GPU has joined yet: what one worker on any node can have.
+    of_gpu = min((node.get("CPU", 0) / node["GPU"] for node in having), default=1)
+    cpus = max(of_gpu / per_gpu, min(1, of_gpu)) if threads is None else min(threads, of_gpu)
+    cpus, gpus = (math.floor(share * GRAIN) / GRAIN for share in (cpus, 1 / per_gpu))
+    room = (min(node["GPU"] * per_gpu, node.get("CPU", 0) / cpus if cpus else math.inf) for node in having)
+    workers = sum(math.floor(each + 1 / GRAIN) for each in room)
+    return Placement(cpus, gpus, threads or max(1, math.ceil(cpus)), workers)
+
+
+def in_words(placement: Placement, nodes: Sequence[Resources]) -> str:
+    """Say how the GPUs are used, and which CPUs are not, and why."""
+    if not placement.workers:
+        return "Computing on the GPUs that join."
+    idle = sum(node.get("CPU", 0) for node in nodes if not node.get("GPU", 0))
+    said = f"Computing on the GPUs, with up to {placement.workers} workers of {placement.threads} threads."
+    if not idle:
+        return said
+    return (
+        f"{said} {idle:g} CPUs of nodes without a GPU are not used: at its end the job would wait for the shards that "
+        "they compute; --device cpu takes all CPUs and no GPU."
+    )

@@ -1,0 +1,132 @@
+"""How much noise an image holds, at each brightness: read off its flat patches.
+
+Most images have places that are flat but for noise, at several brightnesses. Of all 8x8 blocks of about one brightness
+the tenth with the least variance is taken to be those. What a plane explains, a gradient of light, does not count. The
+blocks lie on the grid of JPEG, so that the seams of its blocks are no noise either, and where it has quantised noise
+away, there is none. Noise changes slowly with brightness, so where the flattest blocks of one brightness still vary
+much more than those of most others, that is texture.
+"""
+
+from math import gcd
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+BLOCK = 8
+MOST_BLOCKS = 1000
+"""Blocks that are looked at, spread over the image."""
+LEAST_BLOCKS = 12
+"""Of one brightness, and at least an eightieth of all: fewer tell nothing."""
+FLATTEST = 0.1
+"""Share of the blocks that is taken for flat."""
+FLATTEST_VARIANCE = 0.78
+"""What their variance is at most, of that of white noise: the tenth percentile of chi-squared, 61 degrees, over 61."""
+TEXTURE = 2.25
+"""Variance at one brightness beyond so many times that of the lower quarter of them is texture (1.5 squared)."""
+ROUNDING = 0.15
+"""Variance that is no noise, in levels squared: nearly twice that of numbers rounded to levels of 255."""
+EDGES = np.array([0, 1.5, 3, 5, 8, 12, 18, 26, 36, 50, 70, 100, 140, 190, 256], np.float32)
+"""Between these levels of 255, blocks are of about one brightness."""
+
+
+class Noise(NamedTuple):
+    """The noise of one image.
+
+    Attributes:
+        variances: of Rec. 601 luma at each level from 0 to 255, in levels squared: 256 float32.
+        chroma: by how much those of B - Y and R - Y are larger: 2 float32; none for a grey image.
+    """
+
+    variances: NDArray[np.float32]
+    chroma: NDArray[np.float32]
+
+
+def noise_of(image: NDArray[Any]) -> Noise | None:
+    """Estimate the noise of an image, H x W x C, uint8 or uint16; None for none, or where too little tells of it."""
+    rows, columns = (side // BLOCK for side in image.shape[:2])
+    if rows * columns < LEAST_BLOCKS:
+        return None
+    # No common factor with the columns, or the blocks would lie below each other.
+    step = max(rows * columns // MOST_BLOCKS, 1)
+    while gcd(step, columns) > 1:
+        step += 1
+    found = flat_variances(image, np.float32(255 / np.iinfo(image.dtype).max), step, EDGES)
+    known = found[:, 0] >= 0
+    if not known.any():
+        return None
+    lowest = np.sort(found[known], axis=0)[known.sum() // 4]
+    if lowest[0] <= ROUNDING:
+        return None
+    middles = (EDGES[:-1] + EDGES[1:]) / 2
+    variances = np.interp(np.arange(256), middles[known], np.minimum(found[known, 0], TEXTURE * lowest[0]))
+    return Noise(np.maximum(variances - ROUNDING, 0).astype(np.float32), lowest[1:] / lowest[0])
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def flat_variances(image: Any, unit: Any, step: int, edges: Any) -> Any:
+    """Return the variance of the flattest blocks for each of the brightnesses between `edges`, in levels squared.
+
+    Args:
+        image: H x W x C.
+        unit: what an integer of it is in levels of 255.
+        step: one block in so many is looked at.
+        edges: N + 1 rising levels.
+
+    Returns:
+        N x C float32: of luma, and with three channels of B - Y and R - Y; -1 where there are too few blocks.
+    """
+    rows, columns, channels = image.shape[0] // BLOCK, image.shape[1] // BLOCK, image.shape[2]
+    blocks = (rows * columns - 1) // step + 1
+    variances = np.empty((channels, blocks), np.float32)
+    groups = np.empty(blocks, np.int64)
+    patch = np.empty((channels, BLOCK, BLOCK), np.float32)
+    for block in range(blocks):
+        top, left = block * step // columns * BLOCK, block * step % columns * BLOCK
+        for y in range(BLOCK):
+            for x in range(BLOCK):
+                if channels == 1:
+                    patch[0, y, x] = unit * np.float32(image[top + y, left + x, 0])
+                else:
+                    r = unit * np.float32(image[top + y, left + x, 0])
+                    g = unit * np.float32(image[top + y, left + x, 1])
+                    b = unit * np.float32(image[top + y, left + x, 2])
+                    luma = np.float32(0.299) * r + np.float32(0.587) * g + np.float32(0.114) * b
+                    patch[0, y, x] = luma
+                    patch[1, y, x] = b - luma
+                    patch[2, y, x] = r - luma
+        for channel in range(channels):
+            mean, variances[channel, block] = spread(patch[channel])
+            if channel == 0:
+                groups[block] = np.searchsorted(edges, mean, side="right") - 1
+    found = np.full((len(edges) - 1, channels), -1, np.float32)
+    for group in range(len(edges) - 1):
+        chosen = groups == group
+        count = chosen.sum()
+        if count >= max(LEAST_BLOCKS, blocks // 80):
+            for channel in range(channels):
+                ordered = np.sort(variances[channel][chosen])
+                found[group, channel] = ordered[int(FLATTEST * count)] / np.float32(FLATTEST_VARIANCE)
+    return found
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def spread(patch: Any) -> tuple[Any, Any]:
+    """Return the mean of a block, and its variance around the plane that fits it best."""
+    zero = np.float32(0)
+    total, across, down = zero, zero, zero
+    for y in range(BLOCK):
+        for x in range(BLOCK):
+            total += patch[y, x]
+            across += patch[y, x] * np.float32(x - (BLOCK - 1) / 2)
+            down += patch[y, x] * np.float32(y - (BLOCK - 1) / 2)
+    size = BLOCK * BLOCK
+    mean = total / np.float32(size)
+    squares = zero
+    for y in range(BLOCK):
+        for x in range(BLOCK):
+            squares += (patch[y, x] - mean) ** 2
+    moment = np.float32(size * (BLOCK * BLOCK - 1) / 12)
+    left = squares - (across * across + down * down) / moment
+    return mean, max(left, zero) / np.float32(size - 3)

@@ -1,0 +1,75 @@
+"""How the workers of a job are spread over nodes with GPUs and without."""
+
+import dataclasses
+
+import pytest
+
+from sgllie.distributed.placement import Placement, in_words, on_cpus, on_gpus
+from sgllie.enhance.run import EnhanceRun
+from sgllie.enhance.settings import EnhanceSettings
+from sgllie.runs import cost, machine
+from sgllie.runs.memory import worker_bytes
+
+PLAIN = {"CPU": 8, "memory": 1e9}
+
+
+def node(cpus, gpus):
+    """Resources of a node as Ray tells them."""
+    return {"CPU": cpus, "GPU": gpus, "memory": 1e9}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "per_gpu", "threads", "expected"),
+    [
+        ([node(16, 1)], 4, None, Placement(4, 0.25, 4, 4)),
+        ([node(16, 1)], 1, None, Placement(16, 1, 16, 1)),
+        ([node(16, 1)], 4, 8, Placement(8, 0.25, 8, 2)),  # no more than there are CPUs for
+        ([node(16, 1)], 4, 2, Placement(2, 0.25, 2, 4)),
+        ([node(16, 1)], 4, 32, Placement(16, 0.25, 32, 1)),  # each GPU has one at least
+        ([node(8, 1)], 3, None, Placement(2.6666, 0.3333, 3, 3)),
+        ([node(32, 1)], 10, None, Placement(3.2, 0.1, 4, 10)),
+        ([node(2, 1)], 4, None, Placement(1, 0.25, 1, 2)),
+        ([node(1, 2)], 4, None, Placement(0.5, 0.25, 1, 2)),
+        ([node(0, 1)], 4, None, Placement(0, 0.25, 1, 4)),
+        ([node(64, 8), node(8, 4), PLAIN], 2, None, Placement(1, 0.5, 1, 24)),
+        ([PLAIN], 4, None, Placement(1, 0.25, 1, 0)),
+        ([], 4, 2, Placement(1, 0.25, 2, 0)),
+    ],
+)
+def test_workers_share_gpus_and_the_cpus_beside_them(nodes, per_gpu, threads, expected):
+    assert on_gpus(nodes, per_gpu, threads) == expected
+
+
+def test_without_gpus_each_cpu_has_a_worker():
+    assert on_cpus([node(64, 8), PLAIN]) == Placement(1, 0, None, 72)
+
+
+def test_cpus_that_are_not_used_are_told_with_the_reason():
+    placement = on_gpus([node(16, 1), PLAIN], 4, None)
+    said = in_words(placement, [node(16, 1), PLAIN])
+    assert said.startswith(
+        "Computing on the GPUs, with up to 4 workers of 4 threads. 8 CPUs of nodes without a GPU are not used"
+    )
+    assert in_words(on_gpus([PLAIN], 4, None), [PLAIN]) == "Computing on the GPUs that join."
+    assert in_words(placement, [node(16, 1)]) == "Computing on the GPUs, with up to 4 workers of 4 threads."
+
+
+def test_a_worker_with_several_processors_has_their_memory_and_threads(monkeypatch):
+    monkeypatch.setattr(machine, "memory_bytes", lambda: 64 << 30)
+    monkeypatch.setattr(machine, "processors", lambda: 16.0)
+    settings = EnhanceSettings("in", "out", device="cuda")
+    run = EnhanceRun(settings, None, None, False, {}, [], None, {})
+    of_one = worker_bytes(None)
+    monkeypatch.setattr(machine, "share", machine.Share(4, 0.25))
+    assert worker_bytes(None) == pytest.approx(4 * of_one, rel=1e-6)
+    assert run.for_workers("cuda", 4).settings.at_once == 4
+    assert run.for_workers("cpu").settings.at_once == 2
+    said = dataclasses.replace(run, settings=EnhanceSettings("in", "out", threads=3))
+    assert said.for_workers("cuda", 4).settings.at_once == 3
+
+
+def test_what_a_worker_has_is_what_it_costs(monkeypatch):
+    monkeypatch.setattr(cost.time, "monotonic", iter([0.0, 100.0] * 2).__next__)
+    assert cost.Meter().read() == {"core_seconds": 100, "gpu_seconds": 0}
+    monkeypatch.setattr(machine, "share", machine.Share(4, 0.25))
+    assert cost.Meter().read() == {"core_seconds": 400, "gpu_seconds": 25}
