@@ -9,7 +9,12 @@ import pytest
 
 from jobs import command, make_corpus
 from sgllie.distributed.cluster import SESSIONS
+from sgllie.enhance.settings import EnhanceSettings
+from sgllie.errors import UsageError
+from sgllie.evaluate.settings import EvaluateSettings
 from sgllie.storage import open_storage
+from sgllie.train.settings import TrainSettings
+from sgllie.video.settings import VideoSettings
 
 CANARIES = {
     "AWS_ACCESS_KEY_ID": "canary-of-the-key",
@@ -52,3 +57,19 @@ def test_credentials_are_written_nowhere(moto, empty_bucket, tmp_path, monkeypat
     written = {entry.path: output.read(entry.path) for entry in output.list()}
     assert "run.json" in written
     assert not [path for path, data in written.items() if holds_canary(data)]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **address: EnhanceSettings("in", "out", **address),
+        lambda **address: VideoSettings("in", "out", **address),
+        lambda **address: EvaluateSettings(images="in", **address),
+        lambda **address: TrainSettings("in", "out", **address),
+    ],
+)
+def test_an_address_of_a_cluster_holds_no_credentials(make):
+    with pytest.raises(UsageError, match=r"--address is ray://\*\*\*@head:10001") as raised:
+        make(address="ray://user:canary@head:10001")
+    assert "canary" not in str(raised.value)
+    make(address="ray://head:10001")

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import multiprocessing
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -198,3 +199,19 @@ def test_a_holder_that_was_taken_for_dead_is_told(tmp_path):
         output.create(".begin-1", b"of another command")
         with pytest.raises(UsageError, match="another command has begun a run"):
             check()
+
+
+@pytest.mark.parametrize("source", ["link/../x", "link/../x/*.jpg", "link/../x/", "out/stats/../stats/x/.", "link/.."])
+def test_the_input_is_never_removed_through_a_link_and_back(tmp_path, monkeypatch, source):
+    """What `..` behind a link means is not in the text of a path."""
+    make_corpus(tmp_path / "in", 2)
+    output = tmp_path / "out"
+    assert run_job(prepare, EnhanceSettings(str(tmp_path / "in"), str(output), device="cpu"), InProcess()) == 0
+    inner = output / "stats/x"
+    shutil.copytree(tmp_path / "in/000", inner)
+    (tmp_path / "link").symlink_to(inner)
+    monkeypatch.chdir(tmp_path)
+    for named in (source, f"{tmp_path}/{source}"):
+        with pytest.raises(UsageError, match="--overwrite would remove the input"):
+            prepare(EnhanceSettings(named, "out", device="cpu", overwrite=True))
+    assert len(list(inner.iterdir())) == 2

@@ -113,3 +113,9 @@ def test_a_picture_larger_than_the_container_says(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "MAX_PIXELS", 48 * 64)
     with VideoReader(str(tmp_path / "in.mjpeg")) as reader:
         assert [picture.repeated for picture in reader.pictures()] == [False, True, False]
+
+
+def test_what_looks_like_a_file_and_cannot_seek_is_a_row(tmp_path):
+    (tmp_path / "list.txt").write_text("/proc/self/mem\n")
+    work(settings_for(tmp_path / "list.txt", tmp_path / "out"))
+    assert [row["error_type"] for row in rows(tmp_path / "out")] == ["not_a_video"]

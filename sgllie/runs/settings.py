@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sgllie.methods import MethodSettings
 from sgllie.runs.cost import Prices
 from sgllie.settings import check, check_limits, setting
-from sgllie.storage import S3Options, refuse_read_only
+from sgllie.storage import S3Options, refuse_credentials, refuse_read_only
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,7 @@ class JobSettings:
     def __post_init__(self) -> None:
         check_limits(self)
         refuse_read_only(self.output or "")
+        refuse_credentials("--address", self.address or "")
         failures_allowed(self.max_failures, 1)
 
 

@@ -205,8 +205,10 @@ def lies_within(uri: str, folder: str) -> bool:
     """Tell whether a path or uri is a folder or lies below it, links followed."""
     if "://" in uri or "://" in folder:
         return f"{uri.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")
-    parent, name = os.path.split(os.path.abspath(uri))
-    real = os.path.realpath(uri) if os.path.islink(uri) else os.path.join(real_folder(parent), name)
+    # Not by `abspath`: what `..` behind a link means is not in the text of a path.
+    parent, name = os.path.split(uri)
+    is_plain = name not in ("", ".", "..") and not os.path.islink(uri)
+    real = os.path.join(real_folder(parent), name) if is_plain else os.path.realpath(uri)
     return f"{real}/".startswith(f"{real_folder(folder)}/")
 
 

@@ -9,7 +9,7 @@ import tyro
 
 from sgllie.network.architecture import ARCHITECTURES, ConvType
 from sgllie.settings import check, check_limits, setting
-from sgllie.storage import S3Options
+from sgllie.storage import S3Options, refuse_credentials
 
 PresetName = Literal["default", "published"]
 GuideName = Literal["none", "fpn-resnet50", "efficientnet-lite0", "lraspp-mobilenet-v3", "deeplab-v3-resnet50"]
@@ -203,6 +203,7 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         check_limits(self)
+        refuse_credentials("--address", self.address or "")
         architecture, known = self.network.architecture, f"must be one of {', '.join(ARCHITECTURES)}"
         check(architecture in ARCHITECTURES, "--network.architecture", architecture, known)
         divides = self.batch_size % self.num_workers == 0

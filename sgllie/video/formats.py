@@ -75,7 +75,11 @@ def open_input(file: BinaryIO) -> av.container.InputContainer:
         VideoError: it is no video of a format that is read.
     """
     # FFmpeg would seek before the beginning of an empty file, which looks like a fault of the storage.
-    if not file.seek(0, 2):
+    try:
+        size = file.seek(0, 2)
+    except OSError as error:  # such as of /proc/self/mem, which looks like a regular file
+        raise VideoError("not_a_video", f"it cannot be opened as a video: {error.strerror}") from error
+    if not size:
         raise VideoError("not_a_video", "the file is empty")
     file.seek(0)
     allowed = {"format_whitelist": ",".join(DEMUXERS), "protocol_whitelist": "none"}
