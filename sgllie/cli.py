@@ -4,6 +4,7 @@ Each command imports what it needs when it runs: help should not wait for Ray, n
 """
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -90,26 +91,25 @@ def report(arguments: Sequence[str]) -> int:
 
 
 def verify(arguments: Sequence[str]) -> int:
-    """Compare the images of a run with the hashes in its rows, and repair what is wrong."""
+    """Compare the outputs of a run with the hashes in its rows, and repair what is wrong."""
     from sgllie.distributed.executor import RayExecutor
-    from sgllie.enhance.run import prepare
     from sgllie.runs.job import run_job
     from sgllie.runs.words import say
     from sgllie.verify import run
     from sgllie.verify.settings import VerifySettings
 
     settings = tyro.cli(VerifySettings, args=arguments, prog="sgllie verify")
-    output, described = run.open_verified(settings)
-    findings = run.verify(settings, output, described)
+    finished = run.open_verified(settings)
+    findings = run.verify(settings, finished)
     say(findings.describe())
     if not findings.wrong:
         return 0
     if not settings.repair:
-        say(f"To enhance them once more: sgllie verify {settings.output} --repair")
+        say(f"To enhance them once more: sgllie verify {shlex.quote(settings.output)} --repair")
         return WRONG
-    chosen = run.settings_of(described, settings)
-    run.mark_failed(output, findings)
-    return run_job(prepare, chosen, RayExecutor(chosen))
+    chosen = run.settings_of(finished, settings)
+    run.mark_failed(finished, findings)
+    return run_job(finished.kind.prepare, chosen, RayExecutor(chosen))
 
 
 def demo(arguments: Sequence[str]) -> int:

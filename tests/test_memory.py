@@ -21,13 +21,13 @@ from PIL import Image
 from test_enhance_faults import HOOKS, TOGETHER
 
 from jobs import make_corpus, rows_of
-from sgllie.enhance.memory import LEAST_BYTES, MARGIN, PROCESS_BYTES, WORKER_BYTES, budgets, worker_bytes
+from sgllie.enhance.memory import PROCESS_BYTES
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import ItemError
 from sgllie.runs import allocator, machine
 from sgllie.runs.job import InProcess, run_job
-from sgllie.runs.memory import MemoryBudget
+from sgllie.runs.memory import LEAST_BYTES, MARGIN, WORKER_BYTES, MemoryBudget, budgets, worker_bytes
 from sgllie.runs.shard_runner import WAITING_THREADS
 
 pytestmark = pytest.mark.jobs
@@ -165,12 +165,10 @@ def test_a_container_has_what_its_control_groups_leave(tmp_path, membership, set
 def test_a_worker_has_its_share_of_the_machine(monkeypatch):
     monkeypatch.setattr(machine, "memory_bytes", lambda: 16 << 30)
     monkeypatch.setattr(machine, "processors", lambda: 8.0)
-    settings = EnhanceSettings("in", "out")
-    assert 1.8e9 < worker_bytes(settings) < 2 << 30
+    assert 1.8e9 < worker_bytes(None) < 2 << 30
     monkeypatch.setattr(machine, "processors", lambda: 128.0)
-    assert worker_bytes(settings) == WORKER_BYTES + LEAST_BYTES
-    settings = EnhanceSettings("in", "out", worker_memory=5)
-    assert sum(budget.total for budget in budgets(settings)) == 5_000_000_000 - WORKER_BYTES
+    assert worker_bytes(None) == WORKER_BYTES + LEAST_BYTES
+    assert sum(budget.total for budget in budgets(5)) == 5_000_000_000 - WORKER_BYTES
 
 
 MEASURE = """
@@ -353,6 +351,6 @@ def test_isolated_images_are_worked_on_side_by_side_and_a_large_one_alone(tmp_pa
     settings = EnhanceSettings(
         str(tmp_path / "in"), str(tmp_path / "out"), device="cpu", worker_memory=1.6, deadline=120
     )
-    assert budgets(settings)[1].total - PROCESS_BYTES < 7200**2 * 9.1 * MARGIN < budgets(settings)[1].total
+    assert budgets(1.6)[1].total - PROCESS_BYTES < 7200**2 * 9.1 * MARGIN < budgets(1.6)[1].total
     assert run_job(prepare, settings, InProcess()) == 0
     assert [row["attempt"] for row in rows_of(tmp_path / "out")] == [2, 2, 2]

@@ -17,7 +17,7 @@ from sgllie.settings import changes_output, check_limits, flat_fields, output_se
 from sgllie.train.settings import TrainSettings
 from sgllie.video.settings import VideoSettings
 
-POOL = "price num_actors max_failures retry_failed check_input overwrite dry_run address s3"
+POOL = "price num_actors worker_memory max_failures retry_failed check_input overwrite dry_run address s3"
 METHOD = "method scale_factor strength denoise half"
 
 CASES = {
@@ -25,7 +25,7 @@ CASES = {
         EnhanceSettings("in", "out"),
         f"{METHOD} limit include exclude others columns rig only_darker_than format quality exif_orientation "
         "max_pixels on_failure image_column",
-        f"{POOL} weights input output device threads workers_per_gpu worker_memory shard_images deadline update",
+        f"{POOL} weights input output device threads workers_per_gpu shard_images deadline update",
     ),
     "video": (
         VideoSettings("in", "out"),
@@ -36,12 +36,12 @@ CASES = {
         EvaluateSettings(images="out"),
         "limit metrics reference name_endings image_column max_pixels images before task predictions "
         "predictions_before labels classes ignore_label rename image_sizes",
-        f"{POOL} output threads shard_images",
+        f"{POOL} output threads shard_images deadline",
     ),
     "compare": (
         CompareSettings(input="in", output="out"),
         "limit metrics reference name_endings image_column max_pixels input methods scale_factor shown",
-        f"{POOL} output threads shard_images device",
+        f"{POOL} output threads shard_images deadline device",
     ),
     "demo": (DemoSettings(), "max_pixels", "host port auth_file weights max_seconds max_files max_megabytes"),
     "train": (

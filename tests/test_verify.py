@@ -3,12 +3,15 @@
 import json
 
 import pytest
+from clips import static, write_clip
+from video_jobs import rows, settings_for, work
 
 from jobs import assert_complete, make_corpus
 from sgllie.cli import main
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.runs.job import InProcess, run_job
+from sgllie.verify import run
 
 
 @pytest.fixture
@@ -63,8 +66,74 @@ def test_what_cannot_be_verified_is_one_sentence(output, capsys, missing):
 
 def test_settings_that_are_not_known_are_one_sentence(output, capsys):
     (output / "images/000/00001.jpg").unlink()
-    run = json.loads((output / "run.json").read_text())
-    del run["settings"]["input"]
-    (output / "run.json").write_text(json.dumps(run))
+    described = json.loads((output / "run.json").read_text())
+    described["settings"]["s3"] = {"bucket": 1}
+    (output / "run.json").write_text(json.dumps(described))
     assert main(["verify", str(output), "--repair"]) == 2
     assert "does not hold the settings" in capsys.readouterr().err
+
+
+@pytest.fixture
+def rides(tmp_path):
+    """A finished run over two videos, and a file that is none."""
+    source = tmp_path / "rides"
+    source.mkdir()
+    for name in ("a.mp4", "b.mkv"):
+        write_clip(source / name, static(12), sound=False)
+    (source / "broken.mp4").write_bytes(b"no video")
+    work(settings_for(source, tmp_path / "out", segment_seconds=0.2))
+    return tmp_path / "out"
+
+
+@pytest.mark.parametrize("whole_bytes", [run.WHOLE_BYTES, 0])
+def test_videos_are_hashed_too(rides, capsys, monkeypatch, whole_bytes):
+    monkeypatch.setattr(run, "WHOLE_BYTES", whole_bytes)
+    assert main(["verify", str(rides)]) == 0
+    assert "2 files checked, 0 are not what their rows say." in capsys.readouterr().out
+    (rides / "videos/a.mp4").unlink()
+    with (rides / "videos/b.mkv").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"x")
+    (rides / "videos/stray.tar").write_bytes(b"x")
+    assert main(["verify", str(rides)]) == 3
+    out = capsys.readouterr().out
+    assert "1 missing: a.mp4" in out
+    assert "1 changed: b.mkv" in out
+    assert "1 file in videos/ that no row knows: videos/stray.tar" in out
+
+
+def test_repair_makes_videos_once_more(rides, here, tmp_path, monkeypatch):
+    first = rows(rides)
+    (rides / "videos/a.mp4").unlink()
+    monkeypatch.chdir("/")
+    assert here("verify", rides, "--repair").returncode == 3  # one input is still no video
+    again = rows(rides)
+    assert [row["status"] for row in again] == ["ok", "ok", "failed"]
+    assert again[0]["sha256_out"] == first[0]["sha256_out"]
+    assert here("verify", rides).returncode == 0
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_single_video_is_verified_and_repaired(here, tmp_path, is_there):
+    source = write_clip(tmp_path / "in.mp4", static(12), sound=False)
+    target = tmp_path / "bright.mp4"
+    work(settings_for(source, target))
+    data = target.read_bytes()
+    assert here("verify", target).returncode == 0
+    if is_there:
+        target.write_bytes(data[:-1])
+    else:
+        target.unlink()
+    found = here("verify", target)
+    assert found.returncode == 3
+    assert f"1 {'changed' if is_there else 'missing'}: in.mp4" in found.stdout
+    assert here("verify", target, "--repair").returncode == 0
+    assert target.read_bytes() == data
+
+
+def test_what_no_verify_knows_is_one_sentence(tmp_path, capsys):
+    make_corpus(tmp_path / "in", 2)
+    assert main(["evaluate", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--metrics", "brightness"]) == 0
+    capsys.readouterr()
+    assert main(["verify", str(tmp_path / "out")]) == 2
+    assert "belongs to a run of sgllie evaluate" in capsys.readouterr().err

@@ -10,6 +10,7 @@ from sgllie.compare.settings import CompareSettings
 from sgllie.compare.trial import Trial, TrialRunner
 from sgllie.corpus.packed import packed
 from sgllie.errors import Failure
+from sgllie.evaluate.memory import PictureMemory
 from sgllie.evaluate.problems import UNDEFINED, read_sides
 from sgllie.runs.isolation import Isolated
 from sgllie.runs.schemas import Row, row_schema
@@ -33,6 +34,7 @@ class ComparePipeline(ShardRunner[Trial]):
         self.settings = settings
         self.sources = {side: packed(open_source(root, settings.s3)) for side, root in roots.items()}
         self.trial_runner = TrialRunner(settings)
+        self.memory = PictureMemory(settings.worker_memory, self.trial_runner.pixel_bytes)
         values = [(name, pa.float64()) for name in (*(one.name for one in self.trial_runner.metrics), "milliseconds")]
         super().__init__(
             open_storage(settings.output, settings.s3),
@@ -41,6 +43,7 @@ class ComparePipeline(ShardRunner[Trial]):
             report,
             threads=settings.threads,
             retry_failed=settings.retry_failed,
+            deadline=settings.deadline,
         )
 
     def items(self, shard: int) -> list[Trial]:
@@ -55,9 +58,10 @@ class ComparePipeline(ShardRunner[Trial]):
 
     def process(self, item: Trial, processor: Callable[..., Row]) -> Row:
         """Read one image, and have the method try it."""
-        files, missing = read_sides(self.sources, {"before": item.path, "truth": item.truth}, item.problem)
-        with self.computing:
-            row = processor(item, files, missing)
+        with self.memory.reading(item.size):
+            files, missing = read_sides(self.sources, {"before": item.path, "truth": item.truth}, item.problem)
+            with self.memory.measuring(files, processor is not self.trial_runner), self.computing:
+                row = processor(item, files, missing)
         return row | {"path": item.path, "method": item.method}
 
     def failed_row(self, item: Trial, failure: Failure) -> Row:

@@ -8,14 +8,18 @@ from sgllie import images
 from sgllie.compare.settings import INPUT, CompareSettings
 from sgllie.errors import Failure, failure_of
 from sgllie.evaluate.image_measure import eight_bit_rgb, value
+from sgllie.evaluate.memory import KEPT_BYTES
 from sgllie.evaluate.problems import Problems
 from sgllie.images import Pixels
-from sgllie.methods import make_method
+from sgllie.methods import METHODS, make_method
+from sgllie.methods.registry import MethodInfo
 from sgllie.metrics import METRICS
 from sgllie.report.gallery import thumbnail
 from sgllie.runs.schemas import Row
 
 THUMBNAIL_BYTES = 30_000
+METHOD_BYTES = 25
+"""For each pixel that a method works on, beside what `MethodInfo` says."""
 
 
 class Trial(NamedTuple):
@@ -38,6 +42,13 @@ class TrialRunner:
         self.methods = {label: make_method(method) for label, method in settings.method_settings.items()}
         self.metrics = [METRICS[name] for name in settings.chosen_metrics(has_input=True)]
         self.warm: set[str] = set()
+
+    @property
+    def pixel_bytes(self) -> float:
+        """Bytes of memory for each pixel that a method, or a metric of its result, needs at its peak."""
+        chosen = self.settings.method_settings.values()
+        methods = [bytes_of(METHODS[one.method], one.scale_factor) for one in chosen]
+        return max(*methods, *(KEPT_BYTES + metric.pixel_bytes for metric in self.metrics))
 
     def __call__(self, trial: Trial, files: Mapping[str, bytes], missing: Sequence[Failure]) -> Row:
         """Return the columns of one trial, whatever happens.
@@ -78,3 +89,8 @@ class TrialRunner:
 
     def _decoded(self, data: bytes) -> Pixels:
         return images.decode(data, max_pixels=self.settings.max_pixels, exif_orientation="apply").pixels
+
+
+def bytes_of(method: MethodInfo, scale_factor: int) -> float:
+    """Return the bytes of memory that a method needs for each pixel."""
+    return METHOD_BYTES + method.pixel_bytes + method.sample_bytes / scale_factor**2

@@ -22,7 +22,7 @@ from ray.data.block import Block, BlockAccessor, BlockMetadata
 from sgllie.distributed.board import ends_training, get
 from sgllie.distributed.inspection import Corpus
 from sgllie.distributed.ray_internals import pace_scheduler
-from sgllie.errors import ImageError, ReadError, StorageError, failure_of
+from sgllie.errors import ItemError, ReadError, StorageError, failure_of
 from sgllie.storage import Storage
 from sgllie.train import photographs
 from sgllie.train.photographs import Photograph
@@ -84,7 +84,7 @@ class TrainingData:
         path = self.paths[number].as_py()
         try:
             return photographs.load(self.storage.read(path), size)
-        except (OSError, StorageError, ImageError) as error:
+        except (OSError, StorageError, ItemError) as error:
             now = failure_of(error, "photograph").error
             raise ReadError(f"{path} of {self.storage.uri} could be used when the training began, but {now}") from error
 

@@ -1,4 +1,4 @@
-"""How much memory an image will need, from its header, and how much a worker has for what it has in hand."""
+"""How much memory the enhancement of an image will need, from its header."""
 
 import math
 
@@ -6,8 +6,7 @@ from sgllie.enhance.settings import EnhanceSettings
 from sgllie.images import OpenedImage
 from sgllie.methods import METHODS
 from sgllie.network.architecture import SCALE_FACTOR
-from sgllie.runs import machine
-from sgllie.runs.memory import MemoryBudget
+from sgllie.runs.memory import MARGIN
 
 PIXEL_BYTES: dict[str, dict[str, float]] = {
     "jpeg": {"L": 7.8, "RGB": 11.9, "CMYK": 19.4},
@@ -28,43 +27,8 @@ counts as the largest of its format.
 
 DENOISE_BYTES = 4
 """Bytes for each sample that `--denoise` needs beside: the image without its noise, and what the curve makes of it."""
-
-MARGIN = 1.25
-"""Pictures of noise alone, other libraries, and what the allocator cannot use."""
-
-SHARE = 0.85
-"""Of a machine's memory that its workers may use."""
 PROCESS_BYTES = 280_000_000
 """A process in which a later attempt isolates images, without their pixels."""
-WORKER_BYTES = 650_000_000
-"""A worker with its libraries (350 to 450 MB), and one such process."""
-LEAST_BYTES = 250_000_000
-"""For images, however small the machine is."""
-FILES_SHARE = 8
-"""One part in so many is for files that were read and wait, or are being written; the others are for pixels."""
-UNKNOWN_FILE_BYTES = 8_000_000
-"""Of a file whose size the listing does not tell, since its name came from a list."""
-
-
-def worker_bytes(settings: EnhanceSettings) -> int:
-    """Return how many bytes one worker may use.
-
-    That is what `--worker-memory` says; without it the memory of the machine, or of the container, is shared out among
-    the processors, one or several of which a worker has.
-    """
-    if settings.worker_memory is None:
-        processors = machine.share.processors
-        worker = machine.memory_bytes() * SHARE * processors / max(machine.processors(), processors, 1)
-    else:
-        worker = settings.worker_memory * 1e9
-    return max(int(worker), WORKER_BYTES + LEAST_BYTES)
-
-
-def budgets(settings: EnhanceSettings) -> tuple[MemoryBudget, MemoryBudget]:
-    """Return what the files, and what the pixels that one worker has in hand may need together."""
-    available = worker_bytes(settings) - WORKER_BYTES
-    files = available // FILES_SHARE
-    return MemoryBudget(files), MemoryBudget(available - files)
 
 
 def bytes_needed(image: OpenedImage, settings: EnhanceSettings) -> int:

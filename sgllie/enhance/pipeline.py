@@ -13,7 +13,6 @@ from sgllie.corpus.pack import pack_of
 from sgllie.corpus.packed import packed
 from sgllie.corpus.rig import Rig
 from sgllie.enhance.isolated import isolated_processor
-from sgllie.enhance.memory import UNKNOWN_FILE_BYTES, budgets, worker_bytes
 from sgllie.enhance.moments import Moments
 from sgllie.enhance.packing import PackedShard
 from sgllie.enhance.processor import ImageProcessor, ImageResult, Processor, completed, computed, failed_result
@@ -22,6 +21,7 @@ from sgllie.enhance.totals import TALLY
 from sgllie.errors import Failure, NameRefusedError, ReadError, failure_of
 from sgllie.network.factor import Level
 from sgllie.runs.allocator import make_room
+from sgllie.runs.memory import UNKNOWN_FILE_BYTES, budgets, worker_bytes
 from sgllie.runs.names import IMAGES, MANIFEST, part_name
 from sgllie.runs.schemas import STATS_SCHEMA, Row
 from sgllie.runs.shard_runner import Report, ShardRunner
@@ -53,8 +53,8 @@ class ImagePipeline(ShardRunner[Entry]):
         self.rig = Rig(settings.rig) if settings.rig else None
         self.listed: list[Entry] = []
         self.moments = Moments(self.rig)
-        self.most_bytes = worker_bytes(settings)
-        self.files, self.pixels = budgets(settings)
+        self.most_bytes = worker_bytes(settings.worker_memory)
+        self.files, self.pixels = budgets(settings.worker_memory)
         super().__init__(
             open_storage(settings.output, settings.s3),
             [self.source],

@@ -12,7 +12,7 @@ from typing import Protocol
 from sgllie import images
 from sgllie.corpus.labels import label_map_name
 from sgllie.corpus.patterns import Patterns
-from sgllie.enhance.memory import budgets, bytes_needed
+from sgllie.enhance.memory import bytes_needed
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import Failure, failure_of
 from sgllie.images import OpenedImage, luma
@@ -20,6 +20,7 @@ from sgllie.images.label_map import ids_in
 from sgllie.images.luma import LumaStatistics
 from sgllie.methods import make_method
 from sgllie.network.factor import FactorStatistics, Level
+from sgllie.runs.memory import budgets
 from sgllie.runs.schemas import BRIGHT_ENOUGH, MAP_BY_CONTENT, MAP_BY_NAME, Row
 from sgllie.storage import Entry
 
@@ -63,7 +64,7 @@ class ImageProcessor:
     def __init__(self, settings: EnhanceSettings, admitted: Admission | None = None) -> None:
         self.settings = settings
         self.method = make_method(settings)
-        self.admitted = admitted or budgets(settings)[1].held
+        self.admitted = admitted or budgets(settings.worker_memory)[1].held
         self.included = Patterns(settings.include, "--include")
 
     def __call__(self, path: str, data: bytes, level: Level | None = None) -> ImageResult:

@@ -63,8 +63,6 @@ class EnhanceSettings(CorpusSettings):
     threads: int | None = setting(None, least=1, changes_output=False)
     """Images that one worker decodes, enhances and encodes at the same time: by default 2, and on a GPU as many as it
     has CPUs."""
-    worker_memory: float | None = setting(None, least=1, changes_output=False)
-    """Gigabytes that one worker may use. By default each has an equal share of its machine, or of its container."""
     deadline: float = setting(600.0, least=1, changes_output=False)
     """Seconds that the work on one image may take; one that takes longer is recorded as failed (timeout)."""
     shard_images: int = setting(1000, least=1, changes_output=False)

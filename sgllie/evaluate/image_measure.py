@@ -30,6 +30,7 @@ class ImageMeasure:
     def __init__(self, metrics: list[str], max_pixels: int) -> None:
         self.metrics = [METRICS[name] for name in metrics]
         self.max_pixels = max_pixels
+        self.pixel_bytes = max(metric.pixel_bytes for metric in self.metrics)
         self.fields = [*both_sides(metrics, pa.float64()), (UNDEFINED, pa.string())]
 
     def __call__(self, files: Mapping[str, bytes], problems: Problems) -> Row:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sgllie import images
 from sgllie.errors import ImageError, StorageError, UsageError
 from sgllie.evaluate.image_measure import eight_bit_rgb
+from sgllie.evaluate.memory import MAP_BYTES
 from sgllie.evaluate.problems import Problems
 from sgllie.evaluate.settings import EvaluateSettings
 from sgllie.metrics.labels import HIGHEST_ID, SCHEMES, Colour, LabelMap, LabelScheme, decode_labels
@@ -39,6 +40,7 @@ class SegmentationMeasure:
         self.scheme = scheme if scheme.ids else replace(scheme, void_ids=scheme.void_ids | {ignore})
         self.ignore = ignore
         self.max_pixels = max_pixels
+        self.pixel_bytes = MAP_BYTES
         scores = both_sides(["miou", "pixel_accuracy"], pa.float64())
         unknown = [(column, pa.float64()) for column in UNKNOWN_COLUMNS.values()]
         self.fields = [*scores, *unknown, *both_sides(["confusion"], pa.list_(pa.int64()))]
@@ -91,6 +93,7 @@ class DarkCityscapeMeasure:
 
     def __init__(self, max_pixels: int) -> None:
         self.max_pixels = max_pixels
+        self.pixel_bytes = MAP_BYTES
         self.fields = both_sides(["dark_miou", "dark_mpa"], pa.float64())
 
     def __call__(self, files: Mapping[str, bytes], problems: Problems) -> Row:

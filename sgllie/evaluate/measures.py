@@ -20,6 +20,8 @@ class Measure(Protocol):
     """Turns the bytes of each side that is there into the columns `fields`. Thread-safe."""
 
     fields: list[tuple[str, pa.DataType]]
+    pixel_bytes: int
+    """Of memory for each pixel at its peak, beside the decoded files."""
 
     def __call__(self, files: Files, problems: Problems) -> Row:
         """Measure one picture; what cannot be measured is missing from the row, and is told to `problems`."""

@@ -7,6 +7,7 @@ from sgllie.corpus.packed import packed
 from sgllie.errors import Failure
 from sgllie.evaluate.matching import SIDES, Item
 from sgllie.evaluate.measures import Measurer
+from sgllie.evaluate.memory import PictureMemory
 from sgllie.evaluate.problems import read_sides
 from sgllie.evaluate.settings import EvaluateSettings
 from sgllie.runs.isolation import Isolated
@@ -29,6 +30,7 @@ class EvaluatePipeline(ShardRunner[Item]):
         self.settings = settings
         self.sources = {side: packed(open_source(root, settings.s3)) for side, root in roots.items()}
         self.measurer = Measurer(settings, set(roots))
+        self.memory = PictureMemory(settings.worker_memory, self.measurer.measure.pixel_bytes)
         super().__init__(
             open_storage(settings.output, settings.s3),
             self.sources.values(),
@@ -36,6 +38,7 @@ class EvaluatePipeline(ShardRunner[Item]):
             report,
             threads=settings.threads,
             retry_failed=settings.retry_failed,
+            deadline=settings.deadline,
         )
 
     def items(self, shard: int) -> list[Item]:
@@ -50,9 +53,10 @@ class EvaluatePipeline(ShardRunner[Item]):
 
     def process(self, item: Item, processor: Callable[..., Row]) -> Row:
         """Read the files of one picture, and measure it."""
-        files, missing = read_sides(self.sources, {side: getattr(item, side) for side in SIDES}, item.problem)
-        with self.computing:
-            row = processor(files, missing)
+        with self.memory.reading(item.size):
+            files, missing = read_sides(self.sources, {side: getattr(item, side) for side in SIDES}, item.problem)
+            with self.memory.measuring(files, processor is not self.measurer), self.computing:
+                row = processor(files, missing)
         return row | {"path": item.path}
 
     def failed_row(self, item: Item, failure: Failure) -> Row:

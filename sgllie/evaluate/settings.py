@@ -33,6 +33,8 @@ class MeasuringSettings(JobSettings):
     """Larger images are recorded as failed instead of decoded."""
     threads: int = setting(1, least=1, changes_output=False)
     """Images that one worker measures at the same time."""
+    deadline: float = setting(600.0, least=1, changes_output=False)
+    """Seconds that the work on one row may take; one that takes longer is recorded as failed (timeout)."""
     shard_images: int = setting(1000, least=1, changes_output=False)
     """Images that are committed together, at most."""
 

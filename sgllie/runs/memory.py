@@ -6,6 +6,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sgllie.errors import ItemError
+from sgllie.runs import machine
+
+MARGIN = 1.25
+"""What is measured for each pixel is less than what pictures of noise need, other libraries, and the allocator."""
+SHARE = 0.85
+"""Of a machine's memory that its workers may use."""
+WORKER_BYTES = 650_000_000
+"""A worker with its libraries (350 to 450 MB), and a process of its own for what may crash."""
+LEAST_BYTES = 250_000_000
+"""For what a worker has in hand, however small the machine is."""
+FILES_SHARE = 8
+"""One part in so many is for files that were read and wait, or are being written; the others are for pixels."""
+UNKNOWN_FILE_BYTES = 8_000_000
+"""Of a file whose size the listing does not tell, since its name came from a list."""
+ADVICE = "give each worker more memory, and say how much with --worker-memory"
 
 
 class MemoryBudget:
@@ -16,27 +31,32 @@ class MemoryBudget:
 
     Args:
         total: bytes.
+        most: bytes that one item may need that is worked on alone; by default `total`.
+        advice: for an item that needs more.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, most: int = 0, advice: str = ADVICE) -> None:
         self.total = total
+        self.most = max(most, total)
+        self.advice = advice
         self._free = total
         self._lock = threading.Lock()
         self._waiting: deque[tuple[int, threading.Event]] = deque()
 
     def check(self, needed: int, noun: str = "image") -> None:
         """Raise ItemError for an item that needs more bytes than there are."""
-        if needed > self.total:
+        if needed > self.most:
             raise ItemError(
                 "memory",
-                f"the {noun} needs {gigabytes(needed)} of memory, and its worker may use {gigabytes(self.total)} for "
-                "what it has in hand; give each worker more memory, and say how much with --worker-memory",
+                f"the {noun} needs {gigabytes(needed)} of memory, and its worker may use {gigabytes(self.most)} for "
+                f"what it has in hand; {self.advice}",
             )
 
     @contextmanager
     def held(self, needed: int) -> Iterator[None]:
         """Hold so many bytes while the block runs, and wait for them if need be; ItemError where there are too few."""
         self.check(needed)
+        needed = min(needed, self.total)
         self._take(needed)
         try:
             yield
@@ -59,6 +79,37 @@ class MemoryBudget:
                 needed, turn = self._waiting.popleft()
                 self._free -= needed
                 turn.set()
+
+
+def worker_bytes(given: float | None) -> int:
+    """Return how many bytes one worker may use.
+
+    Args:
+        given: gigabytes, as `--worker-memory` says; without it the memory of the machine, or of the container, is
+            shared out among the processors, one or several of which a worker has.
+    """
+    if given is None:
+        processors = machine.share.processors
+        worker = machine.memory_bytes() * SHARE * processors / max(machine.processors(), processors, 1)
+    else:
+        worker = given * 1e9
+    return max(int(worker), WORKER_BYTES + LEAST_BYTES)
+
+
+def budgets(given: float | None) -> tuple[MemoryBudget, MemoryBudget]:
+    """Return what the files, and what the pixels that one worker has in hand may need together; see `worker_bytes`."""
+    available = worker_bytes(given) - WORKER_BYTES
+    files = available // FILES_SHARE
+    return MemoryBudget(files), MemoryBudget(available - files)
+
+
+def lenient(budget: MemoryBudget, given: float | None, advice: str = ADVICE) -> MemoryBudget:
+    """Return a budget of which one item alone may take more, as long as it fits in the memory of the whole machine.
+
+    For jobs that need many times the bytes of an enhancement for each pixel: a picture of a telephone can take more
+    than an equal share, and the other workers seldom have such a one at the same moment. `--worker-memory` is strict.
+    """
+    return MemoryBudget(budget.total, 0 if given else int(machine.memory_bytes() * SHARE) - WORKER_BYTES, advice)
 
 
 def gigabytes(size: int) -> str:

@@ -130,6 +130,7 @@ VIDEOS_SCHEMA = row_schema(
         ("left_out", pa.string()),
         ("bytes_in", pa.int64()),
         ("bytes_out", pa.int64()),
+        ("sha256_out", pa.string()),
         *_WORK,
     ]
 )

@@ -20,6 +20,8 @@ class JobSettings:
     """Take only the first N files of the input."""
     num_actors: int | None = setting(None, least=1, changes_output=False)
     """Worker processes; by default one for each CPU, or for each GPU."""
+    worker_memory: float | None = setting(None, least=1, changes_output=False)
+    """Gigabytes that one worker may use. By default each has an equal share of its machine, or of its container."""
     max_failures: str | None = setting(None, changes_output=False)
     """Stop when more than this have failed: a count (100) or a share (2%)."""
     retry_failed: bool = setting(False, changes_output=False)

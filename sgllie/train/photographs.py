@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image as PillowImage
 
 from sgllie import images
 from sgllie.errors import failure_of
+from sgllie.runs.memory import MemoryBudget, budgets, lenient
 from sgllie.storage import Storage
 from sgllie.train.scenes import layout
 
@@ -18,6 +20,8 @@ Photograph = NDArray[np.uint8]
 """A decoded photograph, or a part of one: H x W x 3, RGB."""
 REDUCED = 2
 """How many times as large as it is to become a photograph is at least before Lanczos makes it so."""
+PIXEL_BYTES = 30
+"""Of memory for each pixel of 8 bits while a photograph is decoded, at its peak; see `enhance.memory`."""
 READERS = 8
 """Files that one task reads at the same time."""
 
@@ -49,15 +53,24 @@ def load(data: bytes, size: int) -> Photograph:
     the time so, and a seventh of the memory.
 
     Raises:
-        ImageError: it cannot be decoded.
+        ItemError: it cannot be decoded, or needs too much memory.
     """
-    pixels = images.open_image(data, exif_orientation="apply").decode(least=REDUCED * size).pixels
-    if pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
-    photograph = PillowImage.fromarray(pixels).convert("RGB")
-    if photograph.size != (size, size):
-        photograph = photograph.resize((size, size), PillowImage.Resampling.LANCZOS)
-    return np.asarray(photograph)
+    opened = images.open_image(data, exif_orientation="apply")
+    header = opened.header
+    with memory().held(header.width * header.height * PIXEL_BYTES * max(header.bit_depth // 8, 1)):
+        pixels = opened.decode(least=REDUCED * size).pixels
+        if pixels.dtype == np.uint16:
+            pixels = (pixels >> 8).astype(np.uint8)
+        photograph = PillowImage.fromarray(pixels).convert("RGB")
+        if photograph.size != (size, size):
+            photograph = photograph.resize((size, size), PillowImage.Resampling.LANCZOS)
+        return np.asarray(photograph)
+
+
+@cache
+def memory() -> MemoryBudget:
+    """Return what the photographs may need together that the threads of this process decode."""
+    return lenient(budgets(None)[1], None, "take smaller photographs, or a machine with more memory")
 
 
 def inspect(

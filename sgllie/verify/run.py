@@ -1,33 +1,81 @@
-"""The images of a run against the hashes in its rows, a shard at a time."""
+"""The images or videos of a run against the hashes in its rows, a shard at a time."""
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+import pyarrow as pa
 
 from sgllie.corpus.pack import pack_of
 from sgllie.corpus.packed import packed, unpacked
+from sgllie.enhance.run import prepare as prepare_images
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.enhance.totals import OTHERS_TALLY, TALLY
 from sgllie.errors import ReadError, UsageError
 from sgllie.runs.commits import commit_table, read_totals, write_commit
 from sgllie.runs.cost import Prices, part_spent
-from sgllie.runs.names import COMMITS, IMAGES, OTHERS, RUN, SUCCESS, parts
+from sgllie.runs.names import COMMITS, IMAGES, OTHERS, RUN, SUCCESS, VIDEOS, parts
 from sgllie.runs.progress import Counts, display
-from sgllie.runs.run_file import Json, read_run
-from sgllie.runs.schemas import OTHERS_SCHEMA, STATS_SCHEMA, Row
+from sgllie.runs.run_file import Json, read_json, read_run
+from sgllie.runs.schemas import OTHERS_SCHEMA, STATS_SCHEMA, VIDEOS_SCHEMA, Row
+from sgllie.runs.totals import Tally
 from sgllie.runs.words import examples, plural
 from sgllie.settings import flat_fields
-from sgllie.storage import S3Options, Storage, open_storage
+from sgllie.storage import S3Options, Storage, open_storage, split_uri
 from sgllie.verify.settings import VerifySettings
+from sgllie.video.formats import CONTAINERS
+from sgllie.video.run import prepare as prepare_videos
+from sgllie.video.run import run_folder
+from sgllie.video.settings import VideoSettings
+
+WHOLE_BYTES, PART_BYTES = 2**26, 2**23
+"""A file that is larger is read in parts of so many bytes."""
+
+
+class Kind(NamedTuple):
+    """What a command makes: its settings, how it begins, where its outputs lie, the columns and sums of its rows."""
+
+    settings: type[EnhanceSettings] | type[VideoSettings]
+    prepare: Callable[[Any], Any]
+    folder: str
+    schema: pa.Schema
+    tally: Tally
+
+
+KINDS = {
+    "enhance": Kind(EnhanceSettings, prepare_images, IMAGES, STATS_SCHEMA, TALLY),
+    "video": Kind(VideoSettings, prepare_videos, VIDEOS, VIDEOS_SCHEMA, Tally()),
+}
+
+
+class Finished(NamedTuple):
+    """A finished run.
+
+    Attributes:
+        run: what run.json says.
+        output: where it lies.
+        files: where its outputs lie: the same, but for a single video, whose run is hidden beside it.
+    """
+
+    run: Json
+    output: Storage
+    files: Storage
+
+    @property
+    def kind(self) -> Kind:
+        """What the command of the run makes."""
+        return KINDS[self.run["command"]]
 
 
 @dataclass
 class Findings:
-    """What was found: the files that are not what their rows say, by shard, and those that no row knows."""
+    """What was found: the files that are not what their rows say, by shard, and those of `folder` that no row knows."""
 
+    folder: str
     checked: int = 0
     wrong: dict[int, dict[str, str]] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
@@ -42,7 +90,7 @@ class Findings:
 
     @property
     def kinds(self) -> Counter[str]:
-        """How many images are `missing`, `changed` or cannot be read."""
+        """How many outputs are `missing`, `changed` or cannot be read."""
         return Counter(kind for shard in self.wrong.values() for kind in shard.values())
 
     def describe(self) -> str:
@@ -53,34 +101,43 @@ class Findings:
             lines.append(f"{count:,} {kind}: {examples(named)}")
         if self.unknown:
             lines.append(
-                f"{plural(len(self.unknown), 'files')} in {IMAGES}/ that no row knows: {examples(self.unknown)}"
+                f"{plural(len(self.unknown), 'files')} in {self.folder}/ that no row knows: {examples(self.unknown)}"
             )
         return "\n".join(lines)
 
 
-def open_verified(settings: VerifySettings) -> tuple[Storage, Json]:
-    """Return the output of a finished run and its run.json; UsageError where there is none."""
-    output = open_storage(settings.output, settings.s3)
-    run = read_run(output, "enhance")
+def open_verified(settings: VerifySettings) -> Finished:
+    """Find a finished run; UsageError where there is none."""
+    place = split_uri(settings.output)
+    is_single = PurePosixPath(settings.output).suffix.lower() in CONTAINERS
+    output = open_storage(run_folder(place) if is_single else settings.output, settings.s3)
+    command = (read_json(output, RUN) or {}).get("command")
+    run = read_run(output, command if command in KINDS else "enhance")
     if run is None:
-        raise UsageError(f"there is no run in {settings.output}: it has no {RUN}. OUT is the output of sgllie enhance")
+        raise UsageError(
+            f"there is no run in {settings.output}: it has no {RUN}. OUT is what sgllie enhance or video has written"
+        )
     if not output.exists(SUCCESS):
         raise UsageError(
-            f"the run in {settings.output} is not finished; the same sgllie enhance command goes on with it"
+            f"the run in {settings.output} is not finished; the same sgllie {command} command goes on with it"
         )
-    return packed(output, run["settings"].get("image_column")), run
+    if is_single:
+        return Finished(run, output, open_storage(place[0], settings.s3))
+    output = packed(output, run["settings"].get("image_column"))
+    return Finished(run, output, output)
 
 
-def verify(settings: VerifySettings, output: Storage, run: Json) -> Findings:
+def verify(settings: VerifySettings, finished: Finished) -> Findings:
     """Read every output of a run, and compare it with its row."""
-    findings = Findings()
-    with ThreadPoolExecutor(settings.threads) as pool, display(sum(run["shards"]), "files") as shown:
+    findings = Findings(finished.kind.folder)
+    output, files = finished.output, finished.files
+    with ThreadPoolExecutor(settings.threads) as pool, display(sum(finished.run["shards"]), "files") as shown:
         for shard in sorted(parts(output.list(COMMITS))):
-            found = commit_table(output, shard, STATS_SCHEMA.names).to_pylist()
+            found = commit_table(output, shard, finished.kind.schema.names).to_pylist()
             rows = [row for row in found if row["output"]]
             # A row of Parquet keeps its name, whatever the format of its image, and is there without one.
             findings.known |= {f"{IMAGES}/{row['path']}" for row in found if pack_of(row["path"])}
-            for row, kind in zip(rows, pool.map(lambda row: difference(output, row), rows), strict=True):
+            for row, kind in zip(rows, pool.map(lambda row: difference(files, row), rows), strict=True):
                 findings.note(shard, row, kind)
                 shown.update(Counts({"": (findings.checked, findings.kinds.total())}))
         for shard in sorted(parts(output.list(OTHERS))):
@@ -89,27 +146,34 @@ def verify(settings: VerifySettings, output: Storage, run: Json) -> Findings:
             for row, kind in zip(rows, pool.map(lambda row: other_size(output, row), rows), strict=True):
                 findings.note(shard, row, kind)
                 shown.update(Counts({"": (findings.checked, findings.kinds.total())}))
-    findings.unknown = list(unknown(open_storage(settings.output, settings.s3), findings.known, run))
+    findings.unknown = list(unknown(open_storage(output.uri, settings.s3), findings, finished.run))
     return findings
 
 
-def unknown(output: Storage, known: set[str], run: Json) -> Iterator[str]:
+def unknown(output: Storage, findings: Findings, run: Json) -> Iterator[str]:
     """Yield the files, and the images in packs, that are no output of any row."""
-    left = (entry for entry in output.list(IMAGES) if f"{IMAGES}/{entry.path}" not in known)  # not what was carried
-    for entry in unpacked(left, output, IMAGES, run["settings"].get("image_column")):
-        if f"{IMAGES}/{entry.path}" not in known:
-            yield f"{IMAGES}/{entry.path}"
+    folder, known = findings.folder, findings.known
+    left = (entry for entry in output.list(folder) if f"{folder}/{entry.path}" not in known)  # not what was carried
+    for entry in unpacked(left, output, folder, run["settings"].get("image_column")):
+        if f"{folder}/{entry.path}" not in known:
+            yield f"{folder}/{entry.path}"
 
 
-def difference(output: Storage, row: Row) -> str | None:
+def difference(files: Storage, row: Row) -> str | None:
     """Return how the output of a row differs from what was written, if it does."""
     try:
-        data = output.read(row["output"])
+        if (row["bytes_out"] or 0) <= WHOLE_BYTES:
+            found = hashlib.sha256(files.read(row["output"]))
+        else:
+            with files.open(row["output"]) as file:
+                found = hashlib.sha256()
+                while part := file.read(PART_BYTES):
+                    found.update(part)
     except FileNotFoundError:
         return "missing"
     except ReadError:
         return "unreadable"
-    return None if hashlib.sha256(data).hexdigest() == row["sha256_out"] else "changed"
+    return None if found.hexdigest() == row["sha256_out"] else "changed"
 
 
 def other_size(output: Storage, row: Row) -> str | None:
@@ -120,13 +184,14 @@ def other_size(output: Storage, row: Row) -> str | None:
     return None if row["bytes"] in (None, found.size) else "changed"
 
 
-def mark_failed(output: Storage, findings: Findings) -> None:
+def mark_failed(finished: Finished, findings: Findings) -> None:
     """Let the rows of wrong files say that they failed, so that they are tried again."""
+    output, kind = finished.output, finished.kind
     output.remove(SUCCESS)
     others = parts(output.list(OTHERS))
     for shard, wrong in findings.wrong.items():
-        is_other = shard in others
-        folder, schema, tally = (OTHERS, OTHERS_SCHEMA, OTHERS_TALLY) if is_other else (COMMITS, STATS_SCHEMA, TALLY)
+        items = COMMITS, kind.schema, kind.tally
+        folder, schema, tally = (OTHERS, OTHERS_SCHEMA, OTHERS_TALLY) if shard in others else items
         table = commit_table(output, shard, folder=folder)
         rows = list(marked(table.select(schema.names).to_pylist(), wrong))
         spent = part_spent(read_totals(output, shard, folder))
@@ -141,19 +206,21 @@ def marked(rows: list[Row], wrong: dict[str, str]) -> Iterator[Row]:
         yield row | failed | {"bytes_out": None, "sha256_out": None, "bytes": None} if kind else row
 
 
-def settings_of(run: Json, settings: VerifySettings) -> EnhanceSettings:
-    """Return the settings of a run, from its run.json, that try its failed images again.
+def settings_of(finished: Finished, settings: VerifySettings) -> Any:
+    """Return the settings of a run, from its run.json, that try what failed again.
 
     Raises:
         UsageError: run.json holds settings that this version does not know.
     """
+    run, kind = finished.run, finished.kind
     stored: dict[str, Any] = dict(run["settings"])
     stored |= {"output": settings.output, "s3": settings.s3, "retry_failed": True, "overwrite": False, "dry_run": False}
     stored |= {"price": Prices()}
-    known = {name.partition(".")[0] for name, _, _ in flat_fields(EnhanceSettings("in", "out"))}
+    known = {name.partition(".")[0] for name, _, _ in flat_fields(kind.settings("in", "out"))}
     try:
         if settings.s3 == S3Options():
             stored["s3"] = S3Options(**run["settings"]["s3"])
-        return EnhanceSettings(**{name: value for name, value in stored.items() if name in known})
+        stored["input"] = run["sources"]["input"]  # whatever the folder that the command was given in
+        return kind.settings(**{name: value for name, value in stored.items() if name in known})
     except (KeyError, TypeError) as error:
-        raise UsageError(f"{settings.output}/{RUN} does not hold the settings of sgllie enhance: {error}") from error
+        raise UsageError(f"{finished.output.uri}/{RUN} does not hold the settings of its command: {error}") from error

@@ -4,6 +4,7 @@ A segment is done when its row is there, a video when its own is. The worker tha
 joins it; when two of them finish at the same moment both do, and write the same.
 """
 
+import hashlib
 import platform
 import tempfile
 import time
@@ -19,6 +20,7 @@ from sgllie.errors import Failure, VideoError, failure_of
 from sgllie.methods import make_method
 from sgllie.runs.commits import read_totals, write_commit
 from sgllie.runs.cost import part_spent
+from sgllie.runs.memory import budgets, lenient
 from sgllie.runs.names import COMMITS, FRAMES, SEGMENTS, VIDEOS, part_name
 from sgllie.runs.schemas import FRAMES_SCHEMA, SEGMENTS_SCHEMA, VIDEOS_SCHEMA, Row
 from sgllie.runs.shard_runner import Report, ShardRunner
@@ -68,6 +70,7 @@ class VideoPipeline(ShardRunner[Segment]):
         self.target = (open_storage(target[0], settings.s3), target[1]) if target else None
         self.segments = segments
         self.method = make_method(settings)
+        self.memory = lenient(budgets(settings.worker_memory)[1], settings.worker_memory)
         super().__init__(output, [self.source], SEGMENTS_SCHEMA, report, threads=1, retry_failed=False)
 
     def run(self, shard: int) -> Totals:
@@ -130,7 +133,7 @@ class VideoPipeline(ShardRunner[Segment]):
         Returns:
             Names of what its pictures carry beside their pixels.
         """
-        with self.source.open(segment.path) as file, VideoReader(file, self.settings.threads) as reader:
+        with self.source.open(segment.path) as file, VideoReader(file, self.settings.threads, self.memory) as reader:
             if not self.settings.force_sdr:
                 refuse_hdr(reader.info)
             plan_streams(reader, PurePosixPath(self._place(segment)[1]).suffix.lower())
@@ -177,6 +180,8 @@ class VideoPipeline(ShardRunner[Segment]):
                 for file, row in zip(files, good, strict=True)
             ]
             left_out = join(joined, reader, parts, self.settings.codec, PurePosixPath(path).suffix.lower())
+            with joined.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
             storage.upload(path, joined)
             size = joined.stat().st_size
         info = reader.info
@@ -184,6 +189,7 @@ class VideoPipeline(ShardRunner[Segment]):
             "status": "ok",
             "output": path,
             "bytes_out": size,
+            "sha256_out": digest,
             "width": info.width,
             "height": info.height,
             "bit_depth": info.depth,

@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from sgllie.errors import ReadError, VideoError
+from sgllie.errors import ItemError, ReadError
+from sgllie.runs.memory import MemoryBudget
 from sgllie.runs.names import MANIFEST, part_name
 from sgllie.runs.plan import Plan
 from sgllie.runs.start import incomplete_manifest
@@ -51,7 +52,7 @@ class Segment(NamedTuple):
     last: int
 
 
-def plan_segments(manifest: Path, plan: Plan, source: Storage, seconds: float) -> list[Segment]:
+def plan_segments(manifest: Path, plan: Plan, source: Storage, seconds: float, memory: MemoryBudget) -> list[Segment]:
     """Cut all planned videos into segments, and add these to the local folder of the manifest.
 
     Args:
@@ -59,6 +60,7 @@ def plan_segments(manifest: Path, plan: Plan, source: Storage, seconds: float) -
         plan: of the videos.
         source: where they lie.
         seconds: of a segment, about.
+        memory: of a worker; nothing is decoded here of a video that needs more.
 
     Raises:
         StorageError: the source is gone.
@@ -67,7 +69,7 @@ def plan_segments(manifest: Path, plan: Plan, source: Storage, seconds: float) -
     videos = [entry for part in parts for entry in items_in(part, Entry)]
     segments: list[Segment] = []
     with ThreadPoolExecutor(PROBES) as pool:
-        found = pool.map(lambda entry: spans(source, entry.path, seconds), videos)
+        found = pool.map(lambda entry: spans(source, entry.path, seconds, memory), videos)
         for video, (entry, (cuts, frames)) in enumerate(zip(videos, found, strict=True)):
             first = len(segments)
             last = first + len(cuts) - 1
@@ -78,15 +80,15 @@ def plan_segments(manifest: Path, plan: Plan, source: Storage, seconds: float) -
     return segments
 
 
-def spans(source: Storage, path: str, seconds: float) -> tuple[list[Span], int]:
+def spans(source: Storage, path: str, seconds: float, memory: MemoryBudget) -> tuple[list[Span], int]:
     """Return where to cut a video, and how many frames it has as far as it tells.
 
     One that cannot be opened is a single span: the worker that tries it again will say why.
     """
     try:
-        with source.open(path) as file, VideoReader(file, threads=1) as reader:
+        with source.open(path) as file, VideoReader(file, 1, memory) as reader:
             return cut(reader, seconds), reader.info.frames
-    except (VideoError, ReadError, FileNotFoundError):
+    except (ItemError, ReadError, FileNotFoundError):
         return [WHOLE], 0
 
 

@@ -15,11 +15,16 @@ import av
 from sgllie.enhancer import Pixels
 from sgllie.errors import VideoError
 from sgllie.images import MAX_PIXELS
+from sgllie.runs.memory import MemoryBudget
 from sgllie.video.cutoff import is_cut_off
 from sgllie.video.formats import open_input
 from sgllie.video.info import CARRIED, describe, side_data_names, tagged_end
 from sgllie.video.pixels import Decoded, PixelReader
 
+FRAME_BYTES, DEEP_FRAME_BYTES = 350, 550
+"""Of memory for each pixel of a picture by which a worker was measured to grow, of 8 and of more bits: decoder,
+pictures ahead, network, and the pictures that the encoder looks at together. Slow presets and many threads take up to
+twice as much."""
 DEEPEST_REORDERING = 16
 """Pictures by which the order of a file and the order of time differ, at most (H.264, H.265)."""
 
@@ -58,20 +63,22 @@ class VideoReader:
     Args:
         file: a path, or a binary file that can seek.
         threads: for the decoder.
+        memory: what its pictures may need on their way to the encoder; by default there is no limit.
 
     Attributes:
         side_data: names of what the frames that were decoded so far carry beside their pixels.
 
     Raises:
-        VideoError: it is no video, or one of too many pixels.
+        ItemError: it is no video, one of too many pixels, or one that needs too much memory.
     """
 
-    def __init__(self, file: str | BinaryIO, threads: int = 0) -> None:
+    def __init__(self, file: str | BinaryIO, threads: int = 0, memory: MemoryBudget | None = None) -> None:
         self._closing = ExitStack()
         if isinstance(file, str):
             file = self._closing.enter_context(Path(file).open("rb"))  # noqa: SIM115
         self.file = file
         self.threads = threads
+        self.memory = memory
         self.side_data: set[str] = set()
         with ExitStack() as failing:
             failing.callback(self.close)
@@ -87,7 +94,13 @@ class VideoReader:
         if context.width * context.height > MAX_PIXELS:
             sentence = f"its pictures have {context.width} x {context.height} pixels; at most {MAX_PIXELS} are allowed"
             raise VideoError("too_large", sentence)
-        context.options = {"max_pixels": str(MAX_PIXELS)}  # of each picture, whatever the container says
+        most = MAX_PIXELS
+        if self.memory is not None:
+            depth = max(component.bits for component in context.format.components) if context.format else 8
+            each = FRAME_BYTES if depth <= 8 else DEEP_FRAME_BYTES
+            self.memory.check(context.width * context.height * each, "video")
+            most = min(most, self.memory.most // each)
+        context.options = {"max_pixels": str(most)}  # of each picture, whatever the container says
         context.thread_type, context.thread_count = "AUTO", self.threads
 
     @cached_property

@@ -16,6 +16,7 @@ from sgllie.methods import describe_weights
 from sgllie.runs.commits import all_totals, commit_table
 from sgllie.runs.cost import describe as describe_spent
 from sgllie.runs.inputs import plan_inputs
+from sgllie.runs.memory import budgets, lenient
 from sgllie.runs.names import COMMITS, FRAMES, RUN, SEGMENTS, STATS, SUCCESS, VIDEOS, part_name, parts
 from sgllie.runs.plan import Plan
 from sgllie.runs.progress import Display
@@ -144,7 +145,8 @@ def prepare(settings: VideoSettings) -> VideoRun:
         plan, inputs = plan_inputs(listing, settings.limit, names, LISTED_TOGETHER, manifest, noun="videos")
         if replace or not has_run(output):
             source = open_storage(inputs["roots"]["input"], settings.s3)
-            planned.extend(plan_segments(manifest, plan, source, settings.segment_seconds))
+            memory = lenient(budgets(settings.worker_memory)[1], settings.worker_memory)
+            planned.extend(plan_segments(manifest, plan, source, settings.segment_seconds, memory))
         return plan, inputs
 
     description = describe(settings, {"input": settings.input}, {}, describe_weights(settings))
