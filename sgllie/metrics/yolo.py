@@ -97,7 +97,7 @@ def yolo_row(fields: list[str], size: tuple[int, int], class_names: Sequence[str
 
 
 def is_pose(values: list[float]) -> bool:
-    """Tell whether numbers are a box and key points: visibilities are whole, and what is not at 0, 0 lies in the box."""
+    """Tell whether numbers are a box and key points: whole visibilities, and places at or near the box, or unset."""
     if len(values) < LEAST_POSE or (len(values) - BOX) % 3:
         return False
     points = np.array(values[BOX:]).reshape(-1, 3)
