@@ -5,7 +5,8 @@
 All of them read JPEGs of about 640x480 from one folder and write JPEGs of quality 95 to another. Printed are images per
 second and, since machines differ, the ratios between them within this one run:
 
-    a  decode + encode only, a plain pool of processes
+    a  decode + encode only, a plain pool of processes; what it encodes are the brightened pictures, for these take
+       longer to encode than dark ones
     b  read_images -> map_batches with the eager torch model -> write_images, as Ray's examples do it
     c  one image after another with the eager model, as the published script does
     d  sgllie enhance: the whole command, and its steady state
@@ -37,6 +38,7 @@ import cv2
 import numpy as np
 import pyarrow.dataset as ds
 
+from sgllie import Enhancer
 from sgllie.images import decode
 
 SLOW_SHARE = 20
@@ -83,23 +85,36 @@ def fill(folder: Path, jpegs: list[bytes], count: int) -> Path:
     return folder
 
 
-def recode(job: tuple[str, str]) -> None:
-    """Read, decode, encode and write one image; the job names source and target."""
-    source, target = job
-    pixels = cv2.imdecode(np.fromfile(source, np.uint8), cv2.IMREAD_COLOR)
-    assert pixels is not None
-    Path(target).write_bytes(encode(pixels))
+class Recoder:
+    """Reads, decodes, encodes and writes, in the processes of a."""
+
+    bright: list[np.ndarray]
+    """What comes of each of the pictures that the input repeats."""
+
+    @classmethod
+    def prepare(cls, jpegs: list[bytes]) -> None:
+        """Brighten the pictures, before the clock starts."""
+        cv2.setNumThreads(1)
+        enhancer = Enhancer.load(device="cpu")
+        cls.bright = [enhancer(decode(jpeg).pixels)[..., ::-1].copy() for jpeg in jpegs]
+
+    @classmethod
+    def recode(cls, job: tuple[str, str]) -> None:
+        """Decode an image, and encode what comes of it; the job names source and target."""
+        source, target = job
+        assert cv2.imdecode(np.fromfile(source, np.uint8), cv2.IMREAD_COLOR) is not None
+        Path(target).write_bytes(encode(cls.bright[int(Path(source).stem) % len(cls.bright)]))
 
 
-def codec_pool(source: Path, target: Path, workers: int) -> float:
+def codec_pool(source: Path, jpegs: list[bytes], target: Path, workers: int) -> float:
     """Measure the images per second of a; the processes are warm before the clock starts."""
     jobs = [(str(path), str(target / path.name)) for path in sorted(source.rglob("*.jpg"))]
     target.mkdir()
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads can hang
-    with context.Pool(workers, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        pool.map(recode, jobs[: 4 * workers])
+    with context.Pool(workers, initializer=Recoder.prepare, initargs=(jpegs,)) as pool:
+        pool.map(Recoder.recode, jobs[: 4 * workers])
         with clock() as seconds:
-            for _ in pool.imap_unordered(recode, jobs, chunksize=32):
+            for _ in pool.imap_unordered(Recoder.recode, jobs, chunksize=32):
                 pass
     return len(jobs) / seconds[0]
 
@@ -207,10 +222,10 @@ def main() -> None:
         few_images = fill(scratch / "few", jpegs, max(options.images // SLOW_SHARE, 32))
         print(f"{options.images:,} images, {options.workers} workers")
         d = our_job(all_images, scratch / "d", options.workers)
-        a = codec_pool(all_images, scratch / "a", options.workers)
+        a = codec_pool(all_images, jpegs, scratch / "a", options.workers)
         line("a  codecs only", a)
-        line("d  sgllie, whole", d["whole"], f"{d['whole'] / a:.2f} of a (goal 0.5)")
-        line("d  sgllie, steady", d["steady"], f"{d['steady'] / a:.2f} of a (goal 0.7)")
+        line("d  sgllie, whole", d["whole"], f"{d['whole'] / a:.2f} of a (goal 0.6)")
+        line("d  sgllie, steady", d["steady"], f"{d['steady'] / a:.2f} of a (goal 0.75)")
         print(f"   first image after {d['first']:.1f} s (goal 8), end {d['last']:.1f} s after the last (goal 1)")
         c = one_after_another(few_images, scratch / "c", published)
         line("c  one after another", c, f"d, steady, is {d['steady'] / c:.1f} times as fast (goal 12)")

@@ -8,6 +8,8 @@ from jobs import make_corpus
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import UsageError
+from sgllie.evaluate import run as evaluate
+from sgllie.evaluate.settings import EvaluateSettings
 from sgllie.report import ReportSettings, write_report
 from sgllie.runs.cost import Prices, describe
 from sgllie.runs.job import InProcess, run_job
@@ -59,3 +61,13 @@ def test_the_report_says_it_too(tmp_path):
     write_report(ReportSettings(str(tmp_path / "out")))
     money = result["core_seconds"]
     assert f"Cost: {money:,.2f}; a million more: {money / 3 * 1e6:,.2f}." in (tmp_path / "out/report.html").read_text()
+
+
+def test_an_evaluation_says_what_it_took(tmp_path, capsys):
+    source = make_corpus(tmp_path / "in", 3)
+    settings = EvaluateSettings(images=str(source), output=str(tmp_path / "out"), metrics="brightness")
+    assert run_job(evaluate.prepare, settings, InProcess()) == 0
+    result = json.loads((tmp_path / "out/_SUCCESS").read_text())
+    assert 0 < result["core_seconds"] < result["wall_seconds"]
+    assert result["bytes_in"] == sum(path.stat().st_size for path in source.rglob("*.jpg"))
+    assert "Spent: " in capsys.readouterr().out

@@ -185,7 +185,7 @@ def test_only_what_is_in_hand_of_a_pack_is_done_twice(tmp_path, monkeypatch, nam
     _, first = begun(settings)
     seen, process = [], first.image_processor
 
-    def leaving(path, data):
+    def leaving(path, data, level=None):
         seen.append(path)
         if len(seen) == 13:
             first.leave()
@@ -199,7 +199,7 @@ def test_only_what_is_in_hand_of_a_pack_is_done_twice(tmp_path, monkeypatch, nam
     _, second = begun(settings)
     process, second.image_processor = (
         second.image_processor,
-        lambda path, data: seen.append(path) or process(path, data),
+        lambda path, data, level=None: seen.append(path) or process(path, data),
     )
     totals = second.run(0)
     assert (totals["ok"], len(set(seen))) == (40, 40)

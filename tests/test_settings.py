@@ -17,7 +17,7 @@ from sgllie.settings import changes_output, check_limits, flat_fields, output_se
 from sgllie.train.settings import TrainSettings
 from sgllie.video.settings import VideoSettings
 
-POOL = "num_actors max_failures retry_failed check_input overwrite dry_run address s3"
+POOL = "price num_actors max_failures retry_failed check_input overwrite dry_run address s3"
 METHOD = "method scale_factor strength denoise half"
 
 CASES = {
@@ -25,7 +25,7 @@ CASES = {
         EnhanceSettings("in", "out"),
         f"{METHOD} limit include exclude others columns rig only_darker_than format quality exif_orientation "
         "max_pixels on_failure image_column",
-        f"{POOL} weights input output device threads workers_per_gpu worker_memory price shard_images deadline update",
+        f"{POOL} weights input output device threads workers_per_gpu worker_memory shard_images deadline update",
     ),
     "video": (
         VideoSettings("in", "out"),

@@ -16,6 +16,7 @@ from video_jobs import pipeline_of, rows, settings_for, work
 from jobs import kill_all, sgllie, start
 from sgllie import Enhancer
 from sgllie.errors import StorageError, UsageError
+from sgllie.runs.commits import commit_table
 from sgllie.runs.job import InProcess, finish
 from sgllie.runs.journal import Journal
 from sgllie.runs.names import part_name
@@ -73,8 +74,28 @@ def test_a_folder_of_videos(rides, tmp_path):
     assert sorted(row["time"] for row in frames) == [float(time) for time in timestamps(rides / "a.mp4")]
     assert len(rows(output, "segments")) == sum(row["segments"] for row in found)
     assert json.loads((output / "_SUCCESS").read_text()) == totals
+    done = [row for row in found if row["status"] == "ok"]
+    assert totals["frames"] == sum(row["frames"] for row in done)
+    assert totals["bytes_in"] == sum(row["bytes_in"] for row in found)
+    luma = sum(row["luma_mean_out"] * row["frames"] for row in done) / totals["frames"]
+    assert totals["luma_mean_out"] == pytest.approx(luma, abs=1e-4)
+    assert totals["core_seconds"] > sum(row["seconds"] for row in rows(output, "segments")) * 0.9
     left = {path.name for path in output.iterdir()}
     assert left == {"manifest", "segments", "frames", "commits", "stats", "videos", "run.json", "_SUCCESS"}
+
+
+def test_the_end_reads_the_rows_of_few_videos(rides, tmp_path, monkeypatch):
+    output = tmp_path / "out"
+    totals = work(settings_for(rides, output))
+    read = []
+    table = commit_table
+    monkeypatch.setattr(
+        "sgllie.video.run.commit_table", lambda output, video, *rest: read.append(video) or table(output, video, *rest)
+    )
+    (output / "_SUCCESS").unlink()
+    again = work(settings_for(rides, output))
+    assert read == [1, 2], "those that failed, of which the first few are named"
+    assert {name for name in totals if totals[name] != again[name]} <= {"finished", "wall_seconds"}
 
 
 def test_segments_and_a_single_pass_give_the_same_pixels(tmp_path):

@@ -1,4 +1,4 @@
-"""Which files an input names: a folder, an `s3://` prefix, a glob, one file, or a list of paths."""
+"""Which files an input names: a folder, an `s3://` prefix, a glob, one file, a list of paths, or an S3 Inventory."""
 
 import csv
 import io
@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 from fsspec.utils import glob_translate
 
+from sgllie.corpus.inventory import Inventory, is_inventory
 from sgllie.corpus.labels import is_map_by_name
 from sgllie.corpus.pack import is_pack, pack_of
 from sgllie.corpus.packed import Member, open_pack, unpacked
@@ -96,7 +97,9 @@ class Listing:
         self.root, self._kind = self._resolve()
 
     def _resolve(self) -> tuple[str, str]:
-        """Return the root, and how entries below it are found: tree, file, glob or list."""
+        """Return the root, and how entries below it are found: tree, file, glob, list or inventory."""
+        if is_inventory(self.source):
+            return Inventory(self.source, self.s3).root, "inventory"
         is_local = "://" not in self.source
         if is_local and Path(self.source).is_dir():
             return str(Path(self.source).absolute()), "tree"
@@ -216,6 +219,8 @@ class Listing:
     def _files(self) -> Iterator[Entry]:
         if self._kind == "list":
             yield from (Entry(path, None, None) for path in self.listed())
+        elif self._kind == "inventory":
+            yield from filter(self._below(), Inventory(self.source, self.s3))
         elif self._kind == "file":
             folder, name = split_uri(self.source)
             yield open_storage(folder, self.s3).find(name) or Entry(name, None, None)

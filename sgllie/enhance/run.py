@@ -14,7 +14,6 @@ from sgllie.errors import StorageError
 from sgllie.methods import describe_weights
 from sgllie.network.architecture import ARCHITECTURES
 from sgllie.runs.cost import describe as describe_spent
-from sgllie.runs.cost import spent
 from sgllie.runs.names import COMMITS, OTHERS, REPORT
 from sgllie.runs.plan import Plan
 from sgllie.runs.progress import Display, display
@@ -64,7 +63,7 @@ class EnhanceRun(Run[EnhanceSettings]):
         if others["files"] != planned:
             raise StorageError(f"{self.output.uri}/{OTHERS} holds {others['files']} rows for {planned} files")
         result = self.counted(totals) | sums(self.of_items(totals)) | {"others": others}
-        result |= spent(add_up(totals.values()))
+        result |= self.spent(add_up(totals.values()))
         mark_finished(self.output, result)
         return result
 

@@ -9,7 +9,6 @@ from sgllie.corpus.patterns import Patterns
 from sgllie.corpus.rig import Rig
 from sgllie.images import MAX_PIXELS, QUALITY, ExifOrientation, OutputFormat
 from sgllie.methods import METHODS
-from sgllie.runs.cost import Prices
 from sgllie.runs.schemas import STATS_SCHEMA
 from sgllie.runs.settings import CorpusSettings
 from sgllie.settings import check, option, setting, split_names
@@ -68,8 +67,6 @@ class EnhanceSettings(CorpusSettings):
     """Gigabytes that one worker may use. By default each has an equal share of its machine, or of its container."""
     deadline: float = setting(600.0, least=1, changes_output=False)
     """Seconds that the work on one image may take; one that takes longer is recorded as failed (timeout)."""
-    price: Prices = setting(factory=Prices, changes_output=False)
-    """What is paid for, to say what the run cost."""
     shard_images: int = setting(1000, least=1, changes_output=False)
     """Images that are committed together, at most."""
     update: bool = setting(False, changes_output=False)

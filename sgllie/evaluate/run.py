@@ -18,13 +18,15 @@ from sgllie.evaluate.settings import EvaluateSettings, MeasuringSettings
 from sgllie.evaluate.summary import Comparison
 from sgllie.evaluate.table import classes_text, comparisons_text, undefined_text, unknown_text, worst_text
 from sgllie.runs.commits import commit_tables
+from sgllie.runs.cost import SPENT
+from sgllie.runs.cost import describe as describe_spent
 from sgllie.runs.names import SUMMARY
 from sgllie.runs.plan import Plan, write_manifest
 from sgllie.runs.run import Pipeline, Run, mark_finished
 from sgllie.runs.run_file import Json, describe
 from sgllie.runs.shard_runner import Report
 from sgllie.runs.start import Opened, open_run, survey
-from sgllie.runs.totals import Totals
+from sgllie.runs.totals import Totals, add_up
 from sgllie.runs.words import duration, outcomes, plural
 from sgllie.storage import open_storage
 
@@ -52,10 +54,16 @@ class MeasuringRun(Run[SettingsT]):
         """Return the rows of all shards."""
         return pa.concat_tables(commit_tables(self.output))
 
+    def counted(self, totals: Mapping[int, Totals]) -> Json:
+        """Return the counts, how many bytes the listing tells of, and what it took; errors as of `Run.counted`."""
+        read = {"bytes_in": self.plan.size} | self.spent(add_up(totals.values()))
+        return super().counted(totals) | read
+
     def mark_finished(self, result: Json) -> Json:
         """Write the summary, and mark the run as finished."""
         self.output.write(SUMMARY, json.dumps(result, indent=2).encode())
-        mark_finished(self.output, {name: result[name] for name in ("images", "ok", "failed", "errors")})
+        told = ("images", "ok", "failed", "errors", "finished", "bytes_in", *SPENT, "wall_seconds")
+        mark_finished(self.output, {name: result[name] for name in told})
         return result
 
     def outcome(self, totals: Json, seconds: float) -> str:
@@ -64,7 +72,8 @@ class MeasuringRun(Run[SettingsT]):
         if not self.shards:
             done += " All of it was there already."
         output = self.settings.output
-        return f"{done}\nOne row for each in {output}/stats, this table in {output}/summary.json."
+        cost = describe_spent(totals, totals["images"], self.settings.price)
+        return f"{done}\n{cost}\nOne row for each in {output}/stats, this table in {output}/summary.json."
 
     def result(self, totals: Json, seconds: float) -> str:
         """Write the tables of what was measured before and after."""

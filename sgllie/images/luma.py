@@ -7,6 +7,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+PAIRS = 1 << 16
+"""Of two pixels of 8 bits."""
+
 
 class LumaStatistics(NamedTuple):
     """Luma of one image. It is Rec. 601, 0.299 R + 0.587 G + 0.114 B, of the encoded values; black 0, white 1.
@@ -40,37 +43,39 @@ def histogram(luma: NDArray[Any]) -> NDArray[np.int64]:
     """Return the counts of each of the 256 or 65,536 levels of an H x W uint8 or uint16 array."""
     if luma.dtype == np.uint16:
         return np.bincount(luma.ravel(), minlength=65536)
-    return count_levels(luma.ravel())
+    levels = luma.ravel()
+    return count_pairs(levels) if levels.size > PAIRS else np.bincount(levels, minlength=256)
 
 
 @njit(cache=True, nogil=True)
-def count_levels(luma: NDArray[np.uint8]) -> NDArray[np.int64]:
+def count_pairs(luma: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Count how often each of the 256 levels occurs in a contiguous row of pixels.
 
-    Eight pixels are read at a time, and four tables take turns, because equal neighbours would wait for each other's
-    write.
+    Two neighbours are counted at once, as one of 65,536 pairs, and eight pixels are read at a time. Two tables take
+    turns, because equal pairs would wait for each other's write.
     """
     whole = len(luma) // 8 * 8
     words = luma[:whole].view(np.uint64)
-    counts = np.zeros((4, 256), np.uint32)
-    mask = np.uint64(255)
+    pairs = np.zeros((2, PAIRS), np.uint32)
+    mask, one = np.uint64(PAIRS - 1), np.uint32(1)
     for i in range(len(words)):
         pixels = words[i]
-        counts[0, pixels & mask] += np.uint32(1)
-        counts[1, (pixels >> np.uint64(8)) & mask] += np.uint32(1)
-        counts[2, (pixels >> np.uint64(16)) & mask] += np.uint32(1)
-        counts[3, (pixels >> np.uint64(24)) & mask] += np.uint32(1)
-        counts[0, (pixels >> np.uint64(32)) & mask] += np.uint32(1)
-        counts[1, (pixels >> np.uint64(40)) & mask] += np.uint32(1)
-        counts[2, (pixels >> np.uint64(48)) & mask] += np.uint32(1)
-        counts[3, pixels >> np.uint64(56)] += np.uint32(1)
-    for i in range(whole, len(luma)):
-        counts[0, luma[i]] += np.uint32(1)
-    summed = np.zeros(256, np.int64)
-    for table in range(4):
-        for level in range(256):
-            summed[level] += counts[table, level]
-    return summed
+        pairs[0, pixels & mask] += one
+        pairs[1, (pixels >> np.uint64(16)) & mask] += one
+        pairs[0, (pixels >> np.uint64(32)) & mask] += one
+        pairs[1, pixels >> np.uint64(48)] += one
+    counts = np.zeros(256, np.int64)
+    firsts = np.zeros(256, np.uint32)
+    for second in range(256):
+        seconds = np.uint32(0)
+        for first in range(256):
+            found = pairs[0, second * 256 + first] + pairs[1, second * 256 + first]
+            seconds += found
+            firsts[first] += found
+        counts[second] += seconds
+    for level in luma[whole:]:
+        counts[level] += 1
+    return counts + firsts
 
 
 @njit(cache=True, nogil=True)

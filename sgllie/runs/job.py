@@ -1,5 +1,6 @@
 """A job over shards from its settings to its exit code, whatever runs its shards."""
 
+import dataclasses
 import os
 import sys
 import threading
@@ -96,7 +97,7 @@ def run_job(prepare: Callable[[SettingsT], Run[SettingsT]], settings: SettingsT,
     started = time.monotonic()
     with executor:
         with beginning(executor, settings):
-            run = prepare(settings)
+            run = dataclasses.replace(prepare(settings), began=started)
         say(run.describe_plan())
         if settings.dry_run:
             return OK

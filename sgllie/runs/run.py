@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -10,6 +11,7 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, cast
 
 from sgllie.errors import StorageError
 from sgllie.methods.settings import Device
+from sgllie.runs.cost import spent
 from sgllie.runs.names import COMMITS, RUN, SUCCESS
 from sgllie.runs.plan import Plan, in_order
 from sgllie.runs.progress import Display, display
@@ -49,6 +51,7 @@ class Run(ABC, Generic[SettingsT]):
         output, plan, resumed, roots, notes, version: see `start.Opened`.
         shards: those that are not done, and how many items of each are to be done.
         done: the totals of the others.
+        began: when the command did, on the monotonic clock of its process.
     """
 
     noun: ClassVar[str] = "images"
@@ -63,6 +66,7 @@ class Run(ABC, Generic[SettingsT]):
     version: str | None
     shards: dict[int, int]
     done: dict[int, Totals] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic, kw_only=True)
 
     @abstractmethod
     def describe_plan(self) -> str:
@@ -139,6 +143,10 @@ class Run(ABC, Generic[SettingsT]):
     def of_items(self, totals: Mapping[int, Totals]) -> Totals:
         """Add up the totals of the shards that hold items, and no other files."""
         return add_up(one for shard, one in totals.items() if shard not in self.plan.others)
+
+    def spent(self, totals: Totals) -> Json:
+        """Return what is told of the cost: what all shards took, and for how long this command has run."""
+        return spent(totals) | {"wall_seconds": round(time.monotonic() - self.began, 3)}
 
     def counted(self, totals: Mapping[int, Totals]) -> Json:
         """Return the counts that every summary holds, from the totals of each shard.

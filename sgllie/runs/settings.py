@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sgllie.methods import MethodSettings
+from sgllie.runs.cost import Prices
 from sgllie.settings import check, check_limits, setting
 from sgllie.storage import S3Options, refuse_read_only
 
@@ -31,6 +32,9 @@ class JobSettings:
     """Say what would be done, write nothing."""
     address: str | None = setting(None, changes_output=False)
     """Address of a Ray cluster (auto: the one this machine belongs to); by default a local one is started."""
+
+    price: Prices = setting(factory=Prices, changes_output=False)
+    """What is paid for, to say what the run cost."""
 
     if TYPE_CHECKING:  # a field of each job, which decides where it stands on its command line
 

@@ -17,12 +17,13 @@ import pyarrow as pa
 
 from sgllie.errors import Failure, VideoError, failure_of
 from sgllie.methods import make_method
-from sgllie.runs.commits import write_commit
+from sgllie.runs.commits import read_totals, write_commit
+from sgllie.runs.cost import part_spent
 from sgllie.runs.names import COMMITS, FRAMES, SEGMENTS, VIDEOS, part_name
 from sgllie.runs.schemas import FRAMES_SCHEMA, SEGMENTS_SCHEMA, VIDEOS_SCHEMA, Row
 from sgllie.runs.shard_runner import Report, ShardRunner
 from sgllie.runs.tables import read_rows
-from sgllie.runs.totals import Totals
+from sgllie.runs.totals import Totals, add_up
 from sgllie.storage import Storage, open_source, open_storage
 from sgllie.storage.parquet import to_parquet
 from sgllie.video.clip import FrameRow, end_of, enhance_segment
@@ -35,6 +36,7 @@ from sgllie.video.segments import Span
 from sgllie.video.settings import VideoSettings
 from sgllie.video.smoothing import Smoother
 from sgllie.video.streams import plan_streams
+from sgllie.video.totals import VIDEOS_TALLY
 
 
 class VideoPipeline(ShardRunner[Segment]):
@@ -71,7 +73,7 @@ class VideoPipeline(ShardRunner[Segment]):
     def run(self, shard: int) -> Totals:
         """Bring one segment to its commit, and its video, if it was the last one of it.
 
-        No totals are returned: what is counted is videos, two workers may join one, and their rows are few.
+        No totals are returned: what is counted is videos, and two workers may join one.
         """
         segment = self.segments[shard]
         if not self.output.exists(f"{SEGMENTS}/{part_name(shard)}"):
@@ -140,7 +142,8 @@ class VideoPipeline(ShardRunner[Segment]):
             return reader.side_data
 
     def _commit_video(self, segment: Segment) -> None:
-        """Join the segments of a video, and commit its row."""
+        """Join the segments of a video, and commit its row, with what its segments and the joining took."""
+        self.meter.begin()
         numbers = range(segment.first, segment.last + 1)
         rows = [read_rows(self.output, f"{SEGMENTS}/{part_name(number)}")[0] for number in numbers]
         try:
@@ -150,7 +153,9 @@ class VideoPipeline(ShardRunner[Segment]):
             self.report(segment.shard, segment.frames, 1, segment.path)
         row |= {"path": segment.path, "segments": len(rows), "bytes_in": segment.size}
         row |= summed(rows) | worked(sum(one["seconds"] for one in rows))
-        write_commit(self.output, segment.video, [row], VIDEOS_SCHEMA, self.tally)
+        spent = [part_spent(read_totals(self.output, number, SEGMENTS)) for number in numbers]
+        spent.append(self.meter.read())
+        write_commit(self.output, segment.video, [row], VIDEOS_SCHEMA, VIDEOS_TALLY, spent=add_up(spent))
         for number in numbers:
             self.output.remove(encoded_name(number))
 

@@ -3,9 +3,7 @@
 For one video that is written to a file the run lies in a hidden folder beside it: `.OUT.mp4.run`.
 """
 
-from collections import Counter
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -15,24 +13,24 @@ from typing import ClassVar
 from sgllie.corpus.listing import Listing, is_pattern
 from sgllie.errors import StorageError, UsageError
 from sgllie.methods import describe_weights
-from sgllie.runs.commits import all_totals
+from sgllie.runs.commits import all_totals, commit_table
+from sgllie.runs.cost import describe as describe_spent
 from sgllie.runs.inputs import plan_inputs
 from sgllie.runs.names import COMMITS, FRAMES, RUN, SEGMENTS, STATS, SUCCESS, VIDEOS, part_name, parts
 from sgllie.runs.plan import Plan
 from sgllie.runs.progress import Display
 from sgllie.runs.run import Pipeline, Run, mark_finished
 from sgllie.runs.run_file import Json, describe, now, read_json
-from sgllie.runs.schemas import Row
 from sgllie.runs.shard_runner import Report
 from sgllie.runs.start import Opened, open_run
-from sgllie.runs.tables import read_rows
-from sgllie.runs.totals import Totals, most_frequent
+from sgllie.runs.totals import Totals, add_up
 from sgllie.runs.words import duration, outcomes, plural
 from sgllie.storage import SCRATCH, Storage, absolute_uri, open_storage, split_uri
 from sgllie.video.formats import CONTAINERS, EXTENSIONS, check_suffix, output_name
-from sgllie.video.plan import PROBES, Segment, plan_segments, read_segments
+from sgllie.video.plan import Segment, plan_segments, read_segments
 from sgllie.video.progress import display
 from sgllie.video.settings import VideoSettings
+from sgllie.video.totals import sums
 
 LISTED_TOGETHER = 1000
 """Videos in one part of the manifest, at most."""
@@ -87,8 +85,17 @@ class VideoRun(Run[VideoSettings]):
         return "\n".join(lines)
 
     def finalize(self, totals: Mapping[int, Totals]) -> Json:
-        """Sum up the rows of all videos, and write _SUCCESS."""
-        result = count(self.output)
+        """Sum up what stands at the ends of the files of all videos, and write _SUCCESS."""
+        videos = committed(self.output)
+        together = add_up(videos.values())
+        result = sums(together) | {
+            "failures": named(self.output, videos, "failed", "error"),
+            "left_out": named(self.output, videos, "left_out", "left_out"),
+            "finished": now(),
+        }
+        result |= self.spent(together)
+        if result["videos"] != self.plan.items:
+            raise StorageError(f"{self.output.uri}/{COMMITS} has {result['videos']} rows for {self.plan.items} videos")
         mark_finished(self.output, result)
         if self.target:
             beside = open_storage(self.target[0], self.settings.s3)
@@ -109,6 +116,7 @@ class VideoRun(Run[VideoSettings]):
             lines[0] += " All of it was there already."
         lines += totals["failures"]
         lines += [f"Not in the output: {video}" for video in totals["left_out"]]
+        lines.append(describe_spent(totals, totals["videos"], self.settings.price))
         if not self.target:
             lines.append(f"Videos in {output}/{VIDEOS}, one row for each in {output}/{STATS}.")
         elif totals["ok"]:
@@ -225,28 +233,8 @@ def open_shards(output: Storage, segments: list[Segment]) -> list[int]:
     return left + [segment.shard for segment in waiting if segment.shard == segment.last and segment.video not in begun]
 
 
-def count(output: Storage) -> Json:
-    """Return the totals over the rows of all videos."""
-    with ThreadPoolExecutor(PROBES) as pool:
-        names = [f"{COMMITS}/{part_name(video)}" for video in sorted(parts(output.list(COMMITS)))]
-        rows: list[Row] = [row for found in pool.map(lambda name: read_rows(output, name), names) for row in found]
-    good = [row for row in rows if row["status"] == "ok"]
-    frames = max(sum(row["frames"] for row in good), 1)
-    means = {
-        name: round(sum(row[name] * row["frames"] for row in good) / frames, 4)
-        for name in ("luma_mean_in", "luma_mean_out")
-    }
-    return {
-        "videos": len(rows),
-        "ok": len(good),
-        "failed": len(rows) - len(good),
-        "errors": most_frequent(Counter(row["error_type"] for row in rows if row["status"] == "failed")),
-        "failures": [f"{row['path']}: {row['error']}" for row in rows if row["status"] == "failed"][:NAMED_FAILURES],
-        "left_out": [f"{row['path']}: {row['left_out']}" for row in good if row["left_out"]][:NAMED_FAILURES],
-        "frames": sum(row["frames"] for row in good),
-        "repeated": sum(row["repeated"] for row in good),
-        "bytes_in": sum(row["bytes_in"] or 0 for row in rows),
-        "bytes_out": sum(row["bytes_out"] or 0 for row in rows),
-        **means,
-        "finished": now(),
-    }
+def named(output: Storage, videos: Mapping[int, Totals], mark: str, column: str) -> list[str]:
+    """Return `path: text` of the first videos whose totals have a mark, with the text of a column of their rows."""
+    marked = [video for video, totals in sorted(videos.items()) if totals.get(mark)][:NAMED_FAILURES]
+    rows = [row for video in marked for row in commit_table(output, video, ["path", column]).to_pylist()]
+    return [f"{row['path']}: {row[column]}" for row in rows]
