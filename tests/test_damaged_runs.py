@@ -1,8 +1,11 @@
 """Outputs that a full disk, a power cut or a stray program have damaged: what cannot be read is not done."""
 
 import json
+import shutil
 
 import pytest
+from clips import static, write_clip
+from video_jobs import pipeline_of, settings_for, work
 
 from jobs import assert_complete, make_corpus, rows_of
 from sgllie.enhance.run import prepare
@@ -11,7 +14,9 @@ from sgllie.errors import DamagedError, UsageError
 from sgllie.report import ReportSettings, write_report
 from sgllie.runs.commits import commit_tables
 from sgllie.runs.job import InProcess, run_job
+from sgllie.runs.schemas import SCHEMA_VERSION
 from sgllie.storage import open_storage
+from sgllie.video.run import prepare as prepare_videos
 
 
 @pytest.fixture
@@ -122,7 +127,7 @@ def test_a_run_file_that_is_no_json_is_one_sentence(settings, output, content):
 def test_an_output_of_another_version_is_refused(settings, output):
     run = json.loads((output / "run.json").read_text())
     (output / "run.json").write_text(json.dumps(run | {"schema_version": 1}))
-    with pytest.raises(UsageError, match=r"another version of sgllie \(schema 1 there, 4 here\)"):
+    with pytest.raises(UsageError, match=rf"another version of sgllie \(schema 1 there, {SCHEMA_VERSION} here\)"):
         prepare(settings)
 
 
@@ -131,3 +136,51 @@ def test_rows_that_cannot_be_read_are_told_by_their_file(output):
     with pytest.raises(DamagedError, match="part-00001"):
         list(commit_tables(open_storage(str(output))))
     assert len(rows_of(output)) == 40
+
+
+@pytest.fixture
+def rides(tmp_path):
+    """The settings of a finished run over two videos in several segments."""
+    (tmp_path / "rides").mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        write_clip(tmp_path / "rides" / name, static(30), sound=False)
+    settings = settings_for(tmp_path / "rides", tmp_path / "out", segment_seconds=0.5)
+    work(settings)
+    return settings
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1" + b"x" * 5000, None])
+def test_a_video_whose_row_is_damaged_is_made_again(rides, tmp_path, content):
+    output = tmp_path / "out"
+    before = rows_of(output)
+    (output / "commits/part-00001.parquet").unlink()
+    if content is not None:
+        (output / "commits/part-00001.parquet").write_bytes(content)
+    (output / "videos/b.mp4").unlink()
+    assert work(rides)["failed"] == 0
+    assert [row["sha256_out"] for row in rows_of(output)] == [row["sha256_out"] for row in before]
+    assert (output / "videos/b.mp4").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1" + b"x" * 5000])
+def test_a_segment_whose_row_is_damaged_is_made_again(rides, tmp_path, content):
+    output = tmp_path / "out"
+    shutil.rmtree(output)
+    run = prepare_videos(rides)
+    pipeline_of(run).run(0)  # killed after the first segment
+    assert len(run.segments) > 2
+    (output / "segments/part-00000.parquet").write_bytes(content)
+    assert work(rides)["ok"] == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"no table", b"PAR1" + b"x" * 5000])
+def test_a_damaged_list_of_segments_is_one_sentence(rides, tmp_path, content):
+    (tmp_path / "out/manifest/segments.parquet").write_bytes(content)
+    with pytest.raises(UsageError, match="--overwrite"):
+        work(rides)
+
+
+@pytest.mark.parametrize("content", ["null", "[" * 100_000, '{"images": 40}', ""])
+def test_a_report_does_without_a_result_that_is_damaged(output, content):
+    (output / "_SUCCESS").write_text(content)
+    assert write_report(ReportSettings(str(output))).endswith("report.html")

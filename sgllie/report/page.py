@@ -1,6 +1,5 @@
 """The page itself: what is said about a run, put into the template `page.html`."""
 
-import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +15,7 @@ from sgllie.report.gallery import gallery
 from sgllie.report.settings import ReportSettings
 from sgllie.runs import cost
 from sgllie.runs.names import REPORT, RUN, SUCCESS
-from sgllie.runs.run_file import ENHANCE_KINDS, read_run
+from sgllie.runs.run_file import ENHANCE_KINDS, read_json, read_run
 from sgllie.storage import SCRATCH, Storage, open_storage
 
 MEASURES = {
@@ -53,9 +52,9 @@ def write_report(settings: ReportSettings) -> str:
 def described_cost(run: dict[str, Any], output: Storage) -> str:
     """Say what a finished run cost; nothing where its result does not tell."""
     try:
-        result = json.loads(output.read(SUCCESS))
+        result = read_json(output, SUCCESS) or {}
         return cost.describe(result, result["images"], cost.Prices(**run["settings"].get("price", {})))
-    except (ValueError, KeyError):
+    except (UsageError, KeyError, TypeError):
         return ""
 
 

@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from sgllie.errors import ItemError, ReadError
+from sgllie.errors import DamagedError, ItemError, ReadError
 from sgllie.runs.memory import MemoryBudget
 from sgllie.runs.names import MANIFEST, part_name
 from sgllie.runs.plan import Plan
 from sgllie.runs.start import incomplete_manifest
-from sgllie.runs.tables import items_in, manifest_bytes
+from sgllie.runs.tables import items_in, manifest_bytes, read_table
 from sgllie.storage import SCRATCH, Entry, Storage
 from sgllie.video.reader import VideoReader
 from sgllie.video.segments import WHOLE, Span, cut
@@ -93,11 +93,12 @@ def spans(source: Storage, path: str, seconds: float, memory: MemoryBudget) -> t
 
 
 def read_segments(output: Storage) -> list[Segment]:
-    """Return the planned segments of a run, by their number; UsageError where their table is not there."""
+    """Return the planned segments of a run, by their number; UsageError where their table is damaged or not there."""
     try:
-        return items_in(output.read(f"{MANIFEST}/{SEGMENT_TABLE}"), Segment)
-    except FileNotFoundError as error:
+        table = read_table(output, f"{MANIFEST}/{SEGMENT_TABLE}", list(Segment._fields))
+    except (DamagedError, ReadError) as error:
         raise incomplete_manifest(output) from error
+    return [Segment(**row) for row in table.to_pylist()]
 
 
 def encoded_name(shard: int) -> str:

@@ -25,10 +25,10 @@ from sgllie.runs.run_file import Json, describe, now, read_json
 from sgllie.runs.shard_runner import Report
 from sgllie.runs.start import Opened, open_run
 from sgllie.runs.totals import Totals, add_up
-from sgllie.runs.words import duration, outcomes, plural
+from sgllie.runs.words import duration, examples, outcomes, plural
 from sgllie.storage import SCRATCH, Storage, absolute_uri, open_storage, split_uri
 from sgllie.video.formats import CONTAINERS, EXTENSIONS, check_suffix, output_name
-from sgllie.video.plan import Segment, plan_segments, read_segments
+from sgllie.video.plan import ENCODED, Segment, encoded_name, plan_segments, read_segments
 from sgllie.video.progress import display
 from sgllie.video.settings import VideoSettings
 from sgllie.video.totals import sums
@@ -152,6 +152,8 @@ def prepare(settings: VideoSettings) -> VideoRun:
     description = describe(settings, {"input": settings.input}, {}, describe_weights(settings))
     run = open_run(settings, output, description, list_input, replace=replace)
     segments = read_segments(output) if run.resumed else planned
+    if run.resumed and not settings.dry_run:
+        forget_damaged(run, segments)
     if settings.retry_failed:
         forget_failed(run, segments, settings.dry_run)
     shards = open_shards(output, segments) if run.resumed else [segment.shard for segment in segments]
@@ -199,6 +201,26 @@ def is_removed(output: Storage, target: tuple[str, str] | None, settings: VideoS
 def run_folder(target: tuple[str, str]) -> str:
     """Return the hidden folder of a run about one video, beside its output."""
     return f"{target[0].rstrip('/')}/.{target[1]}.run"
+
+
+def forget_damaged(run: Opened, segments: list[Segment]) -> None:
+    """Take back rows that cannot be read, and those of segments without their pictures whose video is not done."""
+    output = run.output
+    pictures = {f"{ENCODED}/{entry.path}" for entry in output.list(ENCODED)}  # removed after their video is committed
+    done = committed(output)
+    undone = [segment for segment in segments if segment.video not in done]
+    names = {entry.path for entry in output.list(COMMITS)}  # empty ones, too
+    lost = [f"{COMMITS}/{name}" for name in sorted({part_name(one.video) for one in undone} & names)]
+    names = {entry.path for entry in output.list(SEGMENTS)}
+    waiting = [one.shard for one in undone if part_name(one.shard) in names]
+    sound = all_totals(output, waiting, SEGMENTS)
+    for shard in waiting:
+        if shard not in sound or not (sound[shard].get("failed") or encoded_name(shard) in pictures):
+            lost.append(f"{SEGMENTS}/{part_name(shard)}")
+    if lost:
+        run.notes.append(f"{plural(len(lost), 'files')} damaged, whose videos are done again: {examples(lost)}")
+        for name in (SUCCESS, *lost):
+            output.remove(name)
 
 
 def forget_failed(run: Opened, segments: list[Segment], dry_run: bool) -> None:
