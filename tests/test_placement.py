@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 
 from sgllie.distributed.placement import Placement, in_words, on_cpus, on_gpus
-from sgllie.enhance.memory import worker_bytes
 from sgllie.enhance.run import EnhanceRun
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.runs import cost, machine
+from sgllie.runs.memory import worker_bytes
 
 PLAIN = {"CPU": 8, "memory": 1e9}
 
@@ -59,9 +59,9 @@ def test_a_worker_with_several_processors_has_their_memory_and_threads(monkeypat
     monkeypatch.setattr(machine, "processors", lambda: 16.0)
     settings = EnhanceSettings("in", "out", device="cuda")
     run = EnhanceRun(settings, None, None, False, {}, [], None, {})
-    of_one = worker_bytes(settings)
+    of_one = worker_bytes(None)
     monkeypatch.setattr(machine, "share", machine.Share(4, 0.25))
-    assert worker_bytes(settings) == pytest.approx(4 * of_one, rel=1e-6)
+    assert worker_bytes(None) == pytest.approx(4 * of_one, rel=1e-6)
     assert run.for_workers("cuda", 4).settings.at_once == 4
     assert run.for_workers("cpu").settings.at_once == 2
     said = dataclasses.replace(run, settings=EnhanceSettings("in", "out", threads=3))
