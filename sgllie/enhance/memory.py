@@ -27,6 +27,7 @@ counts as the largest of its format.
 
 DENOISE_BYTES = 4
 """Bytes for each sample that `--denoise` needs beside: the image without its noise, and what the curve makes of it."""
+
 PROCESS_BYTES = 280_000_000
 """A process in which a later attempt isolates images, without their pixels."""
 

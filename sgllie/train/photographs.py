@@ -1,6 +1,7 @@
 """The photographs of a training: how one is decoded, and the first look at each, which tells whether it can be used."""
 
 import hashlib
+import math
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -12,16 +13,17 @@ from PIL import Image as PillowImage
 
 from sgllie import images
 from sgllie.errors import failure_of
+from sgllie.images import OpenedImage
 from sgllie.runs.memory import MemoryBudget, budgets, lenient
 from sgllie.storage import Storage
 from sgllie.train.scenes import layout
 
 Photograph = NDArray[np.uint8]
 """A decoded photograph, or a part of one: H x W x 3, RGB."""
+PIXEL_BYTES, COEFFICIENT_BYTES = 30, 6
+"""Of memory for each decoded pixel of 8 bits, at its peak, and for each pixel of a JPEG with several scans."""
 REDUCED = 2
 """How many times as large as it is to become a photograph is at least before Lanczos makes it so."""
-PIXEL_BYTES = 30
-"""Of memory for each pixel of 8 bits while a photograph is decoded, at its peak; see `enhance.memory`."""
 READERS = 8
 """Files that one task reads at the same time."""
 
@@ -56,8 +58,7 @@ def load(data: bytes, size: int) -> Photograph:
         ItemError: it cannot be decoded, or needs too much memory.
     """
     opened = images.open_image(data, exif_orientation="apply")
-    header = opened.header
-    with memory().held(header.width * header.height * PIXEL_BYTES * max(header.bit_depth // 8, 1)):
+    with memory().held(bytes_needed(opened, REDUCED * size)):
         pixels = opened.decode(least=REDUCED * size).pixels
         if pixels.dtype == np.uint16:
             pixels = (pixels >> 8).astype(np.uint8)
@@ -65,6 +66,16 @@ def load(data: bytes, size: int) -> Photograph:
         if photograph.size != (size, size):
             photograph = photograph.resize((size, size), PillowImage.Resampling.LANCZOS)
         return np.asarray(photograph)
+
+
+def bytes_needed(opened: OpenedImage, least: int) -> int:
+    """Return the bytes of memory that decoding a photograph needs, whose sides need be no longer than `least`."""
+    header = opened.header
+    pixels = header.width * header.height
+    if opened.format == "jpeg":
+        scale = min(math.ceil(8 * least / min(header.width, header.height)) / 8, 1)
+        return math.ceil(pixels * (PIXEL_BYTES * scale**2 + COEFFICIENT_BYTES))
+    return pixels * PIXEL_BYTES * max(header.bit_depth // 8, 1)
 
 
 @cache

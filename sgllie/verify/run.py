@@ -31,6 +31,7 @@ from sgllie.video.formats import CONTAINERS
 from sgllie.video.run import prepare as prepare_videos
 from sgllie.video.run import run_folder
 from sgllie.video.settings import VideoSettings
+from sgllie.video.totals import VIDEOS_TALLY
 
 WHOLE_BYTES, PART_BYTES = 2**26, 2**23
 """A file that is larger is read in parts of so many bytes."""
@@ -48,7 +49,7 @@ class Kind(NamedTuple):
 
 KINDS = {
     "enhance": Kind(EnhanceSettings, prepare_images, IMAGES, STATS_SCHEMA, TALLY),
-    "video": Kind(VideoSettings, prepare_videos, VIDEOS, VIDEOS_SCHEMA, Tally()),
+    "video": Kind(VideoSettings, prepare_videos, VIDEOS, VIDEOS_SCHEMA, VIDEOS_TALLY),
 }
 
 
