@@ -71,6 +71,12 @@ def test_any_other_yolo_line_is_refused_by_file_and_line(line, why):
         read_yolo({"a.txt": f"{BOX}\n\n{line}\n"}, SIZES, ["car"])
 
 
+@pytest.mark.parametrize("points", ["0.15 0.2 1 " * 17, "0 0 0 " * 17, "0.15 0.2 2 0 0 0 0.25 0.3 1"])
+def test_a_pose_is_no_outline(points):
+    with pytest.raises(ValueError, match=r"^a\.txt, line 1: not a YOLO box: key points .* keep its first five numbers"):
+        read_yolo({"a.txt": f"{BOX} {points}"}, SIZES, ["car"])
+
+
 def test_two_images_of_one_name_and_two_sizes_are_refused():
     with pytest.raises(ValueError, match=r"two images may be that of a\.txt"):
         read_yolo({"a.txt": BOX}, SIZES | {"a.png": (100, 200)}, ["car"])

@@ -104,6 +104,20 @@ def test_a_map_with_many_unknown_pixels_fails(prediction, side):
     assert "miou" not in row
 
 
+@pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF"])
+def test_a_palette_of_the_colours_of_the_scheme_may_have_any_order(format):
+    saved = Image.fromarray(coloured(TRUTH)).convert("P", palette=Image.Palette.ADAPTIVE)
+    assert decode_labels(encoded(saved, format), IDS).unknown == 0
+    np.testing.assert_array_equal(decode_labels(encoded(saved, format), IDS).classes, np.where(TRUTH == 7, 0, 13))
+
+
+@pytest.mark.parametrize("palette", [[0] * 768, [*range(256)] * 3, [*ROAD, *STRANGE] * 128])
+def test_the_indices_of_any_other_palette_are_ids(palette):
+    image = Image.fromarray(TRUTH)
+    image.putpalette(palette)
+    np.testing.assert_array_equal(decode_labels(encoded(image), IDS).classes, np.where(TRUTH == 7, 0, 13))
+
+
 def test_a_few_unknown_pixels_are_told_and_count_as_no_class():
     prediction = TRUTH.copy()
     prediction[0, :24] = 99

@@ -26,7 +26,7 @@ ENTRIES = [Entry(key, number, f"etag{number}") for number, key in enumerate(KEYS
 
 
 def csv_file(rows) -> bytes:
-    return gzip.compress("".join(",".join(f'"{cell}"' for cell in row) + "\n" for row in rows).encode())
+    return gzip.compress("".join(",".join(f'"{cell}"' for cell in row) + "\n" for row in rows).encode(), mtime=0)
 
 
 def csv_row(entry: Entry, latest="true", deleted="false", bucket="bucket") -> list:

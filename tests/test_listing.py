@@ -201,18 +201,19 @@ def test_names_that_are_no_text_are_ignored_by_name(tree):
     assert "not UTF-8" in listing.ignored.examples[-1]
 
 
-def test_shadow_files_of_macos_are_ignored_and_counted(tree):
-    for name in ("._a.jpg", "b/._c.PNG", "__MACOSX/a.jpg"):
+def test_shadow_files_of_macos_and_file_servers_are_ignored_and_counted(tree):
+    shadows = ("._a.jpg", "b/._c.PNG", "__MACOSX/a.jpg", "b/.AppleDouble/a.jpg", "@eaDir/a.jpg/SYNOPHOTO_THUMB_XL.jpg")
+    for name in shadows:
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_bytes(b"\0\5\x16\7")
     listing = Listing(str(tree))
     assert paths(listing) == IMAGES
-    assert listing.ignored.count == 6
+    assert listing.ignored.count == 3 + len(shadows)
     named = Listing(write_list(tree, ".txt", ["._a.jpg"]))
     assert paths(named) == ["._a.jpg"], "what a list names is tried"
 
 
-@pytest.mark.parametrize("name", ["a.jfif", "a.JFIF", "a.dib"])
+@pytest.mark.parametrize("name", ["a.jfif", "a.JFIF", "a.jif", "a.jfi", "a.dib"])
 def test_other_suffixes_of_known_formats(tmp_path, name):
     (tmp_path / name).write_bytes(b"x")
     assert paths(Listing(str(tmp_path))) == [name]

@@ -14,11 +14,11 @@ ITEM = "http://ns.google.com/photos/1.0/container/item/"
 GAIN_MAP = "http://ns.adobe.com/hdr-gain-map/1.0/"
 
 
-def packet(*properties, attributes="", camera="GCamera"):
+def packet(*properties, attributes="", camera="GCamera", space=CAMERA):
     return (
         '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
         '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-        f'<rdf:Description rdf:about="" xmlns:{camera}="{CAMERA}" xmlns:Container="{CONTAINER}" xmlns:Item="{ITEM}"'
+        f'<rdf:Description rdf:about="" xmlns:{camera}="{space}" xmlns:Container="{CONTAINER}" xmlns:Item="{ITEM}"'
         f' xmlns:hdrgm="{GAIN_MAP}" xmlns:dc="http://purl.org/dc/elements/1.1/" dc:a="Straße &gt; \'x\'"{attributes}>'
         f"{''.join(properties)}</rdf:Description></rdf:RDF></x:xmpmeta>\n<?xpacket end='w'?>"
     ).encode()
@@ -57,6 +57,18 @@ LOST = {
         {},
         ('<a:HDRGainMapVersion xmlns:a="http://ns.apple.com/HDRGainMap/1.0/">1</a:HDRGainMapVersion>',),
     ),
+    **{
+        f"video of {maker}": (
+            {"attributes": f' v:{name}="1"', "camera": "v", "space": space},
+            (f"<v:{name}>1</v:{name}>",),
+        )
+        for maker, space, name in [
+            ("OPPO", "http://ns.oplus.com/photos/1.0/camera/", "OLivePhotoVersion"),
+            ("OnePlus", "http://ns.oplus.com/photos/1.0/camera/", "MotionPhotoPrimaryPresentationTimestampUs"),
+            ("vivo", "http://ns.vivo.com/photos/1.0/camera/", "VideoLength"),
+            ("Xiaomi", "http://ns.xiaomi.com/photos/1.0/camera/", "XMPMeta"),
+        ]
+    },
     "depth map": ({}, ('<d:Profiles xmlns:d="http://ns.google.com/photos/dd/1.0/device/"><rdf:Seq/></d:Profiles>',)),
 }
 
@@ -132,3 +144,14 @@ def test_the_pointer_to_an_extension_stays_only_with_it():
     assert pointer in same
     assert extension in same
     assert packet(KEPT) in other
+
+
+def test_what_describes_data_in_an_extension_stays_only_with_it():
+    depth = '<d:Mime xmlns:d="http://ns.google.com/photos/1.0/depthmap/">image/png</d:Mime>'
+    pointer = '<n:HasExtendedXMP xmlns:n="http://ns.adobe.com/xmp/note/">0123</n:HasExtendedXMP>'
+    for properties, targets in (((pointer, depth), {"jpeg"}), ((depth,), {"jpeg", "png", "webp"})):
+        image = decode(JPEG[:2] + segment(0xE1, XMP_PREFIX + packet(KEPT, *properties)) + JPEG[2:])
+        found = {
+            target for target in ("jpeg", "png", "webp") if b"depthmap" in encode(image, image.pixels, format=target)
+        }
+        assert found == targets

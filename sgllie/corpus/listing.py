@@ -25,6 +25,8 @@ from sgllie.storage import SCRATCH, Entry, S3Options, open_storage, split_uri
 from sgllie.storage.parquet import from_parquet
 
 LIST_SUFFIXES = (".txt", ".csv", ".jsonl", ".parquet")
+FOREIGN = {"__MACOSX", ".AppleDouble", "@eaDir", SCRATCH}
+"""Folders that macOS, a file server (Netatalk, Synology) or a run that is at work makes beside the images."""
 COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 EXAMPLES = 20
 """How many of the files that are left out are remembered by name."""
@@ -303,9 +305,9 @@ class Wanted:
 
 
 def is_foreign(path: str) -> bool:
-    """Tell whether macOS, or a run that is at work, has put a file there."""
+    """Tell whether macOS, a file server, or a run that is at work has put a file there."""
     *folders, name = path.split("/")
-    return name.startswith("._") or "__MACOSX" in folders or SCRATCH in folders
+    return name.startswith("._") or not FOREIGN.isdisjoint(folders)
 
 
 def has_wildcards(path: str) -> bool:

@@ -21,6 +21,8 @@ EXTENSIONS: dict[str, str] = {
     ".jpeg": "jpeg",
     ".jpe": "jpeg",
     ".jfif": "jpeg",
+    ".jfi": "jpeg",
+    ".jif": "jpeg",
     ".png": "png",
     ".webp": "webp",
     ".bmp": "bmp",

@@ -17,7 +17,8 @@ from sgllie.errors import ImageError
 EXIF, GPS, INTEROPERABILITY = 34665, 34853, 40965
 _NESTED = frozenset((EXIF, GPS, INTEROPERABILITY))
 _SHORT, _LONG, _POINTER = 3, 4, 13
-_SIZES = {1: 1, 2: 1, _SHORT: 2, _LONG: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, _POINTER: 4}
+_UTF8 = 129  # text of EXIF 3.0
+_SIZES = {1: 1, 2: 1, _SHORT: 2, _LONG: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, _POINTER: 4, _UTF8: 1}
 _INTEGERS = {1: "u1", _SHORT: "u2", _LONG: "u4", _POINTER: "u4"}
 
 

@@ -9,19 +9,32 @@ the picture).
 import re
 from xml.parsers import expat
 
-Properties = dict[str, re.Pattern[str]]
-"""Names of properties, by their namespace."""
+Properties = dict[re.Pattern[str], re.Pattern[str]]
+"""Names of properties, by their namespaces."""
 
-_LOST: Properties = {
-    "http://ns.google.com/photos/1.0/camera/": re.compile(r"(MotionPhoto|MicroVideo)\w*"),
-    "http://ns.google.com/photos/1.0/container/": re.compile(r"Directory"),
-    "http://ns.google.com/photos/dd/1.0/container/": re.compile(r"Directory"),
-    "http://ns.google.com/photos/dd/1.0/device/": re.compile(r"\w+"),
-    "http://ns.adobe.com/hdr-gain-map/1.0/": re.compile(r"\w+"),
-    "http://ns.apple.com/HDRGainMap/1.0/": re.compile(r"\w+"),
-}
+
+def _properties(*pairs: tuple[str, str]) -> Properties:
+    return {re.compile(namespace): re.compile(names) for namespace, names in pairs}
+
+
+_LOST = _properties(
+    # Each maker of telephones has a namespace of this shape, and calls the video and what lies beside it so.
+    (
+        r"http://ns\.\w+\.com/photos/1\.0/camera/",
+        r"(MotionPhoto|MicroVideo|OLivePhoto)\w*|VideoLength|VideoOffset|XMPMeta",
+    ),
+    (r"http://ns\.google\.com/photos/(dd/)?1\.0/container/", r"Directory"),
+    (r"http://ns\.google\.com/photos/dd/1\.0/device/", r"\w+"),
+    (r"http://ns\.adobe\.com/hdr-gain-map/1\.0/", r"\w+"),
+    (r"http://ns\.apple\.com/HDRGainMap/1\.0/", r"\w+"),
+)
 """What describes videos, gain maps and depth maps, which are not carried."""
-_EXTENSION: Properties = {"http://ns.adobe.com/xmp/note/": re.compile(r"HasExtendedXMP")}
+_POINTER = b"HasExtendedXMP"
+_EXTENSION = _properties(
+    (r"http://ns\.adobe\.com/xmp/note/", _POINTER.decode()),
+    (r"http://ns\.google\.com/photos/1\.0/(depthmap|image|audio)/", r"\w+"),
+)
+"""The pointer to the extension of a packet, and what describes the depth map, picture and sound that only fit there."""
 _ATTRIBUTE = rb"""\s+([^\s=<>]+)\s*=\s*(?:"[^"]*"|'[^']*')"""
 _START_TAG = re.compile(rb"<[^\s/>]+(?:" + _ATTRIBUTE + rb")*\s*/?>")
 
@@ -37,8 +50,8 @@ def refreshed(packet: bytes, *, upright: bool) -> bytes:
 
 
 def standalone(packet: bytes) -> bytes:
-    """Return the packet of a JPEG without its pointer to the extension, which no other format has a place for."""
-    return _without(packet, _EXTENSION)
+    """Return the packet of a JPEG without what points to its extension, which no other format has a place for."""
+    return _without(packet, _EXTENSION) if _POINTER in packet else packet
 
 
 def turned_upright(packet: bytes) -> bytes:
@@ -48,7 +61,8 @@ def turned_upright(packet: bytes) -> bytes:
 
 def _without(packet: bytes, lost: Properties) -> bytes:
     """Return the packet without these properties."""
-    if not any(namespace.encode() in packet for namespace in lost):
+    text = packet.decode("latin-1")
+    if not any(namespace.search(text) for namespace in lost):
         return packet
     spans = _Spans(packet, lost)
     try:
@@ -112,8 +126,9 @@ class _Spans:
 
     def _is_lost(self, name: str) -> bool:
         """Tell whether a name, as expat gives it (namespace, local name, prefix), is of such a property."""
-        namespace, _, local = name.partition(" ")
-        return namespace in self._lost and bool(self._lost[namespace].fullmatch(local.split(" ")[0]))
+        namespace, _, rest = name.partition(" ")
+        local = rest.split(" ")[0]
+        return any(space.fullmatch(namespace) and names.fullmatch(local) for space, names in self._lost.items())
 
     def _tag(self, start: int) -> bytes:
         """Return the start tag at a place."""

@@ -110,8 +110,8 @@ SCHEMES = {
 def decode_labels(data: bytes, scheme: LabelScheme, max_pixels: int | None = None) -> LabelMap:
     """Decode a label map, upright as its EXIF says.
 
-    Grey images (up to 32 bits) and palette images hold ids (a palette's colours are for the eye, its indices are the
-    labels); RGB and RGBA images hold colours.
+    Grey images (up to 32 bits) hold ids, RGB and RGBA images colours. The indices of a palette are ids, and its colours
+    for the eye, unless all that are used are colours of the scheme: programs that save colours put them in any order.
 
     Args:
         data: a PNG, BMP or TIFF; formats that change colours are refused.
@@ -122,19 +122,19 @@ def decode_labels(data: bytes, scheme: LabelScheme, max_pixels: int | None = Non
         ImageError: `too_large`, or `multi_frame`.
         ValueError: not such a file, or a colour map of which the scheme knows no colour.
     """
-    stored = read_map(data, max_pixels)
+    stored = read_map(data, scheme, max_pixels)
     return colours_to_classes(stored, scheme) if stored.ndim == 3 else ids_to_classes(stored.astype(np.int64), scheme)
 
 
-def read_map(data: bytes, max_pixels: int | None) -> NDArray:
-    """Return the values of a label map: H x W x 3 uint8 of a colour map, otherwise H x W integers."""
+def read_map(data: bytes, scheme: LabelScheme, max_pixels: int | None) -> NDArray:
+    """Return the values of a label map: H x W x 3 uint8 of colours that the scheme knows, otherwise H x W integers."""
     if data[:2] == b"\xff\xd8":
         raise ValueError("a label map is stored as JPEG, which changes its colours and ids; store it as PNG")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             refuse_strange(image, max_pixels)
             upright = ImageOps.exif_transpose(image)
-            if image.mode in ("RGB", "RGBA"):
+            if image.mode in ("RGB", "RGBA") or is_of_colours(image, scheme):
                 return np.asarray(upright.convert("RGB"))
             stored = np.asarray(upright)
     except UnidentifiedImageError as error:
@@ -144,6 +144,16 @@ def read_map(data: bytes, max_pixels: int | None) -> NDArray:
     if stored.ndim != 2 or not np.issubdtype(stored.dtype, np.integer):
         raise ValueError("a label map must hold ids, a palette or RGB colours, one value for each pixel")
     return stored
+
+
+def is_of_colours(image: Image.Image, scheme: LabelScheme) -> bool:
+    """Tell whether all colours that a palette image uses are of the scheme, some of them of its classes."""
+    if image.mode != "P":
+        return False
+    counted = image.convert("RGB").getcolors(256) or []
+    used = {colour for _, colour in counted if isinstance(colour, tuple)}
+    known = {(0, 0, 0), *scheme.void_colours, *scheme.colours}
+    return used <= known and not used.isdisjoint(scheme.colours)
 
 
 def refuse_strange(image: Image.Image, max_pixels: int | None) -> None:

@@ -12,6 +12,10 @@ BOX = 4
 """Numbers of a box: centre_x, centre_y, width, height."""
 TRIANGLE = 6
 """Numbers of the smallest outline: x and y of three points."""
+LEAST_POSE = BOX + 3 * 3
+"""Numbers of a box and three key points; with fewer, an outline at the border of an image may look the same."""
+VISIBILITIES = (0, 1, 2)
+"""What may stand behind x and y of a key point."""
 
 
 def read_yolo(
@@ -20,7 +24,8 @@ def read_yolo(
     """Read YOLO text, a line for each object: `class centre_x centre_y width height [score]`.
 
     Lines of segmentation and of rotated boxes, `class x1 y1 x2 y2 x3 y3 ... [score]` with three points or more, are
-    read as the upright box around their outline, as YOLO's own training does for detection.
+    read as the upright box around their outline, as YOLO's own training does for detection. Lines of poses, a box and
+    three key points or more with x, y and visibility, are refused, since they would pass for outlines.
 
     Args:
         texts: image or text file name -> content of its text file.
@@ -82,11 +87,24 @@ def yolo_row(fields: list[str], size: tuple[int, int], class_names: Sequence[str
     shape = values[:-1] if has_score else values
     if len(shape) != BOX and len(shape) < TRIANGLE:
         raise ValueError("a class must be followed by 4 numbers of a box, or by 6 or more of an outline, and a score")
+    if is_pose(values):
+        raise ValueError("key points (x, y, visibility) follow the box; keep its first five numbers alone")
     for field, value in zip(fields[1:], values, strict=True):
         if not -SLACK <= value <= 1 + SLACK:
             raise ValueError(f"{field} does not lie between 0 and 1")
     corners = box_corners(shape) if len(shape) == BOX else outline_corners(shape)
     return (corners * np.tile(size, 2)).tolist(), class_names[int(kind)], values[-1] if has_score else 1.0, False
+
+
+def is_pose(values: list[float]) -> bool:
+    """Tell whether numbers are a box and key points: whole visibilities, and places at or near the box, or unset."""
+    if len(values) < LEAST_POSE or (len(values) - BOX) % 3:
+        return False
+    points = np.array(values[BOX:]).reshape(-1, 3)
+    set_points = points[(points[:, :2] != 0).any(axis=1), :2]
+    left_top, right_bottom = np.array(values[:2]) - values[2:BOX], np.array(values[:2]) + values[2:BOX]
+    within = (set_points >= left_top - SLACK) & (set_points <= right_bottom + SLACK)
+    return bool(np.isin(points[:, 2], VISIBILITIES).all() and within.all())
 
 
 def box_corners(shape: list[float]) -> np.ndarray:
