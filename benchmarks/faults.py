@@ -28,6 +28,7 @@ import cv2
 import numpy as np
 import psutil
 import pyarrow.dataset as ds
+from ray._private.services import node_ip_address_from_perspective
 from ray.cluster_utils import Cluster
 
 SIZE = (480, 640)
@@ -69,13 +70,16 @@ class Nodes:
         self.folder = tempfile.mkdtemp(prefix="ray-")
         self.environment = patch.dict(os.environ, RAY_TMPDIR=self.folder)
         self.environment.start()
-        head |= {"num_cpus": cpus, "include_dashboard": False}
+        # By itself Ray would take the address of a cluster that this process has joined, maybe 127.0.0.1; drivers look
+        # for the machine's own.
+        self.ip = node_ip_address_from_perspective()
+        head |= {"num_cpus": cpus, "include_dashboard": False, "node_ip_address": self.ip}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.address = str(self.cluster.address)
 
     def add(self, cpus: int = 1, **options: Any) -> Any:
         """Start one more node."""
-        return self.cluster.add_node(num_cpus=cpus, **options)
+        return self.cluster.add_node(num_cpus=cpus, node_ip_address=self.ip, **options)
 
     def workers(self, node: Any = None) -> list[psutil.Process]:
         """List the processes of a node, or of all nodes, that run shards."""
