@@ -43,7 +43,9 @@ def start(*arguments: object, **environment: str) -> subprocess.Popen[bytes]:
 
 
 def kill_all(job: subprocess.Popen[bytes]) -> None:
-    """End a driver and all that it started at once, as a power cut would."""
+    """End a driver and all that it started at once, as a power cut would, unless it has ended."""
+    if job.poll() is not None:
+        return
     below = psutil.Process(job.pid).children(recursive=True)
     for process in (job, *below):
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -44,7 +44,7 @@ def test_a_bucket_grows_three_times_with_kills(s3, tmp_path):
             job = start(*line, **environment)
             if is_working:
                 wait_for(lambda before=before, job=job: object_count(output) > before + 5 or job.poll() is not None)
-            time.sleep(chance.uniform(0, 1) if is_working else chance.uniform(3, 8))
+            time.sleep(chance.uniform(0, 0.2) if is_working else chance.uniform(0.5, 3))
             kill_all(job)
         result = sgllie(*line, **environment)
         assert result.returncode == 0, result.stderr
