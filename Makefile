@@ -10,7 +10,7 @@ demo: .venv/installed
 	$(BIN)/sgllie enhance samples out
 	@echo "Compare samples/ with out/images/."
 
-# The fast loop: what can be told in a minute.
+# The fast loop: what can be told in a minute and a half.
 check: .venv/tests lint
 	$(BIN)/pytest $(PARALLEL) -m "not slow and not fuzz and not jobs"
 
