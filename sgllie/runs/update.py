@@ -164,24 +164,51 @@ def update(
             note += f" {late:,} of the new ones show a moment that was listed before, and share no exposure with that."
         if settings.dry_run:
             return run._replace(notes=[*run.notes, note])
+        describe = partial(grown, listing=listing, more=more, inputs=inputs | {"gone": gone})
         try:
-            with alone(output) as check:
-                if version_of_run(output) != run.version:
-                    raise UsageError(f"another command has just changed the run in {output.uri}; give this one again")
-                before = read_json(output, RUN) or {}
-                output.commit(RUN, as_json(before | {"updated": now()}))  # other commands at work on it stop
-                if more.shards or changed:
-                    output.remove(SUCCESS)
-                take_back_all(run, changed, schemas)
-                with ThreadPoolExecutor(WORKERS) as pool:
-                    list(pool.map(partial(copy_part, output), Path(added).iterdir()))
-                check()
-                described = grown(before, listing, more, inputs | {"gone": gone})
-                output.commit(RUN, as_json(described))
-                updated = opened(output, described, version_of_run(output), resumed=True)
-                return updated._replace(notes=[*updated.notes, note])
+            updated = write_update(run, changed, schemas, more, Path(added), describe)
         except StorageError as error:
             raise UsageError(f"output {output.uri} cannot be updated: {error}") from error
+        return updated._replace(notes=[*updated.notes, note])
+
+
+def write_update(
+    run: Opened,
+    changed: Mapping[int, dict[str, Entry]],
+    schemas: Mapping[str, pa.Schema],
+    more: Plan,
+    added: Path,
+    describe: Callable[[Json], Json],
+) -> Opened:
+    """Write what `update` has found into the output, and return the run as it is then.
+
+    Args:
+        run: that was found.
+        changed: the files that have changed, by their shard and path.
+        schemas: of the rows, by the folder in which they are committed.
+        more: the plan of the new shards.
+        added: the local folder that holds their manifest.
+        describe: run.json as it was -> as it is to be.
+
+    Raises:
+        UsageError: another command has changed the run meanwhile.
+        StorageError: the output cannot be written.
+    """
+    output = run.output
+    with alone(output) as check:
+        if version_of_run(output) != run.version:
+            raise UsageError(f"another command has just changed the run in {output.uri}; give this one again")
+        before = read_json(output, RUN) or {}
+        output.commit(RUN, as_json(before | {"updated": now()}))  # other commands at work on it stop
+        if more.shards or changed:
+            output.remove(SUCCESS)
+        take_back_all(run, changed, schemas)
+        with ThreadPoolExecutor(WORKERS) as pool:
+            list(pool.map(partial(copy_part, output), added.iterdir()))
+        check()
+        described = describe(before)
+        output.commit(RUN, as_json(described))
+        return opened(output, described, version_of_run(output), resumed=True)
 
 
 def copy_part(output: Storage, file: Path) -> None:
