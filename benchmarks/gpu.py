@@ -4,9 +4,10 @@
 
 For photographs of 0.3 and 2 megapixels and each scale factor are printed: the milliseconds of each stage on one thread,
 then the images per second of all cores that only decode and encode, of a CPU worker on each core, and of 1, 2 and 4
-workers that share a GPU and all cores; the ratio of each to the first; the hours of a core, by processor time, and of a
-GPU that a million images take, from which the cost follows; and the memory of a worker. JPEGs in memory; by default the
-bundled weights. Without a GPU its half is left out.
+workers that share a GPU and all cores, and, marked `jpeg`, of 4 that encode on it, too (if the extra `gpu` is there);
+the ratio of each to the first; the hours of a core, by processor time, and of a GPU that a million images take, from
+which the cost follows; and the memory of a worker. JPEGs in memory; by default the bundled weights. Without a GPU its
+half is left out.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -43,6 +45,7 @@ class Team(NamedTuple):
     device: Computing | None
     processes: int
     threads: int
+    gpu_jpeg: bool = False
 
 
 def photograph(size: tuple[int, int]) -> bytes:
@@ -87,7 +90,7 @@ def work(jpeg: bytes, team: Team, network: Network, seconds: float, start: Any, 
     """Process a photograph again and again, as one of a team; report how often, and the memory and time it took."""
     cv2.setNumThreads(1)
     if team.device:
-        settings = EnhanceSettings("in", "out", device=team.device, **network._asdict())
+        settings = EnhanceSettings("in", "out", device=team.device, gpu_jpeg=team.gpu_jpeg, **network._asdict())
         processor = ImageProcessor(settings)
 
         def once() -> None:
@@ -159,6 +162,8 @@ def main() -> None:
     if has_gpu():
         devices.append("cuda")
         teams += [Team("cuda", processes, max(cores // processes, 1)) for processes in (1, 2, 4)]
+        if find_spec("nvidia.nvimgcodec"):
+            teams.append(Team("cuda", 4, max(cores // 4, 1), gpu_jpeg=True))
         print(f"{cores} cores and a GPU")
     else:
         print(f"{cores} cores; no CUDA device that torch can use, so only the CPU is measured")
@@ -174,6 +179,7 @@ def main() -> None:
                 found, memory, on_gpu, computed = rate(jpeg, team, network, options.seconds)
                 base = base or found
                 said = f"{team.device or 'codecs':6} {team.processes:2} x {team.threads:2} threads"
+                said += " jpeg" if team.gpu_jpeg else ""
                 print(f"  {said} {found:8.1f} images/s {found / base:6.3f}   {memory / 1e6:5.0f} MB", end="")
                 print(f", GPU {on_gpu / 1e6:5.0f} MB" if on_gpu else "", end="")
                 hours = 1e6 / 3600

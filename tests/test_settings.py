@@ -23,7 +23,7 @@ METHOD = "method scale_factor strength denoise half"
 CASES = {
     "enhance": (
         EnhanceSettings("in", "out"),
-        f"{METHOD} limit include exclude others columns rig only_darker_than format quality exif_orientation "
+        f"{METHOD} limit include exclude others columns rig only_darker_than format quality gpu_jpeg exif_orientation "
         "max_pixels on_failure image_column",
         f"{POOL} weights input output device threads workers_per_gpu shard_images deadline update",
     ),

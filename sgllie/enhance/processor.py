@@ -16,6 +16,7 @@ from sgllie.enhance.memory import bytes_needed
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import Failure, failure_of
 from sgllie.images import OpenedImage, luma
+from sgllie.images.jpeg import JpegEncoder, libjpeg
 from sgllie.images.label_map import ids_in
 from sgllie.images.luma import LumaStatistics
 from sgllie.methods import make_method
@@ -65,6 +66,11 @@ class ImageProcessor:
         self.settings = settings
         self.method = make_method(settings)
         self.admitted = admitted or budgets(settings.worker_memory)[1].held
+        self.jpeg_encoder: JpegEncoder = libjpeg
+        if settings.gpu_jpeg:
+            from sgllie.images.nvimage import NvImageEncoder
+
+            self.jpeg_encoder = NvImageEncoder("cuda")
         self.included = Patterns(settings.include, "--include")
 
     def __call__(self, path: str, data: bytes, level: Level | None = None) -> ImageResult:
@@ -132,7 +138,9 @@ class ImageProcessor:
         enhanced, factor, row["device"] = self.method.enhance(image.pixels, shared or None)
         row |= factor_columns(factor) | luma_columns(luma.measure(enhanced), "out")
         clock.lap("enhance_ms")
-        encoded = images.encode(image, enhanced, format=settings.format, quality=settings.quality)
+        encoded = images.encode(
+            image, enhanced, format=settings.format, quality=settings.quality, jpeg_encoder=self.jpeg_encoder
+        )
         clock.lap("encode_ms")
         return encoded
 

@@ -52,6 +52,8 @@ class EnhanceSettings(CorpusSettings):
     """Format of the output images."""
     quality: int = setting(QUALITY, least=1, most=100)
     """JPEG and WebP quality, 1 to 100."""
+    gpu_jpeg: bool = False
+    """Encode JPEGs on the GPU too (CUDA only). Experimental: it has not been run on a GPU yet."""
     exif_orientation: ExifOrientation = "keep"
     """keep: pixels and orientation tag stay as they are, so that labels still fit; apply: rotate the pixels."""
     on_failure: Literal["leave-out", "copy"] = "leave-out"
@@ -72,6 +74,8 @@ class EnhanceSettings(CorpusSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.gpu_jpeg:
+            check(self.device == "cuda", "--gpu-jpeg", "on", "needs --device cuda")
         Patterns(self.include, "--include")  # its sentences are for the user, not for a worker
         Patterns(self.exclude, "--exclude")
         if self.rig is not None:

@@ -250,7 +250,14 @@ def _decode_with_cv2(data: bytes, name: str) -> _Planes:
     return cv2.cvtColor(stored, cv2.COLOR_BGR2RGB, dst=stored), None
 
 
-def encode(image: DecodedImage, pixels: NDArray, *, format: OutputFormat = "same", quality: int = QUALITY) -> bytes:
+def encode(
+    image: DecodedImage,
+    pixels: NDArray,
+    *,
+    format: OutputFormat = "same",
+    quality: int = QUALITY,
+    jpeg_encoder: jpeg.JpegEncoder = jpeg.libjpeg,
+) -> bytes:
     """Encode new pixels with the alpha and metadata of an image.
 
     A format of 8 bits takes 16-bit pixels rounded to 8. JPEG keeps the chroma subsampling of a JPEG, otherwise it is
@@ -261,6 +268,7 @@ def encode(image: DecodedImage, pixels: NDArray, *, format: OutputFormat = "same
         pixels: of the same shape and dtype as `image.pixels`.
         format: `same` is the format that the bytes were in, whatever the name.
         quality: of JPEG and lossy WebP, 1 to 100.
+        jpeg_encoder: compresses the pixels of a JPEG.
 
     Raises:
         ImageError: `unsupported` where JPEG would lose transparency, `too_large` for the output format.
@@ -276,7 +284,7 @@ def encode(image: DecodedImage, pixels: NDArray, *, format: OutputFormat = "same
         raise ImageError("too_large", f"{target.upper()} holds at most {limit} pixels a side, not {width} x {height}")
     pixels = np.ascontiguousarray(pixels)
     if target == "jpeg":
-        return _encode_jpeg(image, pixels, quality)
+        return _encode_jpeg(image, pixels, quality, jpeg_encoder)
     if target == "png":
         return _encode_png(image, pixels)
     if target == "webp":
@@ -301,14 +309,14 @@ def _fitting(image: DecodedImage, *, grey: bool) -> Metadata:
     return metadata
 
 
-def _encode_jpeg(image: DecodedImage, pixels: NDArray, quality: int) -> bytes:
+def _encode_jpeg(image: DecodedImage, pixels: NDArray, quality: int, encoder: jpeg.JpegEncoder) -> bytes:
     if image.alpha is not None and image.alpha.min() != np.iinfo(image.alpha.dtype).max:
         raise ImageError("unsupported", "the image has transparent parts, which JPEG cannot hold; choose png or webp")
     if image.format == "jpeg":
         segments = image.metadata.verbatim
     else:
         segments = tuple(jpeg.segments_of(_fitting(image, grey=pixels.ndim == 2)))
-    return jpeg.encode(_eight_bits(pixels), quality, image.metadata.subsampling, segments)
+    return jpeg.encode(_eight_bits(pixels), quality, image.metadata.subsampling, segments, encoder)
 
 
 def _encode_png(image: DecodedImage, pixels: NDArray) -> bytes:

@@ -7,7 +7,7 @@ line on stderr; it decodes faster, and encodes RGB without a copy in another ord
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import BytesIO
 
@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from sgllie.errors import ImageError
 from sgllie.images import exif, xmp
 from sgllie.images.metadata import EXIF_PREFIX, Header, Metadata
+
+JpegEncoder = Callable[[NDArray[np.uint8], int, str], bytes]
+"""Makes a JPEG of pixels, H x W x 3 or H x W, a quality, and the subsampling of the chroma."""
 
 ICC_PREFIX = b"ICC_PROFILE\0"
 XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
@@ -226,7 +229,20 @@ def _to_rgb(stored: NDArray[np.uint8], icc: bytes | None) -> NDArray[np.uint8]:
     return cmyk.to_rgb(Image.fromarray(255 - stored, "CMYK"), icc)
 
 
-def encode(pixels: NDArray[np.uint8], quality: int, subsampling: str, segments: tuple[bytes, ...]) -> bytes:
+def libjpeg(pixels: NDArray[np.uint8], quality: int, subsampling: str) -> bytes:
+    """Encode H x W x 3 (RGB) or H x W (grey) with libjpeg-turbo: a `JpegEncoder`."""
+    if pixels.ndim == 2:
+        return simplejpeg.encode_jpeg(pixels[:, :, None], quality, "GRAY", "Gray")
+    return simplejpeg.encode_jpeg(pixels, quality, "RGB", subsampling)
+
+
+def encode(
+    pixels: NDArray[np.uint8],
+    quality: int,
+    subsampling: str,
+    segments: tuple[bytes, ...],
+    encoder: JpegEncoder = libjpeg,
+) -> bytes:
     """Encode pixels and put segments in front of them.
 
     Args:
@@ -234,11 +250,10 @@ def encode(pixels: NDArray[np.uint8], quality: int, subsampling: str, segments: 
         quality: 1 to 100.
         subsampling: of the chroma: 444, 422, 420, 440 or 411.
         segments: metadata; the JFIF segment among them, if any, takes the place of the encoder's.
+        encoder: makes the file around which they are put.
     """
-    if pixels.ndim == 2:
-        encoded = simplejpeg.encode_jpeg(pixels[:, :, None], quality, "GRAY", "Gray")
-    else:
-        encoded = simplejpeg.encode_jpeg(pixels, quality, "RGB", subsampling)
-    # libjpeg begins with SOI (2 bytes) and JFIF (18 bytes).
+    encoded = encoder(pixels, quality, subsampling)
+    # After SOI (2 bytes) encoders put JFIF, or nothing.
+    body = 4 + int.from_bytes(encoded[4:6]) if encoded[2:4] == b"\xff\xe0" else 2
     has_jfif = any(piece.startswith(b"\xff\xe0") for piece in segments)
-    return b"".join((encoded[: 2 if has_jfif else 20], *segments, memoryview(encoded)[20:]))
+    return b"".join((encoded[: 2 if has_jfif else body], *segments, memoryview(encoded)[body:]))

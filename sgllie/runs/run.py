@@ -116,8 +116,9 @@ class Run(ABC, Generic[SettingsT]):
         changes: dict[str, Any] = {"device": device} if hasattr(self.settings, "device") else {}
         if threads and getattr(self.settings, "threads", threads) is None:
             changes["threads"] = threads
-        if device == "cpu" and hasattr(self.settings, "half"):
-            changes["half"] = False  # half precision is for GPUs
+        if device == "cpu":
+            for_gpus = (name for name in ("half", "gpu_jpeg") if hasattr(self.settings, name))
+            changes |= dict.fromkeys(for_gpus, False)
         settings = dataclasses.replace(cast(Any, self.settings), **changes)
         return dataclasses.replace(self, settings=settings, shards={}, done={})
 
