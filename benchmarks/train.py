@@ -5,8 +5,8 @@
 Both train the same network with the same objective on the same images in the same order, one process and one thread,
 with the same number of loading processes; neither validates in the time that counts. Since machines differ, what
 matters are the ratios within this one run: of the steady epochs (the first one, with all that starts up, is left out),
-and of two workers to one. On a machine with two processors the loaders of two workers have none left: the second ratio
-says little there.
+of two workers to one, and of two workers on a Ray node each to two on one node. On a machine with two processors the
+loaders of two workers have none left: the second ratio says little there.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import faults
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -138,6 +139,9 @@ def main() -> None:
         settings = replace(settings, epochs=arguments.epochs, validation=ValidationSettings(images=1, size=64))
         rates = {"plain loop": in_a_session_of_its_own(settings)}
         rates |= {f"job, {workers} worker": job(settings, workers) for workers in (1, 2)}
+        with faults.closing(faults.Nodes()) as nodes:
+            nodes.add()
+            rates["job, 2 nodes"] = job(replace(settings, address=nodes.address), 2)
         # What else runs on the machine changes: the plain loop is measured again after the job.
         rates["plain loop again"] = in_a_session_of_its_own(settings)
     steady = {name: float(np.median(values[1:])) for name, values in rates.items()}
@@ -146,6 +150,7 @@ def main() -> None:
     plain = (steady["plain loop"] + steady["plain loop again"]) / 2
     print(f"one worker to the plain loop: {steady['job, 1 worker'] / plain:.2f}")
     print(f"two workers to one: {steady['job, 2 worker'] / steady['job, 1 worker']:.2f}")
+    print(f"two nodes to one: {steady['job, 2 nodes'] / steady['job, 2 worker']:.2f}")
 
 
 if __name__ == "__main__":
