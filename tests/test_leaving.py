@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from packs import make_parquet, make_tar, samples
-from test_enhance_faults import HOOKS, MARKER, SLOW, wait_for, workers_of
+from test_enhance_faults import HOOKS, MARKER, SLOW, TOGETHER, wait_for, workers_of
 
 from jobs import assert_complete, make_corpus, rows_of, start
 from sgllie.enhance import packing
@@ -158,6 +158,24 @@ def test_sigterm_to_all_processes_is_no_crash_of_an_image(tmp_path):
     assert job.wait(180) == 3
     failed = [row["path"] for row in assert_complete(source, output, failed=1) if row["status"] == "failed"]
     assert failed == ["000/00005.jpg"]
+
+
+def test_child_processes_begin_while_a_cluster_starts(tmp_path):
+    """A worker of the cluster finishes what the child has in hand when it begins, and no image is done twice."""
+    source, output = make_corpus(tmp_path / "in", 1100), tmp_path / "out"
+    for number, path in enumerate(sorted(source.rglob("*.jpg"))):
+        mark = TOGETHER if number % 100 == 0 else SLOW if number % 4 == 0 else b""
+        path.write_bytes(path.read_bytes() + mark)
+    (meeting := tmp_path / "meeting").mkdir()
+    job = start("enhance", source, output, "--shard-images", 500, PYTHONPATH=HOOKS, MEETING=str(meeting))
+    wait_for(lambda: len(list(output.glob("images/*/*.jpg"))) > 10)
+    assert not workers_of(job)
+    before = {path: path.stat().st_ino for path in output.glob("images/*/*.jpg")}
+    assert job.wait(300) == 0
+    rows = assert_complete(source, output)
+    twice = [path for path, number in before.items() if path.stat().st_ino != number]
+    assert len(twice) <= THREADS + WAITING
+    assert len({row["shard"] for row in rows if row["attempt"] == 2}) == 1
 
 
 @pytest.mark.slow

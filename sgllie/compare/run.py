@@ -37,6 +37,8 @@ class CompareRun(MeasuringRun[CompareSettings]):
     """One run; its roots are those of the images (`before`) and of their references (`truth`)."""
 
     noun: ClassVar[str] = "trials"
+    starts_early: ClassVar[bool] = False
+    """The starting cluster would spoil the times that are measured."""
 
     def make_pipeline(self, report: Report) -> Pipeline:
         """Make the pipeline of a worker."""

@@ -1,15 +1,17 @@
 """The executor of large jobs. Ray is imported when it begins, and not before: small jobs do without."""
 
 import logging
+import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from sgllie.errors import UsageError
 from sgllie.methods import MethodSettings, cpu_instead
-from sgllie.runs.job import InProcess
+from sgllie.runs.job import InProcess, names_cluster
+from sgllie.runs.local import LocalPool
+from sgllie.runs.progress import Counts
 from sgllie.runs.run import Run
 from sgllie.runs.totals import Totals
 from sgllie.runs.watch import watch
@@ -17,8 +19,7 @@ from sgllie.runs.words import say
 
 if TYPE_CHECKING:
     from sgllie.distributed.cluster import Connection
-
-POLL_SECONDS = 0.5
+    from sgllie.distributed.pool import Shards
 
 Argument = TypeVar("Argument")
 
@@ -59,29 +60,25 @@ class RayExecutor:
 
     def run_shards(self, run: Run[Any], results: dict[int, Totals]) -> str | None:
         """Run the shards that are left, note their totals; return the reason if the run was stopped before its end."""
-        if not self.connection.is_made:
-            say("Starting Ray ..." if self.connection.is_local else "Connecting to Ray ...")
-        with ray_data_loading():
-            self.connection.wait()
-        from ray.exceptions import RayError
-
-        from sgllie.distributed.cluster import last_line, leave_threads_behind
-        from sgllie.distributed.pool import Shards
-
-        shards = Shards(run, results)
-        shards.start()
-
-        def is_running() -> bool:
-            shards.join(POLL_SECONDS)
-            return shards.is_alive()
-
+        work = Work(self.connection, run, results)
         try:
-            reason = watch(run, shards.look, is_running)
-        except RayError as error:  # the actor that counts lives as long as the driver's node
+            work.begin()
+            reason = watch(run, work.look, work.is_running)
+        except Exception as error:
+            from ray.exceptions import RayError
+
+            from sgllie.distributed.cluster import last_line
+
+            if not isinstance(error, RayError):  # the actor that counts lives as long as the driver's node
+                raise
             reason = f"the cluster gave up: {last_line(error)}"
-        if reason:
+        finally:
+            work.early.end()
+        if reason and work.shards:
+            from sgllie.distributed.cluster import leave_threads_behind
+
             leave_threads_behind()
-        return reason or shards.error
+        return reason or work.error
 
     def run_tasks(self, task: Callable[[Argument], None], arguments: Sequence[Argument]) -> None:
         """Call a function with each of some arguments: several as tasks of the cluster, if the job has used one."""
@@ -94,18 +91,66 @@ class RayExecutor:
         run_tasks(task, arguments)
 
 
-@contextmanager
-def ray_data_loading() -> Iterator[None]:
-    """Import Ray Data, which takes a second or two, while the block runs.
+class Work:
+    """The shards of a run: over the cluster, and until one that is started here is there, in child processes.
 
-    Not in the main thread: CPython can lose an interrupt that comes within an import, and never give the lock of all
-    imports back (both happen in the callback of a weak reference), for which the thread of the cluster would wait.
+    Args:
+        connection: to the cluster, which may not be made yet.
+        run: whose shards they are.
+        results: gets the totals of each shard that is done.
     """
-    loading = threading.Thread(target=import_module, args=("ray.data",))
-    loading.start()
-    yield
-    loading.join()
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+    def __init__(self, connection: "Connection", run: Run[Any], results: dict[int, Totals]) -> None:
+        self.connection, self.run, self.results = connection, run, results
+        self.early = LocalPool(run, results)
+        self.shards: Shards | None = None
+        # Ray Data takes a second or two to import. Not in the main thread: CPython can lose an interrupt that comes
+        # within an import, and never give the lock of all imports back (both happen in the callback of a weak
+        # reference), for which the thread of the cluster would wait.
+        self.loading = threading.Thread(target=import_module, args=("ray.data",))
+
+    def begin(self) -> None:
+        """Begin with the shards in child processes where that makes sense, else when the cluster is there."""
+        connection, run = self.connection, self.run
+        starts_early = run.starts_early and connection.is_local and not names_cluster(run.settings)
+        if not connection.is_made:
+            beside = f"; the first {run.noun} are done meanwhile" if starts_early else ""
+            say(f"Starting Ray{beside} ..." if connection.is_local else "Connecting to Ray ...")
+        self.loading.start()
+        connection.begin()
+        if starts_early:
+            self.early.begin(max(1, len(os.sched_getaffinity(0)) // 2))  # the cluster needs processors, too
+        else:
+            self._begin_on_cluster()
+
+    @property
+    def error(self) -> str | None:
+        """Why the job must stop, if it must."""
+        return self.early.error or (self.shards.error if self.shards else None)
+
+    def look(self) -> tuple[Counts, list[str]]:
+        """Tell how far the workers are, and what is stuck."""
+        return self.shards.look() if self.shards else self.early.reports.read()
+
+    def is_running(self) -> bool:
+        """Wait a moment; tell whether there are shards to be waited for."""
+        if self.shards:
+            return self.shards.is_running()
+        if not self.connection.is_made or self.loading.is_alive():
+            return self.early.is_running()
+        self._begin_on_cluster()
+        return True
+
+    def _begin_on_cluster(self) -> None:
+        """Give what no child process has in hand to the cluster; UsageError where there is none."""
+        self.connection.wait()
+        self.loading.join()
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        from sgllie.distributed.pool import Shards
+
+        self.early.waiting.clear()
+        self.shards = Shards(self.run, self.results, self.early)
+        self.shards.start()
 
 
 def check_gpu(connection: "Connection") -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +20,7 @@ from sgllie.distributed.ray_internals import node_is_draining
 from sgllie.errors import DeviceError, StorageError
 from sgllie.methods.settings import Device
 from sgllie.runs import machine
+from sgllie.runs.local import LocalPool
 from sgllie.runs.progress import Counts, Reports
 from sgllie.runs.run import Run
 from sgllie.runs.totals import Totals
@@ -34,6 +36,7 @@ BUNCHES = 2000
 """Of shards, at least, if there are so many shards."""
 LEAVE_SECONDS = 3.0
 """Until a worker that was asked to end does: its shard is known to be left by then, and `ray job stop` kills it."""
+POLL_SECONDS = 0.5
 RETRIES = 3
 """Of a task whose node was lost."""
 MOST_DEVICE_FAILURES = 2
@@ -65,6 +68,10 @@ class Progress(Reports):
         super().set(shard, *state)
         if shard in self.left:
             self.left.remove(shard)
+
+    def has_begun(self) -> bool:
+        """Tell whether any worker has a shard in hand, or had one."""
+        return bool(self.states)
 
     def device_failed(self, gpu: str) -> None:
         """Note that a GPU has failed."""
@@ -217,14 +224,16 @@ class Shards(threading.Thread):
     Args:
         run: whose shards they are.
         results: gets the totals of each shard that is done.
+        early: child processes of this one that have begun with some of them, if there are any.
 
     Attributes:
         error: why the job must stop, if it must.
     """
 
-    def __init__(self, run: Run[Any], results: dict[int, Totals]) -> None:
+    def __init__(self, run: Run[Any], results: dict[int, Totals], early: LocalPool) -> None:
         super().__init__(daemon=True)
         self.results = results
+        self.early = early
         self.progress = beside_driver(Progress)
         self.whole = run
         self.device = device_of_workers(run)
@@ -235,7 +244,12 @@ class Shards(threading.Thread):
         try:
             # Once more only where workers have left shards that nobody was free for before the end.
             while self.error is None and (missing := self.missing()):
-                self._consume(shard_dataset(self.whole, missing, self.device, self.progress))
+                in_hand = tuple(self.early.at_work.values())
+                free = [shard for shard in missing if shard not in in_hand]
+                if free:
+                    self._consume(shard_dataset(self.whole, free, self.device, self.progress))
+                else:
+                    time.sleep(POLL_SECONDS)
         except Exception as error:
             self.error = f"the cluster gave up: {last_line(error)}"
 
@@ -254,7 +268,22 @@ class Shards(threading.Thread):
 
     def look(self) -> tuple[Counts, list[str]]:
         """Ask how far the workers are, and what is stuck."""
-        return ray.get(self.progress.read.remote())
+        return ray.get(self.progress.read.remote(self.early.reports.states))
+
+    def is_running(self) -> bool:
+        """Wait a moment; tell whether there are shards to be waited for.
+
+        The child processes end once a worker has begun, and workers that become free take what they leave.
+        """
+        early = self.early
+        if early.at_work:
+            if not early.is_leaving and ray.get(self.progress.has_begun.remote()):
+                early.leave()
+            early.is_running(0)
+            while early.left:
+                ray.get(self.progress.leave.remote(early.left.pop()))
+        self.join(POLL_SECONDS)
+        return self.is_alive() and early.error is None
 
 
 def run_tasks(task: Callable[[Argument], None], arguments: Sequence[Argument]) -> None:

@@ -30,13 +30,18 @@ class Child(NamedTuple):
 
 
 class LocalPool:
-    """As many child processes as there are processors, each with a shard at a time.
+    """Child processes, each with a shard at a time.
 
     A child that dies gives its shard back, which knows what was done; the shard's journal ends a vicious circle.
 
     Args:
         run: whose shards are left.
         results: gets the totals of each shard that is done.
+
+    Attributes:
+        at_work: the children, and the shard that each has in hand.
+        left: shards that nobody has in hand any more, once others are to go on.
+        error: why the job must stop, if it must.
     """
 
     def __init__(self, run: Run[Any], results: dict[int, Totals]) -> None:
@@ -46,20 +51,32 @@ class LocalPool:
         self.waiting = deque(run.order)
         self.reports = Reports()
         self.at_work: dict[Child, int] = {}
+        self.left: list[int] = []
+        self.is_leaving = False
         self.error: str | None = None
 
     def run_shards(self) -> str | None:
         """Run the shards that are left; return the reason if the run was stopped before its end."""
-        processors = len(os.sched_getaffinity(0))
         try:
-            for _ in range(min(processors, len(self.waiting))):
-                self._give(begin_child(self.for_workers))
-            reason = watch(self.run, self.reports.read, self._is_running)
+            self.begin(len(os.sched_getaffinity(0)))
+            reason = watch(self.run, self.reports.read, self.is_running)
         finally:
-            self._end()
+            self.end()
         return reason or self.error
 
-    def _end(self) -> None:
+    def begin(self, children: int) -> None:
+        """Start so many children, or one for each shard if there are fewer."""
+        for _ in range(min(children, len(self.waiting))):
+            self._give(begin_child(self.for_workers))
+
+    def leave(self) -> None:
+        """Have the children give back what they have in hand, within a second or two, and end."""
+        self.is_leaving = True
+        self.waiting.clear()
+        for child in self.at_work:
+            child.process.terminate()
+
+    def end(self) -> None:
         """Ask the children that are at work to end, so that the next command knows what they have done."""
         for child in self.at_work:
             child.process.terminate()
@@ -68,9 +85,9 @@ class LocalPool:
             child.process.join(max(0, end - time.monotonic()))
             child.process.kill()
 
-    def _is_running(self) -> bool:
+    def is_running(self, seconds: float = POLL_SECONDS) -> bool:
         """Take in what the children say, for a moment; tell whether any is still at work."""
-        for pipe in wait([child.pipe for child in self.at_work], POLL_SECONDS):
+        for pipe in wait([child.pipe for child in self.at_work], seconds):
             child = next(child for child in self.at_work if child.pipe is pipe)
             try:
                 self._hear(child, child.pipe.recv())
@@ -93,7 +110,11 @@ class LocalPool:
 
     def _replace(self, child: Child) -> None:
         """Take back the shard of a child that has ended, or is about to, for the next one that is free."""
-        self.waiting.appendleft(self.at_work.pop(child))
+        shard = self.at_work.pop(child)
+        if self.is_leaving:
+            self.left.append(shard)
+            return
+        self.waiting.appendleft(shard)
         self._give(begin_child(self.for_workers))
 
     def _give(self, child: Child) -> None:

@@ -1,8 +1,9 @@
 """How far a job is: a live display on a terminal, a line every ten seconds in a log."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from rich.console import Console
@@ -73,9 +74,13 @@ class Reports:
         self.states[shard] = State(*state)
         self.heard[shard] = time.monotonic()
 
-    def read(self) -> tuple[Counts, list[str]]:
-        """Return what is done, for each group, and what is stuck, a line for each shard."""
-        return counts_of(self.states.values()), list(self._stuck())
+    def read(self, others: Mapping[int, State] = MappingProxyType({})) -> tuple[Counts, list[str]]:
+        """Return what is done, for each group, and what is stuck, a line for each shard.
+
+        Args:
+            others: states of shards that are known elsewhere; what is known here is newer.
+        """
+        return counts_of({**others, **self.states}.values()), list(self._stuck())
 
     def _stuck(self) -> Iterator[str]:
         now = time.monotonic()

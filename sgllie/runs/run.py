@@ -56,6 +56,8 @@ class Run(ABC, Generic[SettingsT]):
 
     noun: ClassVar[str] = "images"
     """What the items are called."""
+    starts_early: ClassVar[bool] = True
+    """Whether child processes of the command begin with the shards while a local cluster starts."""
 
     settings: SettingsT
     output: Storage

@@ -48,6 +48,8 @@ class VideoRun(Run[VideoSettings]):
     """
 
     noun: ClassVar[str] = "videos"
+    starts_early: ClassVar[bool] = False
+    """A segment takes long, and what is done of it would be lost to the cluster."""
 
     target: tuple[str, str] | None
     segments: list[Segment]
