@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sgllie.errors import ImageError
 from sgllie.images import exif, xmp
-from sgllie.images.metadata import EXIF_PREFIX, Header, Metadata
+from sgllie.images.metadata import EXIF_PREFIX, Header, Metadata, check_parts
 
 ICC_PREFIX = b"ICC_PROFILE\0"
 XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
@@ -45,9 +45,10 @@ def read(data: bytes, *, upright: bool) -> Header:
     frame = b""
     carried: list[bytes] = []
     tiff, orientation = None, 1
-    for marker, start, end in _segments(data):
+    for count, (marker, start, end) in enumerate(_segments(data)):
         if marker == _START_OF_SCAN:
             break
+        check_parts(count, "JPEG")
         if marker == _END:
             raise ImageError("corrupt", "the JPEG holds no picture")
         body = data[start + 4 : end]
