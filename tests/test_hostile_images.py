@@ -113,7 +113,7 @@ def numbers(changes):
 
 def tables():
     """A TIFF of which every table of its compression is as large as the file."""
-    return numbers({tag: (1, MANY, 8) for tag in (266, 292, 293, 332, 336, 347, *range(512, 522), *range(529, 533))})
+    return numbers(dict.fromkeys((266, 292, 293, 332, 336, 347, *range(512, 522), *range(529, 533)), (1, MANY, 8)))
 
 
 def riff(*chunks):
