@@ -1,5 +1,6 @@
 """Small files that claim much: memory stays near what the file and its pixels need, whatever the claim."""
 
+import io
 import json
 import struct
 import subprocess
@@ -8,22 +9,25 @@ import zlib
 
 import pytest
 from image_files import JPEG, RGB, png, png_chunk
+from PIL import Image
 
 GROWN = zlib.compress(bytes(200 << 20), 9) + b"\0"
 GROWN += b"\0" * (len(GROWN) % 2)
 SIDE = 64
 
 MEASURE = """
-import json, resource, sys
+import json, re, sys
+from pathlib import Path
 from sgllie.errors import ImageError
 from sgllie.images import decode, encode, tiff, jpeg_check
 
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    return int(re.search("VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) >> 10
 
 results = {}
 for path in sys.argv[1:]:
     data = open(path, "rb").read()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is that of now
     before = peak()
     try:
         image = decode(data, max_pixels=1_000_000, exif_orientation="apply")
@@ -96,6 +100,48 @@ def run_lengths():
     return b"BM" + struct.pack("<III", 0, 0, 54 + 1024) + header + bytes(1024) + b"\0\1"
 
 
+MANY = 4_000_000
+"""Bytes of a file that claims to hold millions of things."""
+
+
+def numbers(changes):
+    """A TIFF of which tags have millions of values, one byte each."""
+    data = b"\x40" * MANY
+    many = {256: (1, MANY, 8), 257: (1, MANY, 8), 258: (1, MANY, 8), 262: (1, MANY, 8), 277: (1, MANY, 8)}
+    return tiff_file({**entries(), **(many if changes is None else changes)}, data)
+
+
+def tables():
+    """A TIFF of which every table of its compression is as large as the file."""
+    return numbers(dict.fromkeys((266, 292, 293, 332, 336, 347, *range(512, 522), *range(529, 533)), (1, MANY, 8)))
+
+
+def riff(*chunks):
+    body = b"".join(chunks)
+    return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WEBP" + body
+
+
+def webp_chunk(side, **options):
+    file = io.BytesIO()
+    Image.new("RGB", (side, side)).save(file, "WEBP", **options)
+    return file.getvalue()[12:]
+
+
+def two_pictures():
+    return riff(webp_chunk(4000, quality=1), webp_chunk(8, lossless=True))
+
+
+def kinds_of_chunks():
+    return riff(webp_chunk(8), *(struct.pack("<II", 0x80000000 + number, 0) for number in range(MANY // 8)))
+
+
+def left_out_everywhere():
+    packet = (
+        b'<x:a xmlns:x="http://ns.google.com/photos/1.0/container/">' + b"<x:Directory/> " * (MANY // 15) + b"</x:a>"
+    )
+    return png(RGB, 2, 8, png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + packet))
+
+
 # name -> file, what becomes of it, megabytes that it may cost
 FILES = {
     "chain of directories": (chain(), "multi_frame", 20),
@@ -112,7 +158,19 @@ FILES = {
     "1 bit and a second channel": (tiff_file(entries(samples=2, bits=1)), "unsupported", 20),
     "chunks of a PNG": (grown_chunks(), "ok", 100),
     "nested XMP": (deep_packet(), "ok", 100),
-    "segments of a JPEG": (JPEG[:2] + b"\xff\xfe\0\2" * 200_000 + JPEG[2:], "ok", 60),
+    "segments of a JPEG": (JPEG[:2] + b"\xff\xfe\0\2" * 90_000 + JPEG[2:], "ok", 60),
+    "too many segments": (JPEG[:2] + b"\xff\xfe\0\2" * (MANY // 4) + JPEG[2:], "unsupported", 30),
+    "too many chunks": (png(RGB, 2, 8, png_chunk(b"tEXt", b"") * (MANY // 12)), "unsupported", 30),
+    "numbers without end": (numbers(None), "unsupported", 20),
+    "a million strips": (
+        numbers({256: (4, 1, 1), 257: (4, 1, MANY), 273: (1, MANY, 8), 278: (4, 1, 1), 279: (1, MANY, 8)}),
+        "unsupported",
+        20,
+    ),
+    "tables of a compression": (tables(), "corrupt", 20),
+    "two pictures in a WebP": (two_pictures(), "too_large", 20),
+    "kinds of chunks in a WebP": (kinds_of_chunks(), "ok", 20),
+    "properties of XMP": (left_out_everywhere(), "ok", 10),
     "padding of a JPEG": (b"\xff\xd8" + b"\xff" * 2_000_000, "truncated", 20),
     "run lengths of a BMP": (run_lengths(), "too_large", 20),
 }

@@ -3,6 +3,7 @@
 import gzip
 import io
 import tarfile
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -152,6 +153,42 @@ def test_a_tar_that_is_damaged_gives_what_lies_before(tmp_path, change, error_ty
     assert ([image.name for image in images], seen, read) == (found, error_type, error_type)
     parts = [block.written([unchanged(image) for image in block.images]) for block in blocks]
     assert [name for name, _ in members_of(b"".join(tar.joined(parts)))] == carried
+
+
+def claim(name, kind, size, data=b""):
+    """A member whose header claims another size than that of its data."""
+    return member(name, size, type=kind).tobuf(tarfile.GNU_FORMAT) + data + bytes(-len(data) % 512)
+
+
+@pytest.mark.parametrize(
+    ("bad", "sentence"),
+    [
+        (claim("x", tarfile.XHDTYPE, 3 << 30), "claims 3,221,225,472 bytes"),
+        (claim("x", tarfile.XGLTYPE, 3 << 30), "claims 3,221,225,472 bytes"),
+        (claim("x", tarfile.GNUTYPE_LONGNAME, 3 << 30), "claims 3,221,225,472 bytes"),
+        (claim("x", tarfile.GNUTYPE_LONGNAME, 6, b"a.jpg\0") * 5000, "more than 16 headers"),
+        (claim("x", tarfile.XHDTYPE, 11, b"11 path=ab\n") * 5000, "more than 16 headers"),
+        (claim("x.jpg", tarfile.REGTYPE, -1024), "claims a size below zero"),
+        (claim("x", tarfile.XHDTYPE, -1024), "claims -1,024 bytes"),
+    ],
+    ids=["attributes", "attributes of all", "name", "names", "chain", "below zero", "attributes below zero"],
+)
+def test_headers_that_lead_nowhere_end_the_tar(bad, sentence):
+    tar = opened(claim("good.jpg", tarfile.REGTYPE, 4, b"data") + bad + bytes(1024))
+    images = tar.images()
+    assert next(images).name == "good.jpg"
+    with pytest.raises(ItemError, match=sentence):
+        next(images)
+
+
+def test_members_of_one_name_are_told_apart_in_no_time():
+    tar = opened(claim("a.jpg", tarfile.REGTYPE, 0) * 20_000 + claim("a#7.jpg", tarfile.REGTYPE, 0) + bytes(1024))
+    began = time.monotonic()
+    found = names(tar)
+    assert time.monotonic() - began < 20
+    assert len(set(found)) == 20_001
+    assert found[:3] == ["a.jpg", "a#2.jpg", "a#3.jpg"]
+    assert found[-1] == "a#7#2.jpg"
 
 
 def test_a_compressed_tar_is_called_so():

@@ -20,8 +20,12 @@ from sgllie.storage.base import LARGEST_READ
 
 CARRIED_BYTES = 8 * 2**20
 """Of a block that is carried as it is, at most."""
-SIZE_FIELD, CHECKSUM_FIELD = slice(124, 136), slice(148, 156)
+SIZE_FIELD, CHECKSUM_FIELD, TYPE_FIELD = slice(124, 136), slice(148, 156), slice(156, 157)
 """Of a header, in bytes (POSIX.1-1988, ustar)."""
+EXTENSIONS_OF_HEADERS = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, b"x", b"g", b"X")
+"""Types of headers that say something of the next one: long names, attributes of POSIX."""
+MOST_EXTENSIONS, EXTENSION_BYTES = 16, 2**20
+"""For one member; names and attributes have thousands of bytes, not millions."""
 
 
 class Member(NamedTuple):
@@ -123,7 +127,7 @@ class Tar:
     def _spans(self) -> Iterator[Span]:
         """Yield the parts of the file in their order; ItemError behind those that are whole, if it is damaged."""
         position = end = 0
-        names: set[str] = set()
+        names: dict[str, int] = {}
         try:
             for info, end in self._headers():
                 name = info.name.removeprefix("./")
@@ -131,7 +135,6 @@ class Tar:
                     continue
                 yield from carried_spans(position, info.offset)
                 unique = unique_name(name, names)
-                names.add(unique)
                 yield Span(info.offset, end, Member(unique, info, end, obstacle(info, name, unique)))
                 position = end
         except ItemError:
@@ -146,11 +149,14 @@ class Tar:
             self._file.seek(0)
             with tarfile.TarFile(fileobj=self._file, mode="r") as tar:
                 while True:
+                    self._check_extensions(position)
                     self._file.seek(position)  # others read as well
                     info = tar.next()
                     if info is None:
                         break
                     vars(tar)["members"].clear()  # it would keep them all
+                    if tar.offset <= position:
+                        raise damaged("tar", f"the header at byte {position:,} claims a size below zero")
                     position = tar.offset
                     if position > self._size and not is_image(info):
                         break
@@ -166,6 +172,19 @@ class Tar:
                 raise damaged("tar", f"it ends at byte {self._size:,} without the mark of an end", "truncated")
             raise damaged("tar", f"what follows byte {position:,} is no header")
 
+    def _check_extensions(self, position: int) -> None:
+        """Refuse a member whose headers `tarfile` would read into memory, or follow, without end."""
+        for _ in range(MOST_EXTENSIONS):
+            self._file.seek(position)
+            block = self._file.read(tarfile.BLOCKSIZE)
+            if block[TYPE_FIELD] not in EXTENSIONS_OF_HEADERS:
+                return
+            size = tarfile.nti(block[SIZE_FIELD])  # type: ignore[attr-defined]
+            if not 0 <= size <= EXTENSION_BYTES:
+                raise damaged("tar", f"the header at byte {position:,} claims {size:,} bytes")
+            position += tarfile.BLOCKSIZE * (1 + -(-size // tarfile.BLOCKSIZE))
+        raise damaged("tar", f"a member before byte {position:,} has more than {MOST_EXTENSIONS} headers")
+
     def _reason(self, error: Exception) -> str:
         self._file.seek(0)
         if self._file.read(2) == b"\x1f\x8b":
@@ -178,13 +197,19 @@ def is_image(info: tarfile.TarInfo) -> bool:
     return info.isreg() and not info.issparse() and PurePosixPath(info.name).suffix.lower() in EXTENSIONS
 
 
-def unique_name(name: str, names: set[str]) -> str:
-    """Return a name that is not among others: `a/b.jpg`, else `a/b#2.jpg`."""
+def unique_name(name: str, names: dict[str, int]) -> str:
+    """Return a name that is not among others: `a/b.jpg`, else `a/b#2.jpg`.
+
+    Args:
+        name: of a member.
+        names: those that were returned, each with the number of the last one that was made of it; kept up to date.
+    """
     stem, suffix = name.removesuffix(PurePosixPath(name).suffix), PurePosixPath(name).suffix
-    number, found = 1, name
+    number, found = names.get(name, 1), name
     while found in names:
         number += 1
         found = f"{stem}#{number}{suffix}"
+    names[name], names[found] = number, 1 if found != name else number
     return found
 
 

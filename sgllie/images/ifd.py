@@ -21,6 +21,9 @@ _UTF8 = 129  # text of EXIF 3.0
 _SIZES = {1: 1, 2: 1, _SHORT: 2, _LONG: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, _POINTER: 4, _UTF8: 1}
 _INTEGERS = {1: "u1", _SHORT: "u2", _LONG: "u4", _POINTER: "u4"}
 
+MOST_NUMBERS = 1 << 20
+"""Of one field that are looked at: more than any picture has strips, and few enough to cost no memory."""
+
 
 class Field(NamedTuple):
     """One field: its type, the number of its values, and these in the byte order of the file."""
@@ -50,8 +53,8 @@ class Directory:
     entries: dict[int, int]
     next: int
 
-    def field(self, tag: int) -> Field | None:
-        """Return a field; None where it is absent, of an unknown type, or points beyond the file."""
+    def field(self, tag: int, most: int | None = None) -> Field | None:
+        """Return a field, or its first values; None where it is absent, of an unknown type, or beyond the file."""
         if tag not in self.entries:
             return None
         entry = self.entries[tag]
@@ -62,15 +65,17 @@ class Directory:
             (place,) = struct.unpack_from(f"{self.order}I", self.data, place)
         if not size or place + size > len(self.data):
             return None
+        if most is not None and most < count:
+            count, size = most, _SIZES[kind] * most
         return Field(kind, count, self.data[place : place + size])
 
-    def numbers(self, tag: int) -> NDArray[np.int64]:
-        """Return the integers of a field; none where it is absent.
+    def numbers(self, tag: int, most: int = MOST_NUMBERS) -> NDArray[np.int64]:
+        """Return the integers of a field, at most so many; none where it is absent.
 
         Raises:
             ImageError: `corrupt` where the field is of another type.
         """
-        field = self.field(tag)
+        field = self.field(tag, most)
         if field is None:
             return np.zeros(0, np.int64)
         if field.kind not in _INTEGERS:
@@ -79,12 +84,12 @@ class Directory:
 
     def number(self, tag: int, default: int) -> int:
         """Return the first integer of a field, or the default where it is absent."""
-        numbers = self.numbers(tag)
+        numbers = self.numbers(tag, 1)
         return int(numbers[0]) if len(numbers) else default
 
     def text(self, tag: int, limit: int) -> bytes:
         """Return the first bytes of a field, whatever their type."""
-        field = self.field(tag)
+        field = self.field(tag, limit)
         return field.value[:limit] if field else b""
 
 

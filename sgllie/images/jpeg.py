@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sgllie.errors import ImageError
 from sgllie.images import exif, xmp
-from sgllie.images.metadata import EXIF_PREFIX, Header, Metadata
+from sgllie.images.metadata import EXIF_PREFIX, Header, Metadata, check_parts
 
 JpegEncoder = Callable[[NDArray[np.uint8], int, str], bytes]
 """Makes a JPEG of pixels, H x W x 3 or H x W, a quality, and the subsampling of the chroma."""
@@ -48,9 +48,10 @@ def read(data: bytes, *, upright: bool) -> Header:
     frame = b""
     carried: list[bytes] = []
     tiff, orientation = None, 1
-    for marker, start, end in _segments(data):
+    for count, (marker, start, end) in enumerate(_segments(data)):
         if marker == _START_OF_SCAN:
             break
+        check_parts(count, "JPEG")
         if marker == _END:
             raise ImageError("corrupt", "the JPEG holds no picture")
         body = data[start + 4 : end]

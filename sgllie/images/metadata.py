@@ -3,10 +3,13 @@
 import struct
 from dataclasses import dataclass, field
 
+from sgllie.errors import ImageError
 from sgllie.images import exif
 
 EXIF_PREFIX = b"Exif\0\0"
 METRES_PER_INCH = 0.0254
+MOST_PARTS = 100_000
+"""Segments or chunks around the pixels of one file. Each may have a few bytes, and takes far more in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,12 @@ class Header:
     orientation: int = 1
     transparent: int | None = None
     scan: int = 0
+
+
+def check_parts(count: int, format: str) -> None:
+    """Refuse a file with more parts than any has but one that is made to fill the memory."""
+    if count > MOST_PARTS:
+        raise ImageError("unsupported", f"the {format} has more than {MOST_PARTS:,} parts around its pixels")
 
 
 def resolution_exif(dpi: tuple[float, float] | None) -> bytes:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sgllie.errors import ImageError
 from sgllie.images import exif, hdr, xmp
-from sgllie.images.metadata import METRES_PER_INCH, Header, Metadata
+from sgllie.images.metadata import METRES_PER_INCH, Header, Metadata, check_parts
 
 MAGIC = b"\x89PNG\r\n\x1a\n"
 XMP_KEYWORD = b"XML:com.adobe.xmp\0"
@@ -33,7 +33,10 @@ def read(data: bytes, *, upright: bool) -> tuple[Header, bytes]:
     essential: list[slice] = []
     fields: dict[bytes, bytes] = {}
     orientation = 1
+    count = 0
     for kind, start, end in _chunks(data):
+        count += kind != b"IDAT"
+        check_parts(count, "PNG")
         if kind == b"fdAT" or (kind == b"acTL" and data[start + 8 : start + 12] != b"\0\0\0\1"):
             raise ImageError("multi_frame", "the file is an animated PNG; only single images are handled")
         if kind in _ESSENTIAL:

@@ -27,6 +27,9 @@ _DEEP_COMPRESSIONS = frozenset((1, 5, 8, 32773, 32946))
 _COLOUR_MAP = 320
 _FORGIVING = frozenset((2, 3, 4, 6, _JPEG))
 """Compressions (fax, JPEG) whose decoders fill up what is missing at the end, and say nothing."""
+_MOST_SAMPLES = 5
+_CODING_BYTES = 1 << 20
+"""Palettes have 384 kB at most, tables of JPEG 64 kB each."""
 _TILE_SIDE = 4096
 """Tiles may be larger than the picture, but not larger than this as well."""
 
@@ -81,17 +84,20 @@ def read(first: ifd.Directory) -> tuple[int, int, Layout]:
     planar = samples > 1 and first.number(PLANAR_CONFIGURATION, 1) == 2
     tiled = TILE_OFFSETS in first.entries and STRIP_OFFSETS not in first.entries
     across, down = _segment_size(first, width, height, tiled)
-    offsets = first.numbers(TILE_OFFSETS if tiled else STRIP_OFFSETS)
     needed = -(-width // across) * -(-height // down) * (samples if planar else 1)
+    if needed > ifd.MOST_NUMBERS:
+        raise ImageError(
+            "unsupported", f"TIFF images of more than {ifd.MOST_NUMBERS:,} strips or tiles are not handled"
+        )
+    offsets = first.numbers(TILE_OFFSETS if tiled else STRIP_OFFSETS, needed)
     if len(offsets) < needed:
         raise ImageError("corrupt", "the TIFF does not say where all its pixels are")
-    offsets = offsets[:needed]
     if (offsets == 0).any():
         raise ImageError("unsupported", "TIFF images that leave out strips or tiles (sparse) are not handled")
     if offsets.max() >= len(first.data):
         raise ImageError("truncated", "the TIFF ends before its pixels do")
     room = len(first.data) - offsets
-    counts = first.numbers(TILE_BYTE_COUNTS if tiled else STRIP_BYTE_COUNTS)[:needed]
+    counts = first.numbers(TILE_BYTE_COUNTS if tiled else STRIP_BYTE_COUNTS, needed)
     if len(counts) < needed:  # readers have always done without them
         counts = room
     compression = first.number(COMPRESSION, UNCOMPRESSED)
@@ -126,10 +132,10 @@ def read(first: ifd.Directory) -> tuple[int, int, Layout]:
 def _samples(first: ifd.Directory) -> tuple[int, int, int, int | None]:
     """Return bits, samples, colour model and kind of the extra channel, or say what about them is not handled."""
     samples = first.number(SAMPLES_PER_PIXEL, 1)
-    depths = first.numbers(BITS_PER_SAMPLE)[:samples]
+    depths = first.numbers(BITS_PER_SAMPLE, min(samples, _MOST_SAMPLES))
     bits = int(depths[0]) if len(depths) else 1
     photometric = first.number(PHOTOMETRIC, BLACK_IS_ZERO)
-    if any(value not in (1, 4) for value in first.numbers(SAMPLE_FORMAT)[:samples]):
+    if any(value not in (1, 4) for value in first.numbers(SAMPLE_FORMAT, min(samples, _MOST_SAMPLES))):
         raise ImageError("unsupported", "TIFF images of signed or floating-point samples are not handled")
     if bits not in (1, 2, 4, 8, 16) or (depths != bits).any():
         raise ImageError("unsupported", f"TIFF images of {bits} bits are not handled, only those of 1, 2, 4, 8, 16")
@@ -149,7 +155,12 @@ def _samples(first: ifd.Directory) -> tuple[int, int, int, int | None]:
 
 def _coding(first: ifd.Directory) -> dict[int, ifd.Field]:
     """Return the fields that decoders need; a palette of 8 bits, as some writers store it, becomes one of 16."""
-    coding = {tag: field for tag in CODING if (field := first.field(tag))}
+    coding: dict[int, ifd.Field] = {}
+    for tag in CODING:
+        field = first.field(tag)
+        if field and len(field.value) > _CODING_BYTES:
+            raise ImageError("corrupt", f"tag {tag} of the TIFF has {len(field.value):,} bytes, which makes no sense")
+        coding |= {tag: field} if field else {}
     levels = first.numbers(_COLOUR_MAP)
     if len(levels) and levels.max() < 256:
         coding[_COLOUR_MAP] = ifd.integers(first.order, (levels * 257).tolist())

@@ -43,7 +43,7 @@ def read_first(data: bytes) -> ifd.Directory:
 
 def _sub_directories(first: ifd.Directory) -> list[ifd.Directory]:
     found = []
-    for offset in first.numbers(_SUB_DIRECTORIES)[:_LIMIT]:
+    for offset in first.numbers(_SUB_DIRECTORIES, _LIMIT):
         try:
             found.append(ifd.read(first.data, int(offset)))
         except struct.error:

@@ -6,6 +6,10 @@ from sgllie.errors import ImageError
 from sgllie.images import exif, xmp
 from sgllie.images.metadata import EXIF_PREFIX, Header, Metadata
 
+_PICTURES = frozenset((b"VP8 ", b"VP8L"))
+"""Of which decoders take the first, and so must whoever tells its size."""
+_READ = _PICTURES | {b"ANIM", b"ANMF", b"ALPH", b"ICCP", b"EXIF", b"XMP "}
+
 
 def read(data: bytes, *, upright: bool) -> Header:
     """Walk the chunks of a WebP."""
@@ -14,8 +18,9 @@ def read(data: bytes, *, upright: bool) -> Header:
     chunks: dict[bytes, bytes] = {}
     start = 12
     while start + 8 <= len(data):
-        size = int.from_bytes(data[start + 4 : start + 8], "little")
-        chunks.setdefault(data[start : start + 4], data[start + 8 : start + 8 + size])
+        kind, size = data[start : start + 4], int.from_bytes(data[start + 4 : start + 8], "little")
+        if kind in _READ and not (kind in _PICTURES and not _PICTURES.isdisjoint(chunks)):
+            chunks.setdefault(kind, data[start + 8 : start + 8 + size])
         start += 8 + size + size % 2
     if b"ANIM" in chunks or b"ANMF" in chunks:
         raise ImageError("multi_frame", "the file is an animated WebP; only single images are handled")

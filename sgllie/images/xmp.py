@@ -64,25 +64,20 @@ def _without(packet: bytes, lost: Properties) -> bytes:
     text = packet.decode("latin-1")
     if not any(namespace.search(text) for namespace in lost):
         return packet
-    spans = _Spans(packet, lost)
     try:
-        spans.find()
+        return _Cut(packet, lost).rest()
     except (expat.ExpatError, ValueError):
         return packet
-    pieces, position = [], 0
-    for start, end in sorted(spans.found):
-        pieces.append(packet[position:start])
-        position = end
-    return b"".join((*pieces, packet[position:]))
 
 
-class _Spans:
-    """Where properties to be left out stand in a packet: start and end of each attribute or element."""
+class _Cut:
+    """What is left of a packet without some properties, each of which is an attribute or an element."""
 
     def __init__(self, packet: bytes, lost: Properties) -> None:
         self.packet = packet
         self._lost = lost
-        self.found: list[tuple[int, int]] = []
+        self._kept = bytearray()
+        self._position = 0  # behind what is kept or left out by now
         self._depth = 0  # within an element to be left out
         self._start = 0
         self._is_empty = False
@@ -92,7 +87,7 @@ class _Spans:
         self._parser.EndElementHandler = self._on_end
         self._parser.StartDoctypeDeclHandler = self._on_doctype
 
-    def find(self) -> None:
+    def rest(self) -> bytes:
         """Walk the packet.
 
         Raises:
@@ -100,6 +95,12 @@ class _Spans:
             ValueError: it has a document type, which no packet has.
         """
         self._parser.Parse(self.packet.rstrip(b"\0"), True)
+        return bytes(self._kept + self.packet[self._position :])
+
+    def _leave_out(self, start: int, end: int) -> None:
+        """Keep the packet up to the start; calls come in the order of the packet."""
+        self._kept += self.packet[self._position : start]
+        self._position = end
 
     def _on_doctype(self, *_: object) -> None:
         raise ValueError("a document type may define anything")
@@ -115,13 +116,13 @@ class _Spans:
             lost = {_qualified(attribute) for attribute in attributes if self._is_lost(attribute)}
             for attribute in re.finditer(_ATTRIBUTE, self._tag(start)) if lost else ():
                 if attribute[1] in lost:
-                    self.found.append((start + attribute.start(), start + attribute.end()))
+                    self._leave_out(start + attribute.start(), start + attribute.end())
 
     def _on_end(self, _: str) -> None:
         if self._depth == 1:
             end = self._parser.CurrentByteIndex
             # Behind an empty element expat has passed its only tag.
-            self.found.append((self._start, end if self._is_empty else self.packet.index(b">", end) + 1))
+            self._leave_out(self._start, end if self._is_empty else self.packet.index(b">", end) + 1)
         self._depth = max(self._depth - 1, 0)
 
     def _is_lost(self, name: str) -> bool:
