@@ -1,6 +1,7 @@
 """Files that are no images: carried beside them, with a row each, whatever happens on the way."""
 
 import errno
+import filecmp
 import os
 import shutil
 from pathlib import Path
@@ -17,6 +18,7 @@ from sgllie.errors import UsageError
 from sgllie.runs.job import InProcess, run_job
 from sgllie.storage import Entry, copying, open_storage
 from sgllie.storage.copying import copy
+from sgllie.storage.local import copy_file
 
 OTHERS = {
     "readme.txt": b"what this is",
@@ -229,3 +231,26 @@ def test_killed_and_gone_on(tmp_path):
     rows = others_of(output)
     assert len(rows) == 3000
     assert all((output / row["output"]).read_text() == str(int(Path(path).stem)) for path, row in rows.items())
+
+
+def test_holes_stay_holes(tmp_path):
+    """As those of LMDB, whose files claim all that they may ever hold."""
+    for name in ("in", "out"):
+        (tmp_path / name).mkdir()
+    source, target = (open_storage(str(tmp_path / name)) for name in ("in", "out"))
+    with (tmp_path / "in/data.mdb").open("wb") as file:
+        for place in (0, 40 * 2**20, 90 * 2**20):
+            file.seek(place)
+            file.write(os.urandom(3 * 2**20))
+        file.truncate(2**30)
+    copy(source, source.find("data.mdb"), target, "data.mdb")
+    before, after = tmp_path / "in/data.mdb", tmp_path / "out/data.mdb"
+    assert filecmp.cmp(before, after, shallow=False)
+    assert after.stat().st_blocks == before.stat().st_blocks
+
+
+@pytest.mark.parametrize("size", [0, 1, 9 * 2**20 + 1])
+def test_a_file_without_holes_is_copied_whole(tmp_path, size):
+    (tmp_path / "a").write_bytes(os.urandom(size))
+    copy_file(tmp_path / "a", str(tmp_path / "b.partial"), str(tmp_path / "b"))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()

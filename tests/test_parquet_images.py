@@ -49,6 +49,7 @@ def leaves(data: bytes) -> list[list[tuple[object, ...]]]:
         {"compression": {"number": "zstd", "image.bytes": "none", "image.path": "gzip", "words": "snappy"}},
         {"use_dictionary": ["words"], "write_statistics": ["number"], "version": "1.0"},
         {"compression": "lz4", "store_schema": False, "write_page_index": True},
+        {"use_deprecated_int96_timestamps": True, "use_compliant_nested_type": False},
     ],
 )
 def test_everything_but_the_images_stays(options):
@@ -58,6 +59,7 @@ def test_everything_but_the_images_stays(options):
             "number": pa.array(range(10), pa.int32()),
             "image": pa.array([{"bytes": data, "path": f"{n}.png"} for n, data in enumerate(images)], KIND),
             "words": pa.array([["a", None], [], None, ["b"]] * 2 + [["c"]] * 2),
+            "time": pa.array(range(10), pa.timestamp("us")),
         }
     )
     table = table.replace_schema_metadata({"huggingface": "{}", "other": "kept"})
@@ -67,6 +69,7 @@ def test_everything_but_the_images_stays(options):
     same = rewritten(opened(data), unchanged)
     assert pq.read_table(io.BytesIO(same)).equals(before, check_metadata=True)
     assert leaves(same) == leaves(data)
+    assert pq.ParquetFile(io.BytesIO(same)).schema.equals(pq.ParquetFile(io.BytesIO(data)).schema)
     new = rewritten(opened(data), lambda image: Replacement(image.name, image.data + b"!"))
     after = pq.read_table(io.BytesIO(new))
     assert after.schema.equals(before.schema, check_metadata=True)
@@ -114,8 +117,49 @@ def test_which_column_holds_the_images():
     assert opened(two, "right").read("right/000000") == png(2)
     assert opened(two, "text").column is None
     assert opened(written(pa.table({"path": ["a.jpg"], "sound": [b"RIFF...."]}))).column is None
-    late = pa.table({"image": pa.array([None, None, png(1)], pa.binary())})
-    assert opened(written(late)).column == "image"
+
+
+@pytest.mark.parametrize("first", [[None] * 40, [b"no image", b"GIF89a"]])
+def test_a_column_that_begins_with_what_is_no_image(first):
+    """Nulls, however many, and some bad ones; but not bytes of which one happens to begin as an image does."""
+    values = [*first, png(1), png(2)]
+    assert opened(written(pa.table({"image": values}), row_group_size=5)).column == "image"
+    assert opened(written(pa.table({"image": [b"BM...", b"vector", b"vector"]}))).column is None
+    assert opened(written(pa.table({"image": pa.nulls(3, pa.binary())}))).column is None
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([[{"bytes": png(1), "path": None}] * 2, None], pa.list_(KIND)),
+        pa.array([{"image": {"bytes": png(1), "path": "a"}, "number": 1}, None]),
+        pa.array([png(1), png(2)]).dictionary_encode(),
+    ],
+)
+def test_images_that_are_not_one_to_a_row_are_refused(column):
+    """Not carried as they are, as a file without images is."""
+    data = written(pa.table({"number": [1, 2], "sample": column}))
+    for wanted in (None, "sample"):
+        with pytest.raises(ItemError, match=r"its images lie in the column sample as .*; a column that is"):
+            opened(data, wanted)
+    assert opened(data, "number").column is None
+    assert opened(written(pa.table({"sample": column, "image": [png(1), png(2)]}))).column == "image"
+
+
+def test_two_columns_of_one_name_are_refused():
+    table = pa.Table.from_arrays([[png(1)], [1], [2]], names=["image", "number", "number"])
+    with pytest.raises(ItemError, match="two of its columns have one name"):
+        opened(written(table))
+
+
+@pytest.mark.parametrize("names", [["image.left", "image", "image.right"], ["[Camera].image", "[Camera].pose.x", "k"]])
+def test_names_of_columns_with_dots(names):
+    values = [[png(n) if "image" in name[-6:] else bytes([n]) for n in range(4)] for name in names]
+    data = written(pa.table(values, names), row_group_size=2)
+    pack = opened(data)
+    assert pack.column in ("image", "[Camera].image")
+    assert pack.read(f"{pack.column}/000003") == png(3)
+    assert pq.read_table(io.BytesIO(rewritten(pack, unchanged))).equals(pq.read_table(io.BytesIO(data)))
 
 
 def test_the_pack_ends_after_the_images_that_are_given(tmp_path):
@@ -141,7 +185,7 @@ def test_a_row_group_that_is_damaged(tmp_path, column):
     pack = opened(broken_at(good, 1, column))
     contents = [image for block in pack.blocks() for image in block.images]
     failures = [image.failure.error_type if image.failure else None for image in contents]
-    assert failures == ([None] * 4 + ["corrupt"] * 4 + [None] * 4 if column == "image.bytes" else [None] * 12)
+    assert failures == [None] * 4 + ["corrupt"] * 4 + [None] * 4, "what is lost beside an image is no success either"
     new = pq.read_table(io.BytesIO(rewritten(pack, unchanged)))
     assert new["number"].to_pylist() == list(range(12))
     assert [value is None for value in new[column.partition(".")[0]].to_pylist()] == [

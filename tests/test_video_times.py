@@ -17,10 +17,10 @@ WRAP = 2**33
 """Ticks of 1/90000 s after which the clock of MPEG-TS begins anew."""
 
 
-def muxed(path, count=24, *, start=0, held=0, time_base=Fraction(1, 90000), shown=None, **options):
+def muxed(path, count=24, *, start=0, held=0, time_base=Fraction(1, 90000), shown=None, rate=24, **options):
     """A clip of nothing but pictures of 1/24 s from `start` on, the last of which is shown `held` ticks longer."""
     with av.open(str(path), "w", container_options=options) as output:
-        video = output.add_stream("libx264", rate=24, options={"bf": "0", "g": "12"})
+        video = output.add_stream("libx264", rate=rate, options={"bf": "0", "g": "12"})
         video.height, video.width = SMALL
         video.time_base = video.codec_context.time_base = time_base
         step = round(1 / (24 * time_base))
@@ -35,6 +35,14 @@ def muxed(path, count=24, *, start=0, held=0, time_base=Fraction(1, 90000), show
                 packet.duration += held
             output.mux(packet)
     return path
+
+
+@pytest.mark.parametrize(("rate", "frames"), [(3, 0), (25, 24), (500, 0), (100_000, 0)])
+def test_frames_are_estimated_by_a_rate_that_can_be(tmp_path, rate, frames):
+    """Matroska stores no number of frames, and any rate."""
+    path = str(muxed(tmp_path / "a.mkv", time_base=Fraction(1, 1000), rate=rate))
+    with VideoReader(path) as reader:
+        assert reader.info.frames == pytest.approx(frames, abs=1)
 
 
 def length(path):

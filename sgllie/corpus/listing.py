@@ -130,7 +130,9 @@ class Listing:
         folder, name = split_uri(self.source)
         try:
             pack = open_pack(open_storage(folder, self.s3), name, self.image_column)
-        except ItemError:
+        except ItemError as error:
+            if error.error_type == "unsupported":
+                raise UsageError(f"input {self.source} cannot be read: {error}") from error
             return self.source.lower().endswith(".tar")  # whose rows say what is wrong
         except (StorageError, OSError) as error:
             raise UsageError(f"input {self.source} cannot be read: {error}") from error

@@ -3,8 +3,8 @@
 A block is a row group. All other columns, the row groups, the schema and its metadata stay as they are.
 """
 
-import contextlib
 import io
+import itertools
 import threading
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -23,7 +23,7 @@ from sgllie.storage.base import LARGEST_READ
 BYTES, PATH = "bytes", "path"
 """The fields of Hugging Face's `Image`."""
 LOOKED_AT = 16
-"""Rows in which the first image of a column is looked for."""
+"""The first values of a column, by which it is told whether it holds images."""
 COMPRESSION = {"UNCOMPRESSED": "NONE", "LZ4_RAW": "LZ4"}
 """What the writer calls a compression that the reader calls otherwise."""
 EMPTY = Failure("empty", "the row holds no bytes of an image")
@@ -57,26 +57,36 @@ class ParquetImages:
 
     def _image_column(self, wanted: str | None) -> str | None:
         """Return the column that holds images."""
-        candidates = [field.name for field in self._schema if binary_type(field.type)]
-        if wanted is not None:
-            return wanted if wanted in candidates else None
-        found = [name for name in candidates if self._holds_images(name)]
-        if len(found) > 1:
-            raise UsageError(f"several columns hold images ({', '.join(found)}); name one with --image-column")
-        return found[0] if found else None
+        fields = [field for field in self._schema if wanted in (None, field.name)]
+        candidates = [field.name for field in fields if binary_type(field.type)]
+        if wanted is None:
+            candidates = [name for name in candidates if self._holds_images(name)]
+        if len(candidates) > 1:
+            raise UsageError(f"several columns hold images ({', '.join(candidates)}); name one with --image-column")
+        if candidates:
+            if len(set(self._schema.names)) < len(self._schema.names):
+                raise ItemError("unsupported", "two of its columns have one name, and a column is found by its name")
+            return candidates[0]
+        for field in fields:
+            if pa.types.is_nested(field.type) or pa.types.is_dictionary(field.type):
+                self._refuse_images(field)
+        return None
 
     def _holds_images(self, column: str) -> bool:
-        """Tell whether the first value of a column begins as an image does."""
+        """Tell whether at least half of the first values of a column begin as images do."""
         try:
-            batch = next(self._parquet.iter_batches(LOOKED_AT, columns=[column], use_threads=False), None)
+            batches = self._parquet.iter_batches(LOOKED_AT, columns=[column], use_threads=False)
+            values = (value for batch in batches for value in contained_bytes(batch.column(0)))
+            first = list(itertools.islice(values, LOOKED_AT))
         except (pa.ArrowException, OSError):
             return True  # its rows will say what is wrong
-        values = [] if batch is None else image_bytes(batch.column(0))
-        try:
-            recognised(next((value for value in values if value is not None), b""))
-        except ImageError:
-            return False
-        return True
+        return 0 < len(first) <= 2 * sum(map(is_image, first))
+
+    def _refuse_images(self, field: pa.Field) -> None:
+        """Raise ItemError if a column holds images in a way in which they are not read."""
+        if self._holds_images(field.name):
+            where = f"its images lie in the column {field.name} as {field.type}"
+            raise ItemError("unsupported", f"{where}; a column that is read holds bytes, or structs of bytes and path")
 
     def images(self) -> Iterator[PackedImage]:
         """Yield the rows, each with the mean size of those in its row group."""
@@ -131,27 +141,27 @@ class ParquetImages:
         for number in range(first, len(groups)):
             group = self._metadata.row_group(number)
             self._refuse_large(group)
-            row, failure = sum(groups[:number]), EMPTY
-            try:
-                images: Any = self._column(number, self.column)
-            except ItemError as error:
-                images = pa.nulls(groups[number], self._schema.field(self.column).type)
-                failure = Failure(error.error_type, str(error))
+            columns = [self._column_or_nulls(number, field) for field in self._schema]
+            failure = next((found for _, found in columns if found), None)
+            arrays = [array for array, _ in columns]
+            place = self._schema.get_field_index(self.column)
+            images, arrays[place] = arrays[place], pa.nulls(groups[number], self._schema.field(place).type)
             contents = [
-                Content(f"{self.column}/{row + place:06d}", data, None if data is not None else failure)
-                for place, data in enumerate(image_bytes(images))
+                Content(f"{self.column}/{row:06d}", data, failure or (EMPTY if data is None else None))
+                for row, data in enumerate(image_bytes(images), start=sum(groups[:number]))
             ]
-            others = pa.table([self._others(number, field) for field in self._schema], self._schema)
+            others = pa.table(arrays, self._schema)
             yield Block(
                 contents, group.total_byte_size, partial(self._written, others, without_bytes(images), contents)
             )
 
-    def _others(self, group: int, field: pa.Field) -> Any:
-        """Return a column of a row group; nulls in the place of the images, and of what is damaged."""
-        if field.name != self.column:
-            with contextlib.suppress(ItemError):
-                return self._column(group, field.name)
-        return pa.nulls(self._metadata.row_group(group).num_rows, field.type)
+    def _column_or_nulls(self, group: int, field: pa.Field) -> tuple[Any, Failure | None]:
+        """Return a column of a row group; nulls where it is damaged, and why."""
+        try:
+            return self._column(group, field.name), None
+        except ItemError as error:
+            sentence = f"{error} (the column {field.name})"
+            return pa.nulls(self._metadata.row_group(group).num_rows, field.type), Failure(error.error_type, sentence)
 
     def _written(
         self, others: pa.Table, fields: "Fields", contents: list[Content], replacements: list[Replacement]
@@ -194,6 +204,29 @@ def binary_type(kind: pa.DataType) -> bool:
 def image_bytes(column: Any) -> list[bytes | None]:
     """Return the bytes in a column of images."""
     return (pc.struct_field(column, BYTES) if pa.types.is_struct(column.type) else column).to_pylist()
+
+
+def contained_bytes(column: Any) -> Iterator[bytes]:
+    """Yield the values of bytes in a column, however deep they lie in it."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        yield from contained_bytes(column.dictionary_decode())
+    elif pa.types.is_struct(kind) and not binary_type(kind):
+        for inner in column.flatten():
+            yield from contained_bytes(inner)
+    elif isinstance(column, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray):
+        yield from contained_bytes(column.flatten())
+    elif binary_type(kind):
+        yield from filter(None, image_bytes(column))
+
+
+def is_image(data: bytes) -> bool:
+    """Tell whether bytes begin as an image does."""
+    try:
+        recognised(data)
+    except ImageError:
+        return False
+    return True
 
 
 def without_bytes(column: Any) -> Fields:
@@ -265,11 +298,14 @@ def writer_options(metadata: Any) -> dict[str, Any]:
     """Return how a Parquet file was written, as arguments of ParquetWriter."""
     group = metadata.row_group(0) if metadata.num_row_groups else None
     leaves = [group.column(leaf) for leaf in range(metadata.num_columns)] if group else []
+    paths = [leaf.path_in_schema for leaf in leaves]
     return {
         "version": metadata.format_version if metadata.format_version in ("1.0", "2.4", "2.6") else "2.6",
         "compression": {leaf.path_in_schema: COMPRESSION.get(leaf.compression, leaf.compression) for leaf in leaves},
         "use_dictionary": [leaf.path_in_schema for leaf in leaves if any("DICT" in one for one in leaf.encodings)],
         "write_statistics": [leaf.path_in_schema for leaf in leaves if leaf.is_stats_set],
         "write_page_index": any(leaf.has_offset_index for leaf in leaves),
+        "use_deprecated_int96_timestamps": any(leaf.physical_type == "INT96" for leaf in leaves),
+        "use_compliant_nested_type": not any(path.endswith(".list.item") or ".list.item." in path for path in paths),
         "store_schema": b"ARROW:schema" in (metadata.metadata or {}),
     }

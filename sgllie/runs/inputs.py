@@ -58,7 +58,7 @@ def plan_inputs(
             raise UsageError(f"input {listing.source} cannot be listed: {error}") from error
     if not plan.items:
         count = listing.ignored.count + listing.others.count
-        left = f" ({count} other files)" if count else ""
+        left = f" ({plural(count, 'other files')})" if count else ""
         advice = "; *, ? and [ are wildcards in it: write [[] for a bracket" if is_pattern(listing.source) else ""
         raise UsageError(f"input {listing.source} holds no {noun}{left}{advice}")
     return plan, described(listing, moments.note() if moments else [])

@@ -22,6 +22,9 @@ MOUNT_ERRORS = {errno.ENOTCONN, errno.ESTALE, errno.ENODEV, errno.EHOSTDOWN, err
 LINK_ERRORS = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS}
 """Why a file cannot get a second name, though it could be copied."""
 
+COPIED_AT_ONCE = 2**20
+"""Bytes of a file that is copied."""
+
 
 class LocalStorage:
     """A folder. Files being written lie in SCRATCH, on the same file system, until they are renamed into place.
@@ -266,11 +269,34 @@ def write_parts(partial: str, target: str, parts: Iterable[bytes]) -> None:
 def copy_file(source: Path, partial: str, target: str) -> None:
     """Copy a file to one name, then rename it to another."""
     try:
-        shutil.copyfile(source, partial)
+        with open(source, "rb", buffering=0) as old, open(partial, "xb", buffering=0) as new:
+            copy_data(old.fileno(), new.fileno())
         os.replace(partial, target)
     except BaseException:
         Path(partial).unlink(missing_ok=True)
         raise
+
+
+def copy_data(old: int, new: int) -> None:
+    """Copy the data of a file, and leave its holes as they are: a database may claim a terabyte and hold little."""
+    for start, end in data_ranges(old):
+        while start < end and (part := os.pread(old, min(end - start, COPIED_AT_ONCE), start)):
+            start += os.pwrite(new, part, start)
+    os.truncate(new, os.fstat(old).st_size)
+
+
+def data_ranges(file: int) -> Iterator[tuple[int, int]]:
+    """Yield from where to where a file holds data."""
+    end = 0
+    while True:
+        try:
+            start = os.lseek(file, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # which says that none follows
+                raise
+            return
+        end = os.lseek(file, start, os.SEEK_HOLE)
+        yield start, end
 
 
 def link_file(source: Path, partial: str, target: str) -> None:

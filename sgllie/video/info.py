@@ -37,6 +37,9 @@ SIDE_DATA = {
 }
 """What pictures may carry beside their pixels, and that is told where the output lacks it."""
 
+FASTEST_BELIEVED = 240
+"""Frames per second, above which a rate that a file claims is no ground for an estimate."""
+
 ENCODERS_OWN = (bytes.fromhex("dc45e9bde6d948b7962cd820d923eeef"), bytes.fromhex("2ca2de09b51747dbbb55a4fe7fc2fc4e"))
 """What user data begins with in which x264 and x265 say with which settings they ran."""
 
@@ -63,7 +66,7 @@ class VideoInfo:
         time_base: seconds of one tick.
         rate: nominal frames per second.
         start, duration: in ticks; the duration is None where the container does not tell.
-        frames: how many there will be, as far as the container tells.
+        frames: how many there will be, as far as the container tells; 0 where it does not.
         colour: the tags.
         aspect: width over height of one pixel, None where unknown.
         matrix: the nine numbers of the display matrix (rotation, mirroring), or None.
@@ -123,13 +126,20 @@ def describe(container: av.container.InputContainer, stream: av.VideoStream, fir
         rate=rate,
         start=first.pts if first.pts is not None else 0,
         duration=duration,
-        frames=stream.frames or (int(duration * stream.time_base * rate) if duration else 0),
+        frames=stream.frames or estimated_frames(stream, duration, rate),
         colour=colour_tags(first),
         aspect=stream.sample_aspect_ratio or None,
         matrix=display_matrix(first),
         codec=context.name,
         fields=FIELD_ORDERS.get(int(context.field_order), "tff") if first.interlaced_frame else "",
     )
+
+
+def estimated_frames(stream: av.VideoStream, duration: int | None, rate: Fraction) -> int:
+    """Return how many frames a stream of so many ticks may have; 0 where its rate is not that of its first times."""
+    base = stream.base_rate or rate
+    is_believed = rate <= FASTEST_BELIEVED and rate / 2 <= base <= rate * 2
+    return int(duration * stream.time_base * rate) if duration and stream.time_base and is_believed else 0
 
 
 def chroma_layout(format: av.VideoFormat) -> str:
