@@ -167,6 +167,18 @@ def test_files_that_name_renamed_images_are_told(source, tmp_path, capsys):
     assert told in capsys.readouterr().out
 
 
+def test_files_that_lead_back_to_the_input_are_told(source, tmp_path, capsys):
+    """A training on the output would read the dark images again."""
+    (source / "data.yaml").write_text(f"path: {source}\ntrain: images/train\n")
+    (source / "train.txt").write_text(f"{source}/000/00001.jpg\n")
+    (source / "other.txt").write_text(f"{source}s/000/00001.jpg\n./000/00001.jpg\n")
+    assert enhance(source, tmp_path / "out") == 0
+    told = (
+        f"Files say that images lie in {source}, where a loader that follows them finds the old ones: 2 files of those"
+    )
+    assert f"{told} looked at: data.yaml, train.txt" in capsys.readouterr().out
+
+
 def test_a_trial_carries_none(source, tmp_path):
     assert enhance(source, tmp_path / "out", limit=2) == 0
     assert not (tmp_path / "out/others").exists()
