@@ -37,6 +37,8 @@ CAMERA = data.camera()
         ("training/image_2/000000_10.png", None),
         ("training/disp_occ_0/000000_10.png", "disp_occ_0"),
         ("a/GTFINE/b.png", "gtFine"),
+        ("rgb_anon/night/train/GOPR0351/GOPR0351_frame_000159_rgb_anon.png", None),
+        ("gt/night/train/GOPR0351/GOPR0351_frame_000159_gt_labelColor.png", "_labelColor"),
         ("masks.png", None),
         ("masks_of_venice/a.png", None),
         ("a_labelIds.png", "_labelIds"),

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pyarrow.dataset as ds
 import pytest
-from radosgw import wait_until
 
-from jobs import kill_all, make_corpus, rows_of, sgllie, start
+from jobs import make_corpus, rows_of
 from sgllie.cli import main
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
@@ -168,6 +167,18 @@ def test_files_that_name_renamed_images_are_told(source, tmp_path, capsys):
     assert told in capsys.readouterr().out
 
 
+def test_files_that_lead_back_to_the_input_are_told(source, tmp_path, capsys):
+    """A training on the output would read the dark images again."""
+    (source / "data.yaml").write_text(f"path: {source}\ntrain: images/train\n")
+    (source / "train.txt").write_text(f"{source}/000/00001.jpg\n")
+    (source / "other.txt").write_text(f"{source}s/000/00001.jpg\n./000/00001.jpg\n")
+    assert enhance(source, tmp_path / "out") == 0
+    told = (
+        f"Files say that images lie in {source}, where a loader that follows them finds the old ones: 2 files of those"
+    )
+    assert f"{told} looked at: data.yaml, train.txt" in capsys.readouterr().out
+
+
 def test_a_trial_carries_none(source, tmp_path):
     assert enhance(source, tmp_path / "out", limit=2) == 0
     assert not (tmp_path / "out/others").exists()
@@ -213,24 +224,6 @@ def test_from_bucket_to_bucket(s3, source, tmp_path):
     output = open_storage("s3://bucket/out", s3)
     assert {path: output.read(f"images/{path}") for path in OTHERS} == OTHERS
     assert run_job(prepare, settings, InProcess()) == 0
-
-
-@pytest.mark.slow
-def test_killed_and_gone_on(tmp_path):
-    source, output = make_corpus(tmp_path / "in", 300), tmp_path / "out"
-    for number in range(3000):
-        (source / f"labels/{number:05d}.txt").parent.mkdir(exist_ok=True)
-        (source / f"labels/{number:05d}.txt").write_text(str(number))
-    arguments = ("enhance", source, output, "--shard-images", 100, "--device", "cpu")
-    for least in (1, 5, 12):
-        job = start(*arguments)
-        wait_until(lambda least=least: len(list(output.glob("others/*.parquet"))) >= least)
-        kill_all(job)
-    assert sgllie(*arguments).returncode == 0
-    assert len(rows_of(output)) == 300
-    rows = others_of(output)
-    assert len(rows) == 3000
-    assert all((output / row["output"]).read_text() == str(int(Path(path).stem)) for path, row in rows.items())
 
 
 def test_holes_stay_holes(tmp_path):

@@ -1,8 +1,6 @@
 """Tars and Parquet files that are damaged, workers that are killed in the midst of them, and both over S3."""
 
 import hashlib
-import random
-import time
 
 import psutil
 import pyarrow.parquet as pq
@@ -11,7 +9,7 @@ from packs import make_parquet, make_tar, members_of, samples
 from test_enhance_faults import HOOKS, MARKER, SLOW, wait_for
 from test_packed_job import assert_consistent, enhance, parquet_images
 
-from jobs import kill_all, make_corpus, rows_of, sgllie, start
+from jobs import make_corpus, rows_of, sgllie, start
 from sgllie.corpus.packed import packed
 from sgllie.enhance.pipeline import ImagePipeline
 from sgllie.storage import open_storage
@@ -110,23 +108,6 @@ def assert_whole(source, output):
     hashes = [hashlib.sha256(data).hexdigest() for data in parquet_images(output / "images/b.parquet")]
     assert hashes == [rows[f"b.parquet/image/{number:06d}"]["sha256_out"] for number in range(36)]
     assert hashes == [rows[f"a.tar/{number}.jpg"]["sha256_out"] for number in range(36)]
-
-
-@pytest.mark.slow
-@pytest.mark.jobs
-def test_everything_is_killed_in_the_midst_of_packs(slow_packs, tmp_path):
-    output, chance = tmp_path / "out", random.Random(3)
-    environment = {"PYTHONPATH": HOOKS, "SEGMENT_BYTES": "20000"}
-    for _ in range(3):
-        before = set(output.glob(".partial/shard-*/data-*"))
-        job = start("enhance", slow_packs, output, **environment)
-        wait_for(lambda before=before: set(output.glob(".partial/shard-*/data-*")) - before)
-        time.sleep(chance.uniform(0.1, 0.5))
-        kill_all(job)
-        assert not (output / "images").exists()
-    assert sgllie("enhance", slow_packs, output, **environment).returncode == 0
-    assert_whole(slow_packs, output)
-    assert max(row["attempt"] for row in rows_of(output)) == 4
 
 
 @pytest.mark.jobs

@@ -29,6 +29,7 @@ MOMENTS = [
     ("kitti", ["training/colored_0/000012_10.png", "training/colored_1/000012_10.png"]),
     ("kitti", ["sequences/07/image_0/000000.png", "sequences/07/image_3/000000.png"]),
     ("kitti", [f"2011_09_26/2011_09_26_drive_0001_sync/image_0{n}/data/0000000005.png" for n in range(4)]),
+    ("kitti", [f"data_2d_raw/2013_05_28_drive_0000_sync/image_0{n}/data_rect/0000000007.png" for n in range(2)]),
     ("kitti", [f"2011_09_26/2011_09_26_drive_0002_sync/image_0{n}/data/0000000005.png" for n in range(4)]),
     (
         "nuscenes",

@@ -1,10 +1,7 @@
 """`sgllie enhance --rig`: the cameras of a moment share their level, whatever happens to one of them or to the job."""
 
 import dataclasses
-import json
-import random
 import shutil
-import time
 from collections import defaultdict
 from contextlib import nullcontext
 
@@ -16,7 +13,7 @@ from packs import make_tar, members_of
 from test_enhance_faults import HOOKS, MARKER, wait_for
 from test_rig import photograph
 
-from jobs import assert_complete, kill_all, rows_of, sgllie, start
+from jobs import assert_complete, rows_of, sgllie
 from sgllie import Enhancer
 from sgllie.cli import main
 from sgllie.enhance.pipeline import ImagePipeline
@@ -197,21 +194,3 @@ def test_a_camera_that_kills_its_process_costs_the_others_nothing(tmp_path):
     rows = {row["path"]: row for row in assert_complete(source, output, failed=1)}
     assert rows["cam1/001.png"]["error_type"] == "crash"
     assert all(len(levels - {None}) == 1 for levels in levels_of(output).values())
-
-
-@pytest.mark.slow
-def test_everything_is_killed_three_times_and_the_bytes_are_those_of_an_undisturbed_run(tmp_path):
-    source, output, chance = make_rig(tmp_path / "in", 300), tmp_path / "out", random.Random(7)
-    for _ in range(3):
-        before = len(images_of(output))
-        job = start("enhance", source, output, "--rig", PATTERN, "--shard-images", 100)
-        wait_for(lambda before=before: len(images_of(output)) > before)
-        time.sleep(chance.uniform(0.1, 2.5))
-        kill_all(job)
-    result = sgllie("enhance", source, output, "--rig", PATTERN, "--shard-images", 100)
-    assert result.returncode == 0, result.stderr
-    assert max(row["attempt"] for row in assert_complete(source, output)) > 1
-    assert all(len(levels) == 1 for levels in levels_of(output).values())
-    assert run(source, tmp_path / "undisturbed", shard_images=100) == 0
-    assert images_of(output) == images_of(tmp_path / "undisturbed")
-    assert json.loads((output / "_SUCCESS").read_text())["ok"] == 900

@@ -7,11 +7,12 @@ from typing import Any
 from sgllie.errors import UsageError
 
 PRESETS = {
-    "kitti": r"^(.*?)(?:image_0?|colored_)[0-3](/(?:data/)?\d+(?:_\d+)?)\.",
+    "kitti": r"^(.*?)(?:image_0?|colored_)[0-3](/(?:data(?:_rect|_rgb)?/)?\d+(?:_\d+)?)\.",
     "nuscenes": r"(n\d{3}-[^/]*?__)CAM_[A-Z_]+?__(\d{10})\d{6}\.",
     "waymo": r"^(.*?)(?:image_[0-4]|(?:FRONT|SIDE|REAR)(?:_LEFT|_RIGHT)?)(?=[/_.])(.*)\.",
 }
-"""Patterns of known names. KITTI: left and right (`image_2/000000.png` and `image_3`, `image_02/data`, `colored_0`).
+"""Patterns of known names. KITTI: left and right (`image_2/000000.png` and `image_3`, `image_02/data`, `colored_0`; of
+KITTI-360 `image_00/data_rect`).
 nuScenes: the cameras of one second, since each has a time of its own, and tables say which belong together. Waymo: the
 folders of its converters (`image_0` .. `image_4`), or the names of its cameras as a folder or at the end of a name."""
 

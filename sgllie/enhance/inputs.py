@@ -12,7 +12,7 @@ from sgllie.corpus.labels import is_map_by_name
 from sgllie.corpus.listing import Listing
 from sgllie.corpus.pack import pack_of
 from sgllie.corpus.patterns import Patterns
-from sgllie.enhance.renamed import renamed_note
+from sgllie.enhance.named import stale_names
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.images import output_name
 from sgllie.runs.inputs import plan_inputs
@@ -53,13 +53,13 @@ def renaming(settings: EnhanceSettings) -> Callable[[str], str]:
 
 
 def noted_names(settings: EnhanceSettings, listing: Listing, plan: Plan, manifest: Path) -> list[str]:
-    """Return what the user is to know of files that name images, where these get new names."""
-    if settings.format == "same" or not plan.others:
+    """Return what the user is to know of files that name images, where these names no longer hold."""
+    if not plan.others:
         return []
     parts = (manifest / part_name(shard) for shard in sorted(plan.others))
     others = (entry for part in parts for entry in items_in(part.read_bytes(), Entry))
     images = items_in((manifest / part_name(0)).read_bytes(), Entry)
-    return renamed_note(open_storage(listing.root, settings.s3), images, others, renaming(settings))
+    return stale_names(open_storage(listing.root, settings.s3), images, others, renaming(settings))
 
 
 def add_columns(manifest: Path, columns: pa.Table) -> None:
