@@ -8,7 +8,6 @@ one batch, and with k times as large ones at the learning rate as it is, times t
 steps, images per second of one process and thread, and the loss on photographs held back, the lower the better.
 """
 
-import argparse
 import tempfile
 import time
 from dataclasses import replace
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from train import Images, synthetic
+from train import Images, parser_of, synthetic
 
 from sgllie.distributed.training_process import to_batch
 from sgllie.storage import LocalStorage
@@ -69,10 +68,8 @@ def batch_of(examples: list) -> Batch:
 
 def main() -> None:
     """Train four times, and print a line for each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="folder of photographs; by default synthetic ones")
+    parser = parser_of(__doc__, epochs=6)
     parser.add_argument("--workers", type=int, default=4, help="how many would bring a batch each")
-    parser.add_argument("--epochs", type=int, default=6)
     arguments, options = parser.parse_known_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)

@@ -125,12 +125,18 @@ def synthetic(folder: Path, count: int) -> str:
     return str(folder)
 
 
+def parser_of(description: str | None, epochs: int) -> argparse.ArgumentParser:
+    """Return a parser with the options of every benchmark that trains."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="folder of photographs; by default synthetic ones")
+    parser.add_argument("--epochs", type=int, default=epochs)
+    return parser
+
+
 def main() -> None:
     """Measure both, and print rates and ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="folder of photographs; by default synthetic ones")
+    parser = parser_of(__doc__, epochs=4)
     parser.add_argument("--photographs", type=int, default=256, help="how many synthetic ones")
-    parser.add_argument("--epochs", type=int, default=4)
     arguments, options = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as folder:
         data = arguments.data or synthetic(Path(folder), arguments.photographs)

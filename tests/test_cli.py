@@ -1,10 +1,12 @@
 """The command line beyond the jobs: help, mistakes, weights."""
 
+import os
 import subprocess
 
 import pytest
+from clips import pan, write_clip
 
-from jobs import command
+from jobs import command, make_corpus
 from sgllie.cli import COMMANDS, main
 from sgllie.network import weights
 
@@ -78,3 +80,32 @@ def test_wrong_weights_are_one_sentence(tmp_path, capsys):
         err = capsys.readouterr().err
         assert err.startswith("sgllie weights: ")
         assert err.count("\n") == 1
+
+
+BOUND = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"]
+"""Makes root obey the permissions of files, as others do."""
+
+
+@pytest.mark.jobs
+@pytest.mark.parametrize(
+    ("code", "arguments"),
+    [
+        (2, ["enhance", "in", "locked/out"]),
+        (2, ["video", "in.mp4", "locked/out"]),
+        (2, ["evaluate", "in", "--before", "in", "--metrics", "brightness", "--out", "locked/out"]),
+        (2, ["compare", "in", "--out", "locked/out", "--methods", "gamma", "--metrics", "brightness"]),
+        (2, ["train", "in", "locked/out"]),
+        (1, ["weights", "export", "sgllie", "locked/out.onnx"]),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_output_that_may_not_be_written(code, arguments, tmp_path):
+    make_corpus(tmp_path / "in", 2)
+    write_clip(tmp_path / "in.mp4", pan(2, (48, 64)), sound=False)
+    (tmp_path / "locked").mkdir(mode=0o500)
+    line = [*(BOUND if os.geteuid() == 0 else []), *command(*arguments)]
+    ended = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
+    assert (ended.returncode, ended.stderr.count("\n")) == (code, 1)
+    assert ended.stderr.startswith(f"sgllie {arguments[0]}: ")
+    assert ended.stderr.count("cannot be written: Permission denied") == 1
+    assert not list((tmp_path / "locked").iterdir())

@@ -19,6 +19,7 @@ from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import NameRefusedError, StorageError, UnreachableError
 from sgllie.runs.job import InProcess, finish
 from sgllie.storage import S3Options, open_storage
+from sgllie.storage.s3_errors import failure, may_pass, reason
 
 IMAGES = 150
 
@@ -184,6 +185,6 @@ def test_a_job_stops_where_its_storage_is_gone_and_goes_on_later(s3, source, cep
 def test_what_an_answer_means(code, status, again, raised):
     answer = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
     error = translate_boto_error(ClientError(answer, "PutObject"))
-    assert sgllie.storage.s3.may_pass(error) is again
-    assert sgllie.storage.s3.failure(error) is raised
-    assert sgllie.storage.s3.reason(error) not in ("", "None")
+    assert may_pass(error) is again
+    assert failure(error) is raised
+    assert reason(error) not in ("", "None")

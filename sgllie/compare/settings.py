@@ -28,12 +28,12 @@ class CompareSettings(MeasuringSettings):
     output: Annotated[str, tyro.conf.arg(name="out", metavar="TABLE")] = setting(changes_output=False)
     """Folder or s3://bucket/prefix that becomes stats/, summary.csv, summary.json and compare.html."""
     methods: str = "sgz,lime,clahe,gamma"
-    """Names as for --method of sgllie enhance, with commas between; NAME=FILE for one with weights
+    """Names as for --method of sgllie enhance, separated by commas; NAME=FILE for one with weights
     (zero-dce=zero_dce.pth, onnx=kind.onnx). The images themselves are measured too."""
     scale_factor: int = setting(SCALE_FACTOR, least=1)
     """The network of sgz and zero-dce looks at one sample for each block of this many pixels squared."""
     shown: int = setting(6, least=0)
-    """Images on the page."""
+    """How many images the page shows."""
     device: Device = setting("auto", changes_output=False)
     """auto takes the GPUs of the cluster, if it has any, where one of the networks is heavy: see sgllie enhance."""
 

@@ -58,7 +58,7 @@ class Listing:
         s3: how to reach S3.
         exclude: a folder or prefix whose files are none of the input (the output, where it lies below the input).
         extensions: the suffixes by which files are told, in lower case; packs hold images alone.
-        image_column: of Parquet files, that holds the images; by default the one that does.
+        image_column: of Parquet files, that holds the images; by default it is found by what it holds.
         left_out: what of the paths below the root is none of the input.
         included: which of them are photographs whatever their names say.
         photographs_only: whether images that are label maps by their names are left out.

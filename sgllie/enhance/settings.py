@@ -34,20 +34,20 @@ class EnhanceSettings(CorpusSettings):
     """Folder or s3://bucket/prefix that becomes images/, stats/, commits/, manifest/, run.json and _SUCCESS."""
 
     include: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="GLOB")] = setting(())
-    """Images that are brightened whatever their names or pixels say of label maps: a pattern as in .gitignore, below
-    IN; may be given several times."""
+    """Images to brighten even if their names or pixels look like those of label maps: a pattern as in .gitignore,
+    relative to IN; may be given several times."""
     exclude: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="GLOB")] = setting(())
-    """Files that are no part of the input, in the same way; it wins over --include."""
+    """Files to leave out of the input, as a pattern of the same kind; it wins over --include."""
     others: Others = "copy"
-    """What becomes of the files that are no images (labels, JSON, text): copy, link (further names of the same files,
-    where the file system can), or skip."""
+    """What to do with files that are not images (labels, JSON, text): copy them, link them (hard links, where the file
+    system has them), or skip them."""
     columns: Annotated[str | None, tyro.conf.arg(metavar="NAMES")] = None
-    """Columns of the input list (.csv, .jsonl, .parquet) that are carried into the statistics, with commas between."""
+    """Columns of the input list (.csv, .jsonl, .parquet) to carry into the statistics, separated by commas."""
     rig: Annotated[str | None, tyro.conf.arg(metavar="PATTERN")] = None
     """Images of one moment share one exposure: a regular expression whose groups name the moment in a path, or kitti,
     nuscenes or waymo."""
     only_darker_than: float | None = setting(None, least=0, most=1)
-    """Copy images whose mean luma (0 black, 1 white) is this or more, byte for byte."""
+    """Copy, byte for byte, the images whose mean luma (0 black, 1 white) is at least this."""
     format: OutputFormat = "same"
     """Format of the output images."""
     quality: int = setting(QUALITY, least=1, most=100)
@@ -57,9 +57,9 @@ class EnhanceSettings(CorpusSettings):
     exif_orientation: ExifOrientation = "keep"
     """keep: pixels and orientation tag stay as they are, so that labels still fit; apply: rotate the pixels."""
     on_failure: Literal["leave-out", "copy"] = "leave-out"
-    """What becomes of images that fail: nothing (in Parquet null), or a copy. Their rows say failed all the same."""
+    """What to write for images that fail: nothing (null in Parquet), or a copy. Their rows say failed either way."""
     image_column: str | None = None
-    """Column of Parquet files that holds the images; by default the one that does."""
+    """Column of Parquet files that holds the images; by default it is found by what it holds."""
     max_pixels: int = setting(MAX_PIXELS, least=1)
     """Larger images are recorded as failed instead of decoded."""
     threads: int | None = setting(None, least=1, changes_output=False)
@@ -68,9 +68,9 @@ class EnhanceSettings(CorpusSettings):
     deadline: float = setting(600.0, least=1, changes_output=False)
     """Seconds that the work on one image may take; one that takes longer is recorded as failed (timeout)."""
     shard_images: int = setting(1000, least=1, changes_output=False)
-    """Images that are committed together, at most."""
+    """Most images that are committed together."""
     update: bool = setting(False, changes_output=False)
-    """List IN again: enhance what is new or has changed, keep the rest, and the rows of what is gone."""
+    """List IN again: enhance what is new or has changed, and keep the rest, with the rows of files that are gone."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

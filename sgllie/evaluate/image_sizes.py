@@ -25,7 +25,7 @@ class ImageSizes:
     Args:
         source: what the user named.
         s3: how to reach S3.
-        image_column: of Parquet files, that holds the images; by default the one that does.
+        image_column: of Parquet files, that holds the images; by default it is found by what it holds.
 
     Attributes:
         stems: their names without suffix.

@@ -20,15 +20,15 @@ class MeasuringSettings(JobSettings):
     """How images are measured over the cluster: what evaluating and comparing have in common."""
 
     metrics: str | None = None
-    """Names with commas between: psnr, ssim, lpips, niqe, brisque, loe, brightness, contrast, entropy, colourfulness,
-    clipped, black. By default all but lpips that can be had: psnr and ssim need --reference, loe the images before;
-    lpips needs --reference, and the weights of AlexNet, which torchvision fetches if they are not in its cache."""
+    """Names separated by commas: psnr, ssim, lpips, niqe, brisque, loe, brightness, contrast, entropy, colourfulness,
+    clipped, black. By default all that can be computed but lpips: psnr and ssim need --reference, loe the images
+    before; lpips needs --reference, and the weights of AlexNet, which torchvision fetches if its cache lacks them."""
     reference: Annotated[str | None, tyro.conf.arg(metavar="GT")] = None
     """Well-lit pictures of the same scenes under the same names: folder, s3://bucket/prefix, glob or list."""
     name_endings: str = ""
-    """Endings of names, with commas between, that do not count where names are matched (_gtFine_labelIds)."""
+    """Endings of names to ignore when names are matched (_gtFine_labelIds), separated by commas."""
     image_column: str | None = None
-    """Column of Parquet files that holds the images; by default the one that does."""
+    """Column of Parquet files that holds the images; by default it is found by what it holds."""
     max_pixels: int = setting(MAX_PIXELS, least=1)
     """Larger images are recorded as failed instead of decoded."""
     threads: int = setting(1, least=1, changes_output=False)
@@ -36,7 +36,7 @@ class MeasuringSettings(JobSettings):
     deadline: float = setting(600.0, least=1, changes_output=False)
     """Seconds that the work on one row may take; one that takes longer is recorded as failed (timeout)."""
     shard_images: int = setting(1000, least=1, changes_output=False)
-    """Images that are committed together, at most."""
+    """Most images that are committed together."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,12 +77,12 @@ class EvaluateSettings(MeasuringSettings):
     images: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")] = None
     """Output of `sgllie enhance`, or any folder, s3://bucket/prefix, glob or list of enhanced images."""
     before: Annotated[str | None, tyro.conf.arg(metavar="IN")] = None
-    """The images before enhancement, under the same names. An output of `sgllie enhance` knows them itself."""
+    """The images before enhancement, under the same names. An output of `sgllie enhance` knows where they are."""
     output: Annotated[str, tyro.conf.arg(name="out", metavar="RESULT")] = setting("", changes_output=False)
     """Folder or s3://bucket/prefix for the result; by default beside OUT, with -evaluation at the end of its name."""
 
     task: Task | None = None
-    """What --predictions are. darkcityscape: the binary threshold score of the DarkCityScape tables, and no other."""
+    """What --predictions are. darkcityscape: only the binary threshold score of the DarkCityScape tables."""
     predictions: str | None = None
     """What was predicted on the enhanced images. segmentation: folder or prefix of label maps (PNG, BMP or TIFF).
     detection: COCO JSON, BDD100K JSON, or folder of YOLO text files with boxes or outlines."""
@@ -92,12 +92,12 @@ class EvaluateSettings(MeasuringSettings):
     """The true label maps or boxes, of the same kinds."""
     classes: str = "cityscapes-train-ids"
     """segmentation: cityscapes-train-ids, cityscapes-ids, or a JSON file: a list of {"name", "ids", "colours"}, one for
-    each class; "name": null lists what belongs to none, as id 255 and black do. A map with more than 5 % of other
-    values fails. detection with YOLO files: a text file with the name of one class in each line."""
+    each class; "name": null lists values that belong to no class, as id 255 and black do. A map of which more than
+    5 % are other values fails. detection with YOLO files: a text file with the name of one class in each line."""
     ignore_label: int = 255
-    """segmentation: class number in the labels that does not count."""
+    """segmentation: class number of labels that do not count."""
     rename: str = ""
-    """detection: classes of the predictions under the names of the labels (person=pedestrian,motorbike=motorcycle)."""
+    """detection: what the labels call classes of the predictions (person=pedestrian,motorbike=motorcycle)."""
     image_sizes: str | None = None
     """detection with YOLO files: the folder or prefix of the images, whose sizes are needed."""
 

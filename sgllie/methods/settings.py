@@ -23,10 +23,10 @@ class MethodSettings(EffectSettings):
     """Bundled name, .safetensors or published .pth file, or folder of a training run; local or s3://. onnx: .onnx."""
     device: Device = setting("auto", changes_output=False)
     """auto takes the GPUs of the cluster, if it has any, where the network is heavy: sgz with a scale factor of 3 or
-    less, zero-dce of 8 or less. All else is faster on the CPUs that would feed them; how heavy the network of onnx is,
-    is not known, and cuda takes it to the GPUs."""
+    less, zero-dce with one of 8 or less. Everything else runs faster on the CPUs that would otherwise feed the GPUs.
+    How heavy the network of onnx is cannot be known: it runs on GPUs only with cuda."""
     denoise: bool = False
-    """Do not amplify the noise of the input (sgz and zero-dce). An image without any stays as it is without this."""
+    """Keep the noise of the input from being amplified (sgz and zero-dce). Images without noise come out the same."""
     half: bool = False
     """Run the network in half precision (CUDA only)."""
     s3: S3Options = setting(factory=S3Options, changes_output=False)

@@ -17,16 +17,16 @@ SPENT = ("core_seconds", "gpu_seconds", "get_requests", "put_requests")
 
 @dataclass(frozen=True)
 class Prices:
-    """What is paid for, in any currency; what is left out counts as nothing."""
+    """Prices, in any currency; what has none costs nothing."""
 
     core_hour: float = setting(0.0, least=0)
-    """Of one core for an hour."""
+    """Price of one core for an hour."""
     gpu_hour: float = setting(0.0, least=0)
-    """Of one GPU for an hour."""
+    """Price of one GPU for an hour."""
     thousand_gets: float = setting(0.0, least=0)
-    """Of 1,000 requests to S3 that read."""
+    """Price of 1,000 requests to S3 that read."""
     thousand_puts: float = setting(0.0, least=0)
-    """Of 1,000 requests to S3 that write or list."""
+    """Price of 1,000 requests to S3 that write or list."""
 
     def __post_init__(self) -> None:
         check_limits(self, lambda name: option(f"price.{name}"))

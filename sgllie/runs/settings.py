@@ -23,20 +23,20 @@ class JobSettings:
     worker_memory: float | None = setting(None, least=1, changes_output=False)
     """Gigabytes that one worker may use. By default each has an equal share of its machine, or of its container."""
     max_failures: str | None = setting(None, changes_output=False)
-    """Stop when more than this have failed: a count (100) or a share (2%)."""
+    """Stop when more items than this have failed: a count (100) or a share (2%)."""
     retry_failed: bool = setting(False, changes_output=False)
-    """Run only what a row says has failed, and replace these rows."""
+    """Process only the items whose rows say that they failed, and replace these rows."""
     check_input: bool = setting(False, changes_output=False)
-    """List the input again where a run is resumed, and refuse to go on if it has changed."""
+    """When a run is resumed, list its input again, and refuse to go on if it has changed."""
     overwrite: bool = setting(False, changes_output=False)
     """Remove an earlier result first."""
     dry_run: bool = setting(False, changes_output=False)
-    """Say what would be done, write nothing."""
+    """Say what would be done, and write nothing."""
     address: str | None = setting(None, changes_output=False)
     """Address of a Ray cluster (auto: the one this machine belongs to); by default a local one is started."""
 
     price: Prices = setting(factory=Prices, changes_output=False)
-    """What is paid for, to say what the run cost."""
+    """Prices, from which the cost of the run is worked out."""
 
     if TYPE_CHECKING:  # a field of each job, which decides where it stands on its command line
 

@@ -105,7 +105,7 @@ def open_run(
                 begin(output, Path(scratch), present, check, replace=bool(meanwhile))
                 return opened(output, present, version_of_run(output), resumed=False)
         except StorageError as error:
-            raise UsageError(f"output {output.uri} cannot be written: {error}") from error
+            raise UsageError(f"the run cannot be begun: {error}") from error
 
 
 def opened(output: Storage, run: Json, version: str | None, *, resumed: bool) -> Opened:

@@ -1,6 +1,5 @@
 """A prefix of an S3 bucket as a `Storage`, through s3fs."""
 
-import errno
 import io
 import itertools
 import mimetypes
@@ -14,16 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-import aiohttp
 import s3fs
-from botocore.exceptions import (
-    BotoCoreError,
-    ConnectTimeoutError,
-    EndpointConnectionError,
-    HTTPClientError,
-    ParamValidationError,
-)
-from botocore.parsers import ResponseParserError
 from fsspec.asyn import sync
 
 from sgllie.errors import NameRefusedError, ReadError, StorageError, UnreachableError, UsageError
@@ -32,6 +22,7 @@ from sgllie.storage.key_listing import KeyListing, parse_page
 from sgllie.storage.object_file import READ_BYTES, ObjectFile
 from sgllie.storage.pace import pace_of
 from sgllie.storage.requests import count
+from sgllie.storage.s3_errors import NO_ANSWER, answer_to, asks_to_slow_down, failure, http_status, may_pass, reason
 
 Answer = TypeVar("Answer")
 
@@ -50,27 +41,7 @@ REMOVALS = 1000
 """Objects that one request may remove."""
 SINGLE_REMOVALS = 32
 """Objects that are removed at the same time, each by a request of its own."""
-SLOW_DOWN_CODES = {"SlowDown", "TooManyRequests", "Throttling", "ThrottlingException", "RequestLimitExceeded", "503"}
-"""Ask for fewer requests; an answer to HEAD has no body, and so no other code than its status."""
-RESET_ERRORS = {errno.ECONNRESET, errno.EPIPE}
-"""Of connections that the other side has closed, as servers and what stands before them do under too much load."""
-PASSING_CODES = {"RequestTimeout", "IncompleteBody", "BadDigest", "ConditionalRequestConflict"}
-"""Faults on the way that S3 reports like mistakes of the request, with status 400 or 403."""
-EVERYTHING_CODES = {
-    "NoSuchBucket": "the bucket does not exist",
-    "InvalidAccessKeyId": "the access key is not known there",
-    "SignatureDoesNotMatch": "the secret key does not fit the access key",
-    "ExpiredToken": "the credentials have expired",
-    "InvalidToken": "the session token is not valid",
-    "AuthorizationHeaderMalformed": "the bucket is in another region",
-    "RequestTimeTooSkewed": "the clock of this machine is wrong",
-    "InvalidStorageClass": "the storage class is not known there (see --s3.storage-class)",
-    "KMS.NotFoundException": "the key of the encryption does not exist (see --s3.kms-key)",
-    "KMS.DisabledException": "the key of the encryption is disabled (see --s3.kms-key)",
-}
-"""Answers that would be the same for every object, and what they mean; some servers send only the code."""
 PRECONDITION_FAILED = 412
-NO_ANSWER = (EndpointConnectionError, ConnectTimeoutError, aiohttp.ClientConnectorError)
 ENCRYPTIONS = {"sse-s3": "AES256", "sse-kms": "aws:kms"}
 """What S3 calls the kinds of encryption."""
 CONTENT_TYPES = mimetypes.MimeTypes()
@@ -338,67 +309,3 @@ def connect(options: S3Options) -> s3fs.S3FileSystem:
     events.register("before-parse.s3.ListObjectsV2", parse_page, unique_id="sgllie.parse_page")
     events.register("before-send.s3", count, unique_id="sgllie.count")
     return connection
-
-
-def asks_to_slow_down(error: BaseException) -> bool:
-    """Tell whether an endpoint asks for fewer requests: it says so, or closes connections that are in use."""
-    if answer_to(error):
-        return http_status(error) == 429 or code_of(error) in SLOW_DOWN_CODES
-    causes: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in causes:
-        causes.append(cause)
-        cause = cause.__cause__ or cause.__context__
-    return any(
-        isinstance(cause, aiohttp.ServerDisconnectedError) or getattr(cause, "errno", None) in RESET_ERRORS
-        for cause in causes
-    )
-
-
-def may_pass(error: Exception) -> bool:
-    """Tell whether the same request may succeed later: faults of network and server, not of the request."""
-    status = http_status(error)
-    if status is not None:
-        return status >= 500 or status == 408 or code_of(error) in PASSING_CODES or asks_to_slow_down(error)
-    passing = (*NO_ANSWER, HTTPClientError, ResponseParserError, aiohttp.ClientError, TimeoutError, ConnectionError)
-    if isinstance(error, passing):
-        return True
-    return isinstance(error, OSError) and not isinstance(error, PermissionError | BotoCoreError)
-
-
-def failure(error: Exception, otherwise: type[StorageError] = StorageError) -> type[Exception]:
-    """Return what to raise for an error that does not pass; `otherwise` where it concerns this one request."""
-    if code_of(error) in EVERYTHING_CODES.keys() | SLOW_DOWN_CODES or isinstance(error, NO_ANSWER):
-        return UnreachableError
-    is_bad_request = isinstance(error, ParamValidationError) or (http_status(error) == 400 and not may_pass(error))
-    if is_bad_request and otherwise is not ReadError:
-        return NameRefusedError
-    return FileNotFoundError if isinstance(error, FileNotFoundError) else otherwise
-
-
-def answer_to(error: BaseException) -> dict[str, Any]:
-    """Return the server's answer behind an error that s3fs has translated; empty if it did not answer at all."""
-    return getattr(error, "response", None) or getattr(error.__cause__, "response", None) or {}
-
-
-def http_status(error: BaseException) -> int | None:
-    """Return the HTTP status of the answer."""
-    return answer_to(error).get("ResponseMetadata", {}).get("HTTPStatusCode")
-
-
-def code_of(error: BaseException) -> str:
-    """Return the server's name for the error, such as `NoSuchBucket`."""
-    return answer_to(error).get("Error", {}).get("Code", "")
-
-
-def reason(error: Exception) -> str:
-    """Describe what went wrong, in the server's words or ours, without the chain of exceptions."""
-    said = answer_to(error).get("Error", {}).get("Message", str(error))
-    text = EVERYTHING_CODES.get(code_of(error)) or said or code_of(error) or type(error).__name__
-    if asks_to_slow_down(error):
-        return f"{text} (it has asked to slow down for longer than --s3.patience)"
-    if isinstance(error, PermissionError):
-        return f"{text} (check the credentials and their rights: AWS_ACCESS_KEY_ID, --s3.profile, --s3.anonymous)"
-    if isinstance(error, BotoCoreError) and not isinstance(error, HTTPClientError):
-        return f"{text.rstrip('.')} (see --s3.profile, --s3.region, --s3.endpoint-url)"
-    return text

@@ -68,7 +68,9 @@ class OptimiserSettings:
     """Adam, its learning rate over time, and what is kept of the weights."""
 
     learning_rate: float = setting(1e-3, least=1e-9)
+    """Learning rate of Adam; with cosine the highest it reaches."""
     weight_decay: float = setting(1e-3, least=0, most=1)
+    """How strongly weights are drawn to zero."""
     decoupled_decay: bool = False
     """Decay the weights beside the gradient step (AdamW) and not through it (L2)."""
     gradient_norm: float = setting(0.1, least=1e-6)
@@ -76,6 +78,7 @@ class OptimiserSettings:
     schedule: Literal["constant", "cosine"] = "constant"
     """cosine: rise over the warm-up, then fall to zero along half a cosine."""
     warmup_steps: int = setting(0, least=0)
+    """Steps over which cosine raises the learning rate from zero."""
     ema_decay: float = setting(0.0, least=0, most=0.999999)
     """Keep an exponential moving average of the weights with this decay (0: keep the weights themselves)."""
 
@@ -91,8 +94,8 @@ class ImageSettings:
     smallest_crop: float = setting(0.6, least=0.01, most=1)
     """Smallest side of such a part, as a share of the photograph's."""
     inference_scale: int | None = setting(None, least=1)
-    """Take of such a part the pixels that the network would look at at this scale factor, instead of making it small:
-    32 pixels at --network.scale-factor 1 then are what it sees of 384 at 12."""
+    """Instead of shrinking such a part, take from it the pixels that the network would look at with this scale factor:
+    32 pixels with --network.scale-factor 1 are then what it sees of 384 with 12."""
     flip: bool = False
     """Mirror every second image."""
     repeats: int = setting(1, least=1)
@@ -104,27 +107,29 @@ class DarkeningSettings:
     """Dark images made of well exposed photographs, which are then known as the targets. Off with 0 stops."""
 
     stops: float = setting(0.0, least=0, most=16)
-    """Exposure is lowered by between none and so many stops, uniformly."""
+    """Exposure is lowered by up to this many stops, drawn uniformly."""
     identity_share: float = setting(0.15, least=0, most=1)
     """Share of the photographs that stay as they are, so that the network learns to leave good ones alone."""
     unevenness: float = setting(1.5, least=0, most=8)
-    """Stops by which the light varies across an image, at most (one standard deviation)."""
+    """Most stops by which the light varies across an image (one standard deviation)."""
     shoulder: float = setting(1.0, least=0, most=100)
     """How strongly the camera compresses highlights, from 0 to this."""
     least_gamma: float = setting(0.75, least=0.05, most=20)
+    """Least power by which the tone curve is bent."""
     greatest_gamma: float = setting(1.7, least=0.05, most=20)
-    """The tone curve is bent by a power between these two."""
+    """Greatest power by which the tone curve is bent."""
     contrast: float = setting(1.6, least=0, most=8)
-    """Darker regions lose so many stops more for each stop that they are darker, at most."""
+    """At most this many stops more are taken from a region for each stop that it is darker than the rest."""
     shot_noise: float = setting(3e-4, least=0, most=1)
-    """Variance of the noise of light for each unit of linear light, at most."""
+    """Largest variance of shot noise for each unit of linear light."""
     read_noise: float = setting(1.5e-3, least=0, most=1)
-    """Deviation of the noise of the sensor in linear light, at most."""
+    """Largest standard deviation of read noise, in linear light."""
     darkest: float = setting(0.33, least=0, most=1)
+    """Photographs with a lower mean are too dark to count as well exposed, and are not darkened."""
     brightest: float = setting(0.58, least=0, most=1)
-    """Photographs with a mean between these two count as well exposed; others are not darkened."""
+    """Photographs with a higher mean are too bright to count as well exposed, and are not darkened."""
     clipped: float = setting(0.1, least=0, most=1)
-    """Well exposed photographs have at most this share of clipped pixels."""
+    """Photographs with a larger share of clipped pixels do not count as well exposed."""
     bright_share: float = setting(0.1, least=0, most=1)
     """Share of brighter photographs (mean up to 0.9) among the training images; they stay as they are."""
     bracket_share: float = setting(0.0, least=0, most=1)
@@ -143,8 +148,9 @@ class ValidationSettings:
     """Pattern (validation/*) of the paths of the photographs to hold back, instead of random ones: so that photographs
     of one scene stay on one side, and runs with several seeds can be compared."""
     batch_size: int = setting(8, least=1)
+    """Photographs that are measured together."""
     size: int = setting(512, least=32, most=8192)
-    """They are resized to this many pixels squared."""
+    """The photographs are resized to this many pixels squared."""
     scale_factor: int | None = setting(None, least=1)
     """The network looks at one sample for each block of this many pixels squared; by default as in training."""
 
@@ -162,13 +168,15 @@ class TrainSettings:
     """Folder or s3://bucket/prefix that becomes weights/, checkpoints/, samples/, events/, metrics.csv, curves.png."""
 
     image_column: str | None = None
-    """Column of Parquet files that holds the images; by default the one that does."""
+    """Column of Parquet files that holds the images; by default it is found by what it holds."""
     preset: PresetName = setting("default", changes_output=False)
     """Where all other defaults come from: published repeats the recipe of the SGZ paper to the letter."""
     epochs: int = setting(100, least=1)
+    """Passes over the training images."""
     batch_size: int = setting(6, least=1)
     """Images of one step, over all workers together."""
     seed: int = setting(0, least=0, most=2**32 - 1)
+    """Seed of all that is random; the same seed gives the same weights."""
     dead_layers: Literal["stop", "warn"] = "stop"
     """What to do when a layer no longer answers to its input."""
 
@@ -181,9 +189,9 @@ class TrainSettings:
     validation: ValidationSettings = setting(factory=ValidationSettings)
 
     display_every: int = setting(10, least=1, changes_output=False)
-    """Steps between two reports of progress."""
+    """Steps after which progress is reported again."""
     snapshot_every: int = setting(10, least=1, changes_output=False)
-    """Steps between two writes of weights/last.safetensors in the middle of an epoch."""
+    """Steps after which weights/last.safetensors is written again, in the middle of an epoch."""
     num_workers: int = setting(1, least=1, changes_output=False)
     """Training processes."""
     use_gpu: bool = setting(False, changes_output=False)
@@ -195,7 +203,7 @@ class TrainSettings:
     cache: Literal["auto", "memory", "none"] = setting("auto", changes_output=False)
     """memory: decode every photograph once; none: in every epoch; auto: memory where they fit."""
     max_failures: int = setting(3, least=0, changes_output=False)
-    """Deaths of workers since the last finished epoch that a run survives by itself."""
+    """How many deaths of workers a run survives by itself, counted since the last finished epoch."""
     address: str | None = setting(None, changes_output=False)
     """Address of a Ray cluster (auto: the one this machine belongs to); by default a local one is started."""
     s3: S3Options = setting(factory=S3Options, changes_output=False)

@@ -19,13 +19,13 @@ class Encoding:
     """How videos are encoded."""
 
     codec: Codec = "h264"
-    """Of the output. ffv1 is lossless, and stores RGB."""
+    """Codec of the output. ffv1 is lossless, and stores RGB."""
     crf: int = setting(18, least=0, most=51)
     """Constant rate factor of h264 and h265: 0 is best, 51 worst."""
     # Noise that was invisible in the dark is most of what is encoded, and slower presets gain little on noise: medium
     # took twice the time for a file of the same size.
     preset: Preset = "veryfast"
-    """Preset of h264 and h265, from ultrafast to veryslow: how long the encoder seeks for a smaller file."""
+    """Preset of h264 and h265, from ultrafast to veryslow: how long the encoder searches for a smaller file."""
     threads: int = setting(2, least=1)
     """Threads of the decoder and of the encoder in one worker."""
 
