@@ -10,11 +10,13 @@ NIQE (lower is better), mean luma and the share of pixels with a channel at 0 or
 halo, and how much more than the input the output changes while a camera pans over them.
 
 `rule` is one factor for all pixels of an image, chosen so that the mean of the result is 0.5; `best factor` is the one
-that comes closest to the photograph, which only who knows the photograph can choose.
+that comes closest to the photograph, which only who knows the photograph can choose. With `--strengths` and `--denoise`
+the tables show what these options trade.
 """
 
 import argparse
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import cv2
@@ -236,12 +238,17 @@ def main() -> None:
     parser.add_argument("--well-lit", nargs="+", type=Path, default=[])
     parser.add_argument("--dark", nargs="+", type=Path, default=[])
     parser.add_argument("--scale-factor", type=int, default=12)
+    parser.add_argument("--strengths", nargs="+", type=float, default=[1], help="columns of all weights for each")
+    parser.add_argument("--denoise", action="store_true", help="a column with --denoise beside each")
     parser.add_argument("--longest-side", type=int, default=1280, help="larger images are shrunk")
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
     options = parser.parse_args()
     methods: dict[str, Method] = {"input": lambda image: image, "rule": rule}
-    for name in options.weights:
-        methods[Path(name).stem] = Enhancer.load(name, scale_factor=options.scale_factor, device="cpu").__call__
+    for name, strength, denoise in product(options.weights, options.strengths, [False, True][: 1 + options.denoise]):
+        title = Path(name).stem + f" {strength}" * (strength != 1) + " denoise" * denoise
+        methods[title] = Enhancer.load(
+            name, scale_factor=options.scale_factor, strength=strength, denoise=denoise, device="cpu"
+        ).__call__
     images = (read(path, options.longest_side) for path in images_in(options.well_lit))
     photographs = [image for image in images if well_lit(image)]
     if photographs:

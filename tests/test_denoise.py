@@ -60,6 +60,16 @@ def test_noise_of_grey_images_has_no_chroma():
     assert np.sqrt(noise.variances[30] + ROUNDING) == pytest.approx(3, rel=0.15)
 
 
+def test_what_jpeg_has_taken_of_the_chroma_is_no_noise():
+    # Chroma at half the size and quantised: what is left is less than rounding makes.
+    image = noisy(flat(25), 2.0)
+    stored = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])[1], cv2.IMREAD_COLOR)
+    noise = noise_of(stored)
+    assert noise.variances[25] > 0
+    assert np.array_equal(noise.chroma, [0, 0])
+    assert denoise.quieted(stored, noise).std() < 0.8 * 257 * stored.std()
+
+
 @pytest.mark.parametrize("image", [np.full((200, 200, 3), 9, np.uint8), np.zeros((16, 16, 3), np.uint8)])
 def test_where_there_is_no_noise_nothing_is_found(image):
     assert noise_of(image) is None

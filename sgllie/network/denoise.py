@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from sgllie.network.kernels import Image
 from sgllie.network.noise import Noise
 
-STRIP = 64
+STRIP = 128
 """Rows that are filtered together."""
-HALO = 8
+HALO = 6
 """Rows above and below, by which the noise of a row depends on others; even, as a strip is, for the halved picture."""
 FINE, COARSE = 1.5, 0.3
 """k at full size, and at half of it, where some of the noise is gone: the best of those that were tried."""
@@ -150,6 +150,9 @@ def strip_noise(image: Image, unit: Any, variances: Any, chroma: Any, full: Any,
     for plane in range(channels):
         share = np.float32(1) if plane == 0 else np.float32(CHROMA) * chroma[plane - 1]
         pixels, found = full[plane][:height], noise[plane][:height]
+        if share == 0:
+            found[:] = share
+            continue
         filter_plane(pixels, limits, share * np.float32(FINE), found)
         halve(pixels, found, line, means)
         filter_plane(means, small_limits, share * np.float32(COARSE), small_noise)
@@ -205,12 +208,14 @@ def take_noise(image: Image, variances: Any, chroma: Any, strip: int, quiet: Any
 @njit(cache=True, nogil=True, fastmath=True)
 def limit_noise(pixels: Any, quiet: Any, bright: Any, quiet_bright: Any) -> None:
     """Let the noise in `bright` be no larger than in `pixels`: all are rows of samples, the `quiet` ones of 16 bits."""
-    deep = np.int32(65535 // np.iinfo(pixels.dtype).max)
+    # Floats hold these integers exactly, and are not divided one by one.
+    deep, half = np.float32(65535 // np.iinfo(pixels.dtype).max), np.float32(0.5)
+    shallow = np.float32(1) / deep
     for i in range(len(pixels)):
-        noise = abs(np.int32(pixels[i]) * deep - np.int32(quiet[i]))
-        base = np.int32(quiet_bright[i])
-        more = min(max(np.int32(bright[i]) * deep - base, -noise), noise)
-        bright[i] = (base + more + deep // 2) // deep
+        noise = abs(np.float32(pixels[i]) * deep - np.float32(quiet[i]))
+        base = np.float32(quiet_bright[i])
+        more = min(max(np.float32(bright[i]) * deep - base, -noise), noise)
+        bright[i] = np.int32((base + more) * shallow + half)
 
 
 def quieted(image: Image, noise: Noise, strip: int = STRIP) -> NDArray[np.uint16]:

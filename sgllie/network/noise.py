@@ -29,6 +29,8 @@ ROUNDING = 0.15
 """Variance that is no noise, in levels squared: nearly twice that of numbers rounded to levels of 255."""
 EDGES = np.array([0, 1.5, 3, 5, 8, 12, 18, 26, 36, 50, 70, 100, 140, 190, 256], np.float32)
 """Between these levels of 255, blocks are of about one brightness."""
+Y, X = (np.indices((BLOCK, BLOCK), np.float32) - np.float32((BLOCK - 1) / 2)).reshape(2, -1)
+"""Row and column of each pixel of a block, from its middle."""
 
 
 class Noise(NamedTuple):
@@ -36,7 +38,8 @@ class Noise(NamedTuple):
 
     Attributes:
         variances: of Rec. 601 luma at each level from 0 to 255, in levels squared: 256 float32.
-        chroma: by how much those of B - Y and R - Y are larger: 2 float32; none for a grey image.
+        chroma: by how much those of B - Y and R - Y are larger: 2 float32, 0 where there is none, as in most JPEGs;
+            empty for a grey image.
     """
 
     variances: NDArray[np.float32]
@@ -61,7 +64,8 @@ def noise_of(image: NDArray[Any]) -> Noise | None:
         return None
     middles = (EDGES[:-1] + EDGES[1:]) / 2
     variances = np.interp(np.arange(256), middles[known], np.minimum(found[known, 0], TEXTURE * lowest[0]))
-    return Noise(np.maximum(variances - ROUNDING, 0).astype(np.float32), lowest[1:] / lowest[0])
+    chroma = np.where(lowest[1:] > ROUNDING, lowest[1:] / lowest[0], np.float32(0))
+    return Noise(np.maximum(variances - ROUNDING, 0).astype(np.float32), chroma)
 
 
 @njit(cache=True, nogil=True, fastmath=True)
@@ -81,23 +85,24 @@ def flat_variances(image: Any, unit: Any, step: int, edges: Any) -> Any:
     blocks = (rows * columns - 1) // step + 1
     variances = np.empty((channels, blocks), np.float32)
     groups = np.empty(blocks, np.int64)
-    patch = np.empty((channels, BLOCK, BLOCK), np.float32)
+    patch = np.empty((channels, BLOCK * BLOCK), np.float32)
     for block in range(blocks):
         top, left = block * step // columns * BLOCK, block * step % columns * BLOCK
         for y in range(BLOCK):
             for x in range(BLOCK):
+                place = y * BLOCK + x
                 if channels == 1:
-                    patch[0, y, x] = unit * np.float32(image[top + y, left + x, 0])
+                    patch[0, place] = unit * np.float32(image[top + y, left + x, 0])
                 else:
                     r = unit * np.float32(image[top + y, left + x, 0])
                     g = unit * np.float32(image[top + y, left + x, 1])
                     b = unit * np.float32(image[top + y, left + x, 2])
                     luma = np.float32(0.299) * r + np.float32(0.587) * g + np.float32(0.114) * b
-                    patch[0, y, x] = luma
-                    patch[1, y, x] = b - luma
-                    patch[2, y, x] = r - luma
+                    patch[0, place] = luma
+                    patch[1, place] = b - luma
+                    patch[2, place] = r - luma
         for channel in range(channels):
-            mean, variances[channel, block] = spread(patch[channel])
+            mean, variances[channel, block] = spread(patch[channel], X, Y)
             if channel == 0:
                 groups[block] = np.searchsorted(edges, mean, side="right") - 1
     found = np.full((len(edges) - 1, channels), -1, np.float32)
@@ -112,21 +117,20 @@ def flat_variances(image: Any, unit: Any, step: int, edges: Any) -> Any:
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def spread(patch: Any) -> tuple[Any, Any]:
-    """Return the mean of a block, and its variance around the plane that fits it best."""
-    zero = np.float32(0)
-    total, across, down = zero, zero, zero
-    for y in range(BLOCK):
-        for x in range(BLOCK):
-            total += patch[y, x]
-            across += patch[y, x] * np.float32(x - (BLOCK - 1) / 2)
-            down += patch[y, x] * np.float32(y - (BLOCK - 1) / 2)
-    size = BLOCK * BLOCK
-    mean = total / np.float32(size)
-    squares = zero
-    for y in range(BLOCK):
-        for x in range(BLOCK):
-            squares += (patch[y, x] - mean) ** 2
-    moment = np.float32(size * (BLOCK * BLOCK - 1) / 12)
-    left = squares - (across * across + down * down) / moment
-    return mean, max(left, zero) / np.float32(size - 3)
+def spread(patch: Any, columns: Any, rows: Any) -> tuple[Any, Any]:
+    """Return the mean of a block, and its variance around the plane that fits it best.
+
+    `columns` and `rows` say where each of its pixels lies, from the middle of the block. One loop over plain vectors,
+    since that is what is vectorised; levels are taken from the first one, or their squares would lose digits.
+    """
+    zero, first, size = np.float32(0), patch[0], np.float32(len(patch))
+    total, across, down, squares = zero, zero, zero, zero
+    for i in range(len(patch)):
+        level = patch[i] - first
+        total += level
+        across += level * columns[i]
+        down += level * rows[i]
+        squares += level * level
+    moment = size * (size - np.float32(1)) / np.float32(12)
+    left = squares - total * total / size - (across * across + down * down) / moment
+    return first + total / size, max(left, zero) / (size - np.float32(3))
