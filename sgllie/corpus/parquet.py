@@ -3,11 +3,11 @@
 A block is a row group. All other columns, the row groups, the schema and its metadata stay as they are.
 """
 
-import contextlib
 import io
 import threading
 from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
@@ -26,6 +26,10 @@ LOOKED_AT = 16
 """Rows in which the first image of a column is looked for."""
 COMPRESSION = {"UNCOMPRESSED": "NONE", "LZ4_RAW": "LZ4"}
 """What the writer calls a compression that the reader calls otherwise."""
+GROWN_BYTES = 256 * 2**20
+"""By which a column of a row group may grow when it is decoded, beside twice what it has."""
+MOST_ROWS = 1_000_000
+"""In fewer bytes than there are rows."""
 EMPTY = Failure("empty", "the row holds no bytes of an image")
 
 
@@ -49,6 +53,7 @@ class ParquetImages:
             self._parquet = pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True)
         except (pa.ArrowException, OSError) as error:
             raise damaged("Parquet file", error) from error
+        self._size = file.seek(0, 2)
         self._schema = self._parquet.schema_arrow
         self._metadata = self._parquet.metadata
         self.column = self._image_column(column)
@@ -68,12 +73,13 @@ class ParquetImages:
     def _holds_images(self, column: str) -> bool:
         """Tell whether the first value of a column begins as an image does."""
         try:
-            batch = next(self._parquet.iter_batches(LOOKED_AT, columns=[column], use_threads=False), None)
+            # One by one, since a few bytes may stand for as many large values.
+            rows = islice(self._parquet.iter_batches(1, columns=[column], use_threads=False), LOOKED_AT)
+            first = next((value for row in rows for value in image_bytes(row.column(0)) if value is not None), b"")
         except (pa.ArrowException, OSError):
             return True  # its rows will say what is wrong
-        values = [] if batch is None else image_bytes(batch.column(0))
         try:
-            recognised(next((value for value in values if value is not None), b""))
+            recognised(first)
         except ImageError:
             return False
         return True
@@ -81,6 +87,8 @@ class ParquetImages:
     def images(self) -> Iterator[PackedImage]:
         """Yield the rows, each with the mean size of those in its row group."""
         row = 0
+        if self._metadata.num_rows > max(MOST_ROWS, self._size):
+            raise damaged("Parquet file", f"it claims {self._metadata.num_rows:,} rows in {self._size:,} bytes")
         for number in range(self._metadata.num_row_groups):
             group = self._metadata.row_group(number)
             self._refuse_large(group)
@@ -119,39 +127,50 @@ class ParquetImages:
         return data
 
     def _column(self, group: int, name: str | None) -> Any:
-        """Return one column of a row group; ItemError where it is damaged."""
+        """Return one column of a row group; ItemError where it is damaged, or becomes far larger than it is stored.
+
+        In a dictionary one large value may stand for any number of rows, so few are decoded at a time.
+        """
+        stored = self._metadata.row_group(group).total_byte_size
+        each = max(GROWN_BYTES // max(stored, 1), 1)
+        parts, size = [], 0
         try:
-            return self._parquet.read_row_group(group, columns=[name], use_threads=False).column(0)
+            batches = self._parquet.iter_batches(each, row_groups=[group], columns=[name], use_threads=False)
+            for batch in batches:
+                parts.append(batch.column(0))
+                size += batch.nbytes
+                if size > 2 * stored + GROWN_BYTES:
+                    sentence = f"{name} has {stored:,} bytes, which become more than {size:,}"
+                    raise damaged(f"row group {group} of the Parquet file", sentence, "memory")
         except (pa.ArrowException, OSError, ValueError) as error:
             raise damaged(f"row group {group} of the Parquet file", error) from error
+        return pa.chunked_array(parts, self._schema.field(name).type)
 
     def blocks(self, first: int = 0) -> Iterator[Block]:
-        """Yield each row group as a block."""
+        """Yield each row group as a block; nulls take the place of columns that are damaged, and its rows fail."""
         groups = [self._metadata.row_group(number).num_rows for number in range(self._metadata.num_row_groups)]
         for number in range(first, len(groups)):
             group = self._metadata.row_group(number)
             self._refuse_large(group)
-            row, failure = sum(groups[:number]), EMPTY
-            try:
-                images: Any = self._column(number, self.column)
-            except ItemError as error:
-                images = pa.nulls(groups[number], self._schema.field(self.column).type)
-                failure = Failure(error.error_type, str(error))
+            row, columns, failure = sum(groups[:number]), [], None
+            images: Any = pa.nulls(groups[number], self._schema.field(self.column).type)
+            for field in self._schema:
+                columns.append(pa.nulls(groups[number], field.type))
+                try:
+                    if field.name == self.column:
+                        images = self._column(number, field.name)
+                    else:
+                        columns[-1] = self._column(number, field.name)
+                except ItemError as error:  # of any column: the rows of the new file lack what it holds
+                    failure = Failure(error.error_type, str(error))
             contents = [
-                Content(f"{self.column}/{row + place:06d}", data, None if data is not None else failure)
+                Content(f"{self.column}/{row + place:06d}", data, failure or (EMPTY if data is None else None))
                 for place, data in enumerate(image_bytes(images))
             ]
-            others = pa.table([self._others(number, field) for field in self._schema], self._schema)
+            others = pa.table(columns, self._schema)
             yield Block(
                 contents, group.total_byte_size, partial(self._written, others, without_bytes(images), contents)
             )
-
-    def _others(self, group: int, field: pa.Field) -> Any:
-        """Return a column of a row group; nulls in the place of the images, and of what is damaged."""
-        if field.name != self.column:
-            with contextlib.suppress(ItemError):
-                return self._column(group, field.name)
-        return pa.nulls(self._metadata.row_group(group).num_rows, field.type)
 
     def _written(
         self, others: pa.Table, fields: "Fields", contents: list[Content], replacements: list[Replacement]
