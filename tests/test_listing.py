@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -308,3 +309,15 @@ def test_files_of_a_run_at_work_are_counted_as_ignored(tree):
     assert paths(listing) == IMAGES
     assert listing.ignored.count == before.ignored.count + 1
     assert ".partial/half.jpg" in listing.ignored.examples
+
+
+def test_what_lies_above_a_link_is_what_the_system_opens(tmp_path):
+    for folder in ("here", "there/deep"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "there" / "deep")
+    for folder in ("here", "there"):
+        (tmp_path / folder / "a.jpg").write_bytes(folder.encode())
+    (tmp_path / "here" / "list.txt").write_text("link/../a.jpg\n")
+    listing = Listing(str(tmp_path / "here" / "list.txt"))
+    (entry,) = listing
+    assert (Path(listing.root) / entry.path).read_bytes() == (tmp_path / "here/link/../a.jpg").read_bytes() == b"there"

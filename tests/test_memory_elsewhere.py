@@ -23,6 +23,7 @@ from sgllie.metrics import METRICS
 from sgllie.runs import machine
 from sgllie.runs.job import InProcess, run_job
 from sgllie.runs.memory import MARGIN, budgets, lenient
+from sgllie.storage import open_storage
 from sgllie.train import photographs
 from sgllie.video.reader import VideoReader
 
@@ -109,6 +110,28 @@ def test_a_video_is_refused_before_a_picture_is_decoded(tmp_path, monkeypatch):
     small_machine(monkeypatch)
     assert work(settings_for(tmp_path / "in", tmp_path / "out"))["errors"] == {"memory": 1}
     assert [row["status"] for row in rows_of(tmp_path / "out")] == ["failed", "ok"]
+
+
+@pytest.mark.parametrize("options", [{"preset": "veryslow"}, {"threads": 16}], ids=["preset", "threads"])
+def test_a_costly_encoder_counts_twice(tmp_path, monkeypatch, options):
+    small_machine(monkeypatch)
+    (tmp_path / "in").mkdir()
+    write_clip(tmp_path / "in/clip.mp4", [cv2.resize(RGB, (960, 720))] * 2, sound=False)
+    assert work(settings_for(tmp_path / "in", tmp_path / "usual"))["errors"] == {}
+    assert work(settings_for(tmp_path / "in", tmp_path / "costly", **options))["errors"] == {"memory": 1}
+
+
+def test_large_files_of_a_training_are_not_even_read(tmp_path, monkeypatch):
+    small_machine(monkeypatch)
+    photographs.files.cache_clear()
+    with (tmp_path / "sparse.png").open("wb") as file:
+        file.truncate(1 << 30)
+    storage = open_storage(str(tmp_path))
+    monkeypatch.setattr(storage, "read", lambda path: pytest.fail("read"))
+    ((row,), (pixels,)) = photographs.inspect(storage, ["sparse.png"], 8)
+    assert pixels is None
+    assert "the image needs 1.1 GB of memory" in row.error
+    photographs.files.cache_clear()
 
 
 def test_photographs_of_a_training_share_the_memory_of_a_process(monkeypatch):

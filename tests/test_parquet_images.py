@@ -199,3 +199,25 @@ def test_what_is_no_parquet(tmp_path, data):
         data = make_parquet(tmp_path / "a.parquet", [png(1)] * 8).read_bytes()[:-20]
     with pytest.raises(ItemError, match="the Parquet file is damaged"):
         opened(data)
+
+
+@pytest.mark.parametrize("column", ["image", "caption"])
+def test_few_bytes_that_stand_for_many_values(column):
+    grown = pa.DictionaryArray.from_arrays(np.zeros(200, np.int32), pa.array([png(1) + bytes(8 << 20)]))
+    plain = pa.array([png(1)] * 200)
+    image, caption = (grown, plain) if column == "image" else (plain, grown)
+    table = pa.table({"image": image, "caption": caption})
+    options = {"compression": "zstd", "dictionary_pagesize_limit": 1 << 30, "store_schema": False}
+    pack = opened(written(table, **options), "image")
+    before = pa.total_allocated_bytes()
+    (block,) = pack.blocks()
+    assert pa.total_allocated_bytes() - before < 400 << 20
+    assert {content.failure.error_type for content in block.images if content.failure} == {"memory"}
+    assert "which become more than" in block.images[-1].failure.error
+
+
+def test_more_rows_than_bytes():
+    nothing = pa.DictionaryArray.from_arrays(pa.nulls(3_000_000, pa.int8()), pa.array([png(1)]))
+    pack = opened(written(pa.table({"image": nothing}), store_schema=False), "image")
+    with pytest.raises(ItemError, match="it claims 3,000,000 rows in"):
+        next(pack.images())

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs import command, make_corpus
+from sgllie.corpus.listing import read_list
 from sgllie.distributed.cluster import SESSIONS
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import UsageError
@@ -57,6 +58,33 @@ def test_credentials_are_written_nowhere(moto, empty_bucket, tmp_path, monkeypat
     written = {entry.path: output.read(entry.path) for entry in output.list()}
     assert "run.json" in written
     assert not [path for path, data in written.items() if holds_canary(data)]
+
+
+SIGNED = [
+    "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=canary%2F20260101&X-Amz-Signature=canary",
+    "x-amz-security-token=canary",
+    "X-Goog-Signature=canary",
+    "AWSAccessKeyId=canary&Signature=canary&Expires=1",
+    "sv=2026-01-01&sp=r&sig=canary",
+    "size=large&access_token=canary",
+    "api_key=canary",
+    "X%2DAmz%2DSignature=canary",
+]
+
+
+@pytest.mark.parametrize("query", SIGNED)
+def test_urls_that_let_whoever_has_them_in_are_refused(query, tmp_path):
+    url = f"https://host/folder/a.jpg?{query}"
+    (tmp_path / "list.txt").write_text(f"https://host/folder/b.jpg?size=large\n{url}\n")
+    for attempt in (lambda: open_storage(url), lambda: read_list(str(tmp_path / "list.txt"), None)):
+        with pytest.raises(UsageError, match=r"https://host/folder/a\.jpg\?\*\*\*; it must not hold") as raised:
+            attempt()
+        assert "canary" not in str(raised.value)
+
+
+def test_urls_without_secrets_are_taken():
+    open_storage("https://host/a?size=large&page=2&keys=3&token")
+    open_storage("s3://bucket/a?sig=b")
 
 
 @pytest.mark.parametrize(

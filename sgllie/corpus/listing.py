@@ -21,7 +21,7 @@ from sgllie.corpus.packed import Member, open_pack, unpacked
 from sgllie.corpus.patterns import Patterns
 from sgllie.errors import ItemError, StorageError, UsageError
 from sgllie.images import EXTENSIONS
-from sgllie.storage import SCRATCH, Entry, S3Options, open_storage, split_uri
+from sgllie.storage import SCRATCH, Entry, S3Options, open_storage, refuse_credentials, split_uri
 from sgllie.storage.parquet import from_parquet
 
 LIST_SUFFIXES = (".txt", ".csv", ".jsonl", ".parquet")
@@ -332,8 +332,23 @@ def is_utf8(text: str) -> bool:
 
 
 def normalised(path: str) -> str:
-    """Return a local path without `..` and `.`, which are common in lists; keys of S3 may hold them, and stay."""
-    return path if "://" in path else os.path.normpath(path)
+    """Return a local path without `..` and `.`, which are common in lists; keys of S3 may hold them, and stay.
+
+    Behind a link `..` is the folder above the one that it leads to, as it is to the operating system.
+    """
+    if "://" in path:
+        return path
+    before, dots, name = f"{path}/".rpartition("/../")
+    above, shortened = f"{before}/..", os.path.normpath(f"{before}/..")
+    if dots and real_folder(above) != real_folder(shortened):
+        return os.path.normpath(f"{real_folder(above)}/{name}")
+    return os.path.normpath(path)
+
+
+@lru_cache(1000)
+def real_folder(folder: str) -> str:
+    """Return the path of a folder with no links in it; most paths of a list share theirs."""
+    return os.path.realpath(folder)
 
 
 def same(pair: tuple[str, str]) -> bool:
@@ -364,6 +379,8 @@ def read_list(source: str, s3: S3Options | None) -> list[str]:
     for number, path in enumerate(paths, start=1):
         if not isinstance(path, str) or not path:
             raise UsageError(f"the list {source} names no path in entry {number}, but {path!r}")
+        if "://" in path:
+            refuse_credentials(f"entry {number} of the list {source}", path)
     return paths
 
 

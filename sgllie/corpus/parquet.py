@@ -4,10 +4,10 @@ A block is a row group. All other columns, the row groups, the schema and its me
 """
 
 import io
-import itertools
 import threading
 from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
@@ -26,6 +26,10 @@ LOOKED_AT = 16
 """The first values of a column, by which it is told whether it holds images."""
 COMPRESSION = {"UNCOMPRESSED": "NONE", "LZ4_RAW": "LZ4"}
 """What the writer calls a compression that the reader calls otherwise."""
+GROWN_BYTES = 256 * 2**20
+"""By which a column of a row group may grow when it is decoded, beside twice what it has."""
+MOST_ROWS = 1_000_000
+"""In fewer bytes than there are rows."""
 EMPTY = Failure("empty", "the row holds no bytes of an image")
 
 
@@ -49,6 +53,7 @@ class ParquetImages:
             self._parquet = pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True)
         except (pa.ArrowException, OSError) as error:
             raise damaged("Parquet file", error) from error
+        self._size = file.seek(0, 2)
         self._schema = self._parquet.schema_arrow
         self._metadata = self._parquet.metadata
         self.column = self._image_column(column)
@@ -75,9 +80,8 @@ class ParquetImages:
     def _holds_images(self, column: str) -> bool:
         """Tell whether at least half of the first values of a column begin as images do."""
         try:
-            batches = self._parquet.iter_batches(LOOKED_AT, columns=[column], use_threads=False)
-            values = (value for batch in batches for value in contained_bytes(batch.column(0)))
-            first = list(itertools.islice(values, LOOKED_AT))
+            batches = (one for group in range(self._metadata.num_row_groups) for one in self._batches(group, column))
+            first = list(islice((value for batch in batches for value in contained_bytes(batch.column(0))), LOOKED_AT))
         except (pa.ArrowException, OSError):
             return True  # its rows will say what is wrong
         return 0 < len(first) <= 2 * sum(map(is_image, first))
@@ -91,6 +95,8 @@ class ParquetImages:
     def images(self) -> Iterator[PackedImage]:
         """Yield the rows, each with the mean size of those in its row group."""
         row = 0
+        if self._metadata.num_rows > max(MOST_ROWS, self._size):
+            raise damaged("Parquet file", f"it claims {self._metadata.num_rows:,} rows in {self._size:,} bytes")
         for number in range(self._metadata.num_row_groups):
             group = self._metadata.row_group(number)
             self._refuse_large(group)
@@ -128,15 +134,32 @@ class ParquetImages:
             raise FileNotFoundError(name)
         return data
 
+    def _batches(self, group: int, name: str | None) -> Iterator[pa.RecordBatch]:
+        """Yield one column of a row group, some rows at a time.
+
+        In a dictionary one large value may stand for any number of rows, so few are decoded together.
+        """
+        stored = self._metadata.row_group(group).total_byte_size
+        each = max(GROWN_BYTES // max(stored, 1), 1)
+        yield from self._parquet.iter_batches(each, row_groups=[group], columns=[name], use_threads=False)
+
     def _column(self, group: int, name: str | None) -> Any:
-        """Return one column of a row group; ItemError where it is damaged."""
+        """Return one column of a row group; ItemError where it is damaged, or becomes far larger than it is stored."""
+        stored = self._metadata.row_group(group).total_byte_size
+        parts, size = [], 0
         try:
-            return self._parquet.read_row_group(group, columns=[name], use_threads=False).column(0)
+            for batch in self._batches(group, name):
+                parts.append(batch.column(0))
+                size += batch.nbytes
+                if size > 2 * stored + GROWN_BYTES:
+                    sentence = f"{name} has {stored:,} bytes, which become more than {size:,}"
+                    raise damaged(f"row group {group} of the Parquet file", sentence, "memory")
         except (pa.ArrowException, OSError, ValueError) as error:
             raise damaged(f"row group {group} of the Parquet file", error) from error
+        return pa.chunked_array(parts, self._schema.field(name).type)
 
     def blocks(self, first: int = 0) -> Iterator[Block]:
-        """Yield each row group as a block."""
+        """Yield each row group as a block; nulls take the place of columns that are damaged, and its rows fail."""
         groups = [self._metadata.row_group(number).num_rows for number in range(self._metadata.num_row_groups)]
         for number in range(first, len(groups)):
             group = self._metadata.row_group(number)

@@ -17,6 +17,7 @@ __all__ = [
     "absolute_uri",
     "open_source",
     "open_storage",
+    "refuse_credentials",
     "refuse_read_only",
     "slow_downs",
     "split_uri",

@@ -3,11 +3,12 @@
 Every write is atomic: a reader sees the whole new object or the old one, whatever is killed.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from sgllie.errors import ReadError, UsageError
 from sgllie.settings import check, check_limits, option, setting
@@ -133,12 +134,24 @@ class Storage(Protocol):
         """Remove one object or all objects below a folder, if there are any; StorageError where that cannot be done."""
 
 
+SECRETS = re.compile(
+    r"[?&;]\s*((x-(amz|goog)-|aws)?(signature|credential|security-token|accesskeyid|googleaccessid)|policy|key-pair-id|"
+    r"sig|sas|(\w*[_-])?token|(\w*[_-])?secret|(\w*[_-])?(api|access|account|private)[_-]?key|key|passw(or)?d|auth\w*|"
+    r"googleaccessid)=",
+    re.IGNORECASE,
+)
+"""Parts of a query that let whoever has them in: presigned urls of S3 and Google, Azure's SAS, tokens of services."""
+
+
 def refuse_credentials(what: str, url: str) -> None:
-    """Raise UsageError for a url with a user name or password, which would be written into run.json and logs."""
+    """Raise UsageError for a url with a name, password, signature or token, which run.json and logs would show."""
     parts = urlsplit(url)
     is_container = parts.scheme in ("abfs", "abfss") and ":" not in parts.netloc  # container@account
-    if "@" in parts.netloc and not is_container:
-        masked = parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}").geturl()
+    has_user = "@" in parts.netloc and not is_container
+    is_signed = parts.scheme != "s3" and bool(SECRETS.search(unquote(f"?{parts.query}")))  # keys of S3 may hold a ?
+    if has_user or is_signed:
+        netloc = f"***@{parts.netloc.rpartition('@')[2]}" if has_user else parts.netloc
+        masked = parts._replace(netloc=netloc, query="***" if parts.query else "", fragment="").geturl()
         advice = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or --s3.profile"
         if parts.scheme not in ("s3", "http", "https"):
             advice = f"give them as the variables or files that clients of {parts.scheme}:// read"

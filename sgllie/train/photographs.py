@@ -84,6 +84,12 @@ def memory() -> MemoryBudget:
     return lenient(budgets(None)[1], None, "take smaller photographs, or a machine with more memory")
 
 
+@cache
+def files() -> MemoryBudget:
+    """Return what the files of photographs may need together that the threads of this process read."""
+    return budgets(None)[0]
+
+
 def inspect(
     storage: Storage, paths: list[str], size: int, crashers: frozenset[str] = frozenset()
 ) -> tuple[list[PhotoInfo], list[Photograph | None]]:
@@ -106,8 +112,10 @@ def inspect(
         if path in crashers:
             return PhotoInfo(path, error="decoding it killed its process"), None
         try:
-            data = storage.read(path)
-            photograph = load(data, size)
+            found = storage.find(path)  # None for what lies in a pack, whose parts are bounded
+            with files().held(found.size or 0 if found else 0):
+                data = storage.read(path)
+                photograph = load(data, size)
         except Exception as error:
             return PhotoInfo(path, error=failure_of(error, "photograph").error), None
         clipped = float((photograph == 255).any(axis=-1).mean())

@@ -133,7 +133,11 @@ class VideoPipeline(ShardRunner[Segment]):
         Returns:
             Names of what its pictures carry beside their pixels.
         """
-        with self.source.open(segment.path) as file, VideoReader(file, self.settings.threads, self.memory) as reader:
+        settings = self.settings
+        with (
+            self.source.open(segment.path) as file,
+            VideoReader(file, settings.threads, self.memory, settings.is_costly) as reader,
+        ):
             if not self.settings.force_sdr:
                 refuse_hdr(reader.info)
             plan_streams(reader, PurePosixPath(self._place(segment)[1]).suffix.lower())

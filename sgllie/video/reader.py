@@ -23,8 +23,9 @@ from sgllie.video.pixels import Decoded, PixelReader
 
 FRAME_BYTES, DEEP_FRAME_BYTES = 350, 550
 """Of memory for each pixel of a picture by which a worker was measured to grow, of 8 and of more bits: decoder,
-pictures ahead, network, and the pictures that the encoder looks at together. Slow presets and many threads take up to
-twice as much."""
+pictures ahead, network, and the pictures that the encoder looks at together."""
+COSTLY = 2
+"""How many times as much an encoder takes with slow presets or many threads (see `Encoding.is_costly`)."""
 DEEPEST_REORDERING = 16
 """Pictures by which the order of a file and the order of time differ, at most (H.264, H.265)."""
 
@@ -64,6 +65,7 @@ class VideoReader:
         file: a path, or a binary file that can seek.
         threads: for the decoder.
         memory: what its pictures may need on their way to the encoder; by default there is no limit.
+        is_costly: whether that encoder needs more than usual.
 
     Attributes:
         side_data: names of what the frames that were decoded so far carry beside their pixels.
@@ -72,13 +74,16 @@ class VideoReader:
         ItemError: it is no video, one of too many pixels, or one that needs too much memory.
     """
 
-    def __init__(self, file: str | BinaryIO, threads: int = 0, memory: MemoryBudget | None = None) -> None:
+    def __init__(
+        self, file: str | BinaryIO, threads: int = 0, memory: MemoryBudget | None = None, is_costly: bool = False
+    ) -> None:
         self._closing = ExitStack()
         if isinstance(file, str):
             file = self._closing.enter_context(Path(file).open("rb"))  # noqa: SIM115
         self.file = file
         self.threads = threads
         self.memory = memory
+        self.is_costly = is_costly
         self.side_data: set[str] = set()
         with ExitStack() as failing:
             failing.callback(self.close)
@@ -97,7 +102,7 @@ class VideoReader:
         most = MAX_PIXELS
         if self.memory is not None:
             depth = max(component.bits for component in context.format.components) if context.format else 8
-            each = FRAME_BYTES if depth <= 8 else DEEP_FRAME_BYTES
+            each = (FRAME_BYTES if depth <= 8 else DEEP_FRAME_BYTES) * (COSTLY if self.is_costly else 1)
             self.memory.check(context.width * context.height * each, "video")
             most = min(most, self.memory.most // each)
         context.options = {"max_pixels": str(most)}  # of each picture, whatever the container says

@@ -13,6 +13,9 @@ Preset = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium
 
 TEMPORAL_SMOOTHING = 0.9
 
+MANY_THREADS = 8
+"""Of an encoder, up to which its memory is that of the pictures that it looks ahead."""
+
 
 @dataclass(frozen=True)
 class Encoding:
@@ -28,6 +31,11 @@ class Encoding:
     """Preset of h264 and h265, from ultrafast to veryslow: how long the encoder searches for a smaller file."""
     threads: int = setting(2, least=1)
     """Threads of the decoder and of the encoder in one worker."""
+
+    @property
+    def is_costly(self) -> bool:
+        """Whether the encoder holds many more pictures than usual: it looks far ahead, or works on many at a time."""
+        return self.codec != "ffv1" and (self.preset in ("slow", "slower", "veryslow") or self.threads > MANY_THREADS)
 
 
 @dataclass(frozen=True)
