@@ -24,6 +24,8 @@ from sgllie.video.reader import Picture, VideoReader
 
 KEPT_METHODS = 4
 """Methods that are ready at the same time."""
+KEPT_STILLS = 2
+"""Decoded photographs that are kept; one has half a gigabyte at most, by default."""
 QUARTER_TURNS = (1, 6, 3, 8)
 """The EXIF orientations of pictures that are shown turned clockwise by 0, 90, 180 and 270 degrees."""
 
@@ -59,7 +61,11 @@ class Item:
         """
         # Whoever moves a slider is not kept waiting for libraries: the method is made before the file is read.
         method = full_method(replace(choice, strength=1.0, only_darker_than=1.0))
-        return make_preview(self._middle_frame(settings) if self.is_clip else self._photograph(settings), method)
+        return make_preview(still_of(self, settings), method)
+
+    def still(self, settings: DemoSettings) -> Still:
+        """Decode what is shown of it; ItemError where it cannot be, or is beyond a limit."""
+        return self._middle_frame(settings) if self.is_clip else self._photograph(settings)
 
     def is_copied(self, preview: Preview, choice: Choice) -> bool:
         """Tell whether the job would copy it, since it is bright enough; it never copies a clip."""
@@ -104,6 +110,12 @@ class Item:
             target = Path(scratch) / f"clip{PurePosixPath(self.output).suffix.lower()}"
             enhance_video(str(self.path), target, make_method(choice.settings()))
             return target.read_bytes()
+
+
+@lru_cache(KEPT_STILLS)
+def still_of(item: Item, settings: DemoSettings) -> Still:
+    """Return what is shown of an item: another choice for the same one need not decode it again."""
+    return item.still(settings)
 
 
 @lru_cache(KEPT_METHODS)

@@ -7,6 +7,7 @@ the slider costs one blend of two small pictures.
 
 import time
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -45,6 +46,16 @@ class Still:
     alpha: NDArray | None = None
     orientation: int = 1
     icc: bytes | None = None
+
+    @cached_property
+    def small(self) -> Pixels:
+        """As it is shown."""
+        return shown(self.pixels, self)
+
+    @cached_property
+    def brightness(self) -> float:
+        """Mean luma."""
+        return measure(self.pixels).mean
 
 
 @dataclass(frozen=True)
@@ -113,12 +124,11 @@ def make_preview(still: Still, method: Method) -> Preview:
     factor = method.factor_map(still.pixels)
     enhanced = method.apply(still.pixels, factor)
     milliseconds = (time.perf_counter() - begun) * 1000
-    before, full = (shown(pixels, still) for pixels in (still.pixels, enhanced))
+    full = shown(enhanced, still)
     if factor.size:
         factor = turned(np.ascontiguousarray(factor.mean(axis=2)), still.orientation)
     height, width = still.pixels.shape[:2]
-    brightness = measure(still.pixels).mean
-    return Preview(before, full, factor, brightness, milliseconds, (width, height), still.icc)
+    return Preview(still.small, full, factor, still.brightness, milliseconds, (width, height), still.icc)
 
 
 def shown(pixels: Pixels, still: Still) -> Pixels:

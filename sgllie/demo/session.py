@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from sgllie.demo.choice import Choice
-from sgllie.demo.item import Item, refusal
+from sgllie.demo.item import Item, refusal, still_of
 from sgllie.demo.preview import Preview, Side
 from sgllie.demo.settings import DemoSettings
 from sgllie.errors import SgllieError, failure_of
@@ -148,6 +148,7 @@ class Session:
 
         Gradio names an upload by its content: where somebody else has uploaded the same since, it is theirs.
         """
+        still_of.cache_clear()
         with self._lock:
             shutil.rmtree(self.folder, ignore_errors=True)
             for path, number in self._uploads:
