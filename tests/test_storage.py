@@ -1,6 +1,7 @@
 """Storages: the same promises for a local folder and for S3, the real one of Ceph and the lenient one of moto."""
 
 import dataclasses
+import logging
 import os
 import pickle
 import shutil
@@ -389,3 +390,8 @@ def test_credentials_in_addresses_are_refused_and_not_repeated(secret):
         open_storage(secret) if secret.startswith("s3") else S3Options(endpoint_url=secret)
     assert "hunter2" not in str(error.value)
     assert "CANARY" not in str(error.value)
+
+
+def test_the_package_of_a_scheme_prints_no_traces_beside_our_sentence():
+    open_storage("memory://any")  # which loads what speaks to such packages
+    assert not logging.getLogger("gcsfs").isEnabledFor(logging.ERROR)

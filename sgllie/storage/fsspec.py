@@ -1,6 +1,7 @@
 """A folder, bucket or container of any other kind that fsspec knows, through the package of its scheme."""
 
 import io
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -27,6 +28,10 @@ VERSIONS = ("etag", "ETag", "generation", "blob_id", "last_modified", "mtime", "
 """What tells that the content of a file has changed, the best first."""
 REMOVALS = 32
 """Objects that are removed at the same time."""
+
+
+for _name in set(PACKAGES.values()):  # their traces would stand beside our sentence
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
 class FsspecStorage:
