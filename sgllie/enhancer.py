@@ -152,7 +152,10 @@ class Enhancer:
             return [self(image) for image in images]
         if images.ndim == 4 and len(images):
             pixels = [as_channels(image) for image in images]
-            return np.stack(self._on_device(lambda engine: self._enhance(engine, pixels)[0])[0]).reshape(images.shape)
+            brightened, _ = self._on_device(
+                lambda engine: self._brightened(engine, pixels, engine.factors(pixels, self.scale_factor))
+            )
+            return np.stack(brightened).reshape(images.shape)
         return self.enhance(images).pixels
 
     def enhance(self, image: Pixels, level: Level | None = None) -> Enhanced:
@@ -165,7 +168,8 @@ class Enhancer:
         pixels = [as_channels(image)]
 
         def work(engine: Engine) -> tuple[Pixels, FactorStatistics]:
-            (enhanced,), factors = self._enhance(engine, pixels, level)
+            factors = engine.factors(pixels, self.scale_factor, level)
+            (enhanced,) = self._brightened(engine, pixels, factors)
             return enhanced.reshape(image.shape), engine.statistics(factors)
 
         result, device = self._on_device(work)
@@ -177,13 +181,6 @@ class Enhancer:
             return []
         pixels = as_channels(image)
         return self._on_device(lambda engine: engine.level(pixels, self.scale_factor))[0]
-
-    def _enhance(
-        self, engine: Engine, pixels: Sequence[Pixels], level: Level | None = None
-    ) -> tuple[list[Pixels], Any]:
-        """Enhance images of one shape; return them and their factor maps."""
-        factors = engine.factors(pixels, self.scale_factor, level)
-        return self._brightened(engine, pixels, factors), factors
 
     def _brightened(self, engine: Engine, pixels: Sequence[Pixels], factors: Any) -> list[Pixels]:
         """Brighten images of one shape with their factor maps, each without its noise, where that is asked for."""
@@ -277,25 +274,27 @@ class CpuEngine:
         return level_session(self.weights)
 
     def curve(self, images: Sequence[Pixels], factors: Any, scale: int, strength: float) -> list[Pixels]:
-        return [self._curve(image, factor, scale, strength) for image, factor in zip(images, factors, strict=True)]
-
-    def _curve(self, image: Pixels, factor: Factor, scale: int, strength: float) -> Pixels:
-        """Brighten one image."""
-        channels = image.shape[2]
-        rows, columns, values = factor.shape
-        maps = factor.reshape(rows, columns, values // 3, 3).transpose(2, 0, 1, 3)
-        if channels == 1:
-            maps = maps.mean(axis=3, keepdims=True)
-        lines = np.ascontiguousarray(maps).reshape(values // 3, rows, columns * channels)
-        enhanced = np.empty_like(image)
-        kernels.apply_curve(image, lines, scale, float(np.iinfo(image.dtype).max), strength, enhanced)
-        return enhanced
+        brightened = [np.empty_like(image) for image in images]
+        for image, factor, enhanced in zip(images, factors, brightened, strict=True):
+            kernels.apply_curve(
+                image, factor_rows(factor, image.shape[2]), scale, float(np.iinfo(image.dtype).max), strength, enhanced
+            )
+        return brightened
 
     def statistics(self, factors: Factor) -> FactorStatistics:
         return FactorStatistics.of(factors)
 
     def to_array(self, factors: Factor) -> Factor:
         return factors
+
+
+def factor_rows(factor: Factor, channels: int) -> Factor:
+    """Lay a factor map out as the kernel reads it: maps x h x (w * channels); a grey image takes the channels' mean."""
+    rows, columns, values = factor.shape
+    maps = factor.reshape(rows, columns, values // 3, 3).transpose(2, 0, 1, 3)
+    if channels == 1:
+        maps = maps.mean(axis=3, keepdims=True)
+    return np.ascontiguousarray(maps).reshape(values // 3, rows, columns * channels)
 
 
 def samples(image: Pixels, scale: int) -> NDArray[np.float32]:

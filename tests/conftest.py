@@ -17,8 +17,8 @@ from sgllie.cli import main
 from sgllie.storage import S3Options
 
 # A machine that is busy with the jobs of other tests is no fault of the property that is tested.
-settings.register_profile("sgllie", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("sgllie")
+settings.register_profile("test", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("check", settings.get_profile("test"), max_examples=20)
 
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 SHARED = Path(os.environ.get("SGLLIE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -26,6 +26,23 @@ SHARED = Path(os.environ.get("SGLLIE_SHARED", Path(__file__).resolve().parents[2
 
 STARTS = {"ray_session", "ceph", "moto", "azure", "gcs", "s3", "empty_bucket", "browser"}
 """Fixtures that start a cluster, a server or a browser."""
+
+
+def is_check(config: pytest.Config) -> bool:
+    """Tell whether this is the fast loop."""
+    return "not jobs" in config.option.markexpr
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose how many examples are drawn of a property."""
+    settings.load_profile("check" if is_check(config) else "test")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave a file unread whose tests are all marked `jobs` where these are left out: its imports take seconds."""
+    if is_check(config) and collection_path.suffix == ".py":
+        return "\npytestmark = pytest.mark.jobs\n" in collection_path.read_text() or None
+    return None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

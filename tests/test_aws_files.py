@@ -21,6 +21,8 @@ from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 from ray.autoscaler._private.util import prepare_config, validate_config
 from test_cluster_files import CLUSTER, ROOT
 
+pytestmark = pytest.mark.jobs
+
 README = (CLUSTER / "README.md").read_text()
 AWS = yaml.safe_load((CLUSTER / "ray-up-aws.yaml").read_text())
 TYPES = AWS["available_node_types"]

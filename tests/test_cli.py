@@ -69,17 +69,23 @@ def test_published_weights_are_imported(shared, tmp_path, capsys):
     assert weights.load(str(target)).parameter_count == 79_416
 
 
-def test_wrong_weights_are_one_sentence(tmp_path, capsys):
-    (tmp_path / "x.pth").write_bytes(b"no checkpoint")
-    for arguments in (
+@pytest.mark.parametrize(
+    "arguments",
+    [
         ["show", "absent"],
         ["import", "absent.pth", "x.safetensors"],
-        ["import", f"{tmp_path}/x.pth", "y.pth"],
-    ):
-        assert main(["weights", *arguments]) == 2
-        err = capsys.readouterr().err
-        assert err.startswith("sgllie weights: ")
-        assert err.count("\n") == 1
+        ["import", "x.pth", "y.pth"],
+        ["import", "x.pth", "y.safetensors"],
+        ["export", "x.pth", "y.onnx"],
+    ],
+)
+def test_wrong_weights_are_one_sentence(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.pth").write_bytes(b"no checkpoint")
+    assert main(["weights", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("sgllie weights: ")
+    assert err.count("\n") == 1
 
 
 BOUND = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"]

@@ -18,6 +18,8 @@ from sgllie.runs.schemas import SCHEMA_VERSION
 from sgllie.storage import open_storage
 from sgllie.video.run import prepare as prepare_videos
 
+pytestmark = pytest.mark.jobs
+
 
 @pytest.fixture
 def settings(tmp_path):

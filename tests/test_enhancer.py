@@ -175,19 +175,26 @@ def test_an_enhancer_can_be_sent_to_another_process():
     assert np.array_equal(pickle.loads(pickle.dumps(enhancer))(image), enhancer(image))
 
 
-def test_wrong_options_are_refused():
-    with pytest.raises(UsageError, match="device is tpu"):
-        Enhancer(SGZ, device="tpu")
-    with pytest.raises(UsageError, match="scale factor is 0"):
-        Enhancer(SGZ, scale_factor=0)
-    for strength in (2, -0.1, float("nan")):
-        with pytest.raises(UsageError, match=f"the strength is {strength}; it must lie between 0 and 1"):
-            Enhancer(SGZ, strength=strength)
-    with pytest.raises(UsageError, match="half precision is on; it needs the device cuda"):
-        Enhancer(SGZ, half=True)
-    if not torch.cuda.is_available():
-        with pytest.raises(UsageError, match="no CUDA device"):
-            Enhancer(SGZ, device="cuda")
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"device": "tpu"}, "device is tpu"),
+        ({"scale_factor": 0}, "scale factor is 0"),
+        ({"strength": 2}, "the strength is 2; it must lie between 0 and 1"),
+        ({"strength": -0.1}, "the strength is -0.1; it must lie between 0 and 1"),
+        ({"strength": float("nan")}, "the strength is nan; it must lie between 0 and 1"),
+        ({"half": True}, "half precision is on; it needs the device cuda"),
+    ],
+)
+def test_wrong_options_are_refused(options, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        Enhancer(SGZ, **options)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused():
+    with pytest.raises(UsageError, match="no CUDA device"):
+        Enhancer(SGZ, device="cuda")
 
 
 @pytest.mark.parametrize(("architecture", "conv_type", "scale_factor"), NETWORKS)
@@ -205,6 +212,7 @@ def test_published_weights_give_the_published_images(shared):
         assert difference(enhancer(cv2.imread(str(path))[..., ::-1]), expected) <= 1
 
 
+@pytest.mark.jobs
 def test_the_cpu_path_never_imports_torch():
     code = (
         "import sys, numpy; from sgllie import Enhancer; "

@@ -178,6 +178,7 @@ def test_again_refused_overwritten(here, trees):
     assert "belongs to a run of sgllie enhance" in here("evaluate", trees / "out", "--out", trees / "in").stderr
 
 
+@pytest.mark.jobs
 def test_a_killed_evaluation_goes_on(trees):
     arguments = {"images": str(trees / "out"), "reference": str(trees / "truth"), "metrics": "brightness,psnr"}
     settings = EvaluateSettings(output=str(trees / "result"), **arguments)
@@ -210,6 +211,7 @@ def make_deadly():
     return lambda number: os._exit(1) if number == 2 else number
 
 
+@pytest.mark.jobs
 def test_a_call_that_kills_its_process_is_told():
     with Isolated(1, math.inf, make_deadly) as function:
         assert function(1) == 1

@@ -87,8 +87,8 @@ def test_what_is_not_in_an_inventory_is_not_known(s3):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"fileFormat": "ORC"}, "is of the format ORC; configure it as CSV or Parquet"),
-        ({"fileSchema": "Bucket, Size"}, "has no columns Bucket and Key, but Bucket, Size"),
+        ({"fileFormat": "ORC"}, "has the format ORC; configure it as CSV or Parquet"),
+        ({"fileSchema": "Bucket, Size"}, "lacks the columns Bucket and Key \\(it has Bucket, Size\\)"),
         ({"files": None}, "is not the manifest of an S3 Inventory"),
         ({"files": [{"key": "list/missing.csv.gz"}]}, "names list/missing.csv.gz, which is not there"),
     ],

@@ -25,6 +25,8 @@ from test_cluster_files import DOCKERFILE, pins
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.train import settings as train_settings
 
+pytestmark = pytest.mark.jobs
+
 README = (CLUSTER / "README.md").read_text()
 POLICIES = [one for one in PLAIN if one["kind"] == "NetworkPolicy"]
 PODS = [

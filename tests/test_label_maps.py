@@ -26,7 +26,7 @@ from sgllie.images.label_map import ids_in
 from sgllie.report import ReportSettings, write_report
 from sgllie.runs.job import InProcess, run_job
 
-CAMERA = data.camera()
+CAMERA, ASTRONAUT = data.camera(), data.astronaut()[::2, ::2]
 
 
 @pytest.mark.parametrize(
@@ -115,8 +115,8 @@ PHOTOGRAPHS = {
     "8 bits in 16": pillow(CAMERA.astype(np.uint16) * 257, "PNG"),
     "12 bits in 16, clipped": pillow(np.clip(CAMERA.astype(int) * 16 - 600, 0, 4095).astype(np.uint16), "PNG"),
     "round": pillow(deep(CAMERA) * (np.hypot(*np.mgrid[-1:1:512j, -1:1:512j]) < 0.9), "PNG"),
-    "palette of 256": pillow(Image.fromarray(data.astronaut()).quantize(256), "PNG"),
-    "palette of 16": pillow(Image.fromarray(data.astronaut()).quantize(16), "PNG"),
+    "palette of 256": pillow(Image.fromarray(ASTRONAUT).quantize(256), "PNG"),
+    "palette of 16": pillow(Image.fromarray(ASTRONAUT).quantize(16), "PNG"),
     "16 levels": pillow(CAMERA // 16 * 17, "PNG"),
     "8 levels, out of focus": pillow(cv2.GaussianBlur(CAMERA, (0, 0), 5) // 32 * 36, "PNG"),
     "scanned page": pillow(data.page(), "PNG"),

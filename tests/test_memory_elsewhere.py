@@ -55,6 +55,7 @@ def large_and_small(folder):
     return folder
 
 
+@pytest.mark.jobs
 @pytest.mark.parametrize("isolated", [False, True])
 def test_evaluate_refuses_what_the_machine_cannot_hold(tmp_path, monkeypatch, isolated):
     small_machine(monkeypatch)
@@ -171,6 +172,7 @@ for metric in METRICS.values():
 """
 
 
+@pytest.mark.jobs
 def test_a_metric_needs_no_more_than_is_thought(tmp_path):
     np.save(tmp_path / "image.npy", noisy(RGB, 1400))
     found = subprocess.check_output([sys.executable, "-c", MEASURE_METRICS, tmp_path / "image.npy"], text=True)

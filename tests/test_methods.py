@@ -209,6 +209,7 @@ def test_a_smoothed_video(tmp_path, name):
             assert frame["factor_mean"] == (pytest.approx(factor.mean()) if factor.size else None)
 
 
+@pytest.mark.jobs
 def test_nothing_heavy_is_imported_early():
     """Settings need no library of images, the driver no network, and no method torch."""
     code = (

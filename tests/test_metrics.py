@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from sgllie.metrics import METRICS
 from sgllie.metrics.brightness import black_share, brightness, clipped_share, colourfulness, contrast, entropy
@@ -66,6 +65,8 @@ def test_measures_have_their_golden_values():
 
 
 def test_psnr_and_ssim_agree_with_scikit_image():
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity  # takes a second
+
     first, second = textured(seed=1), textured(seed=2)
     options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
     assert psnr(first, second) == pytest.approx(peak_signal_noise_ratio(second, first), rel=1e-12)

@@ -11,6 +11,8 @@ from sgllie.evaluate.settings import EvaluateSettings
 from sgllie.metrics import METRICS
 from sgllie.metrics.lpips import lpips, network
 
+pytestmark = pytest.mark.jobs
+
 SHIFT, SCALE = [-0.030, -0.088, -0.188], [0.458, 0.448, 0.450]
 
 

@@ -227,6 +227,7 @@ def test_what_is_good_stays_where_the_source_is_gone(source, tmp_path, monkeypat
     assert sum(row["status"] == "failed" for row in rows.values()) == 3
 
 
+@pytest.mark.jobs
 def test_verify_finds_a_changed_member_and_repairs_it(source, enhanced, tmp_path, capsys):
     output = tmp_path / "out"
     assert enhance(source, output) == 0

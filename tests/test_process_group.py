@@ -8,6 +8,8 @@ import ray
 
 from sgllie.distributed.process_group import choose_network, interface_of
 
+pytestmark = pytest.mark.jobs
+
 
 @pytest.fixture
 def loopback(monkeypatch) -> str:

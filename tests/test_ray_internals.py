@@ -12,6 +12,8 @@ import ray
 from sgllie.distributed import ray_internals
 from sgllie.distributed.ray_internals import ENVIRONMENT, INTERNALS, Internal
 
+pytestmark = pytest.mark.jobs
+
 
 def found(name: str) -> bool:
     """Whether a dotted name leads to a thing: a module, then attributes, or fields that only an instance has."""

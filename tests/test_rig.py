@@ -55,9 +55,12 @@ def test_the_images_of_a_moment_have_its_name_and_others_do_not(preset):
     assert len(set.union(*named)) == len(named)
 
 
-def test_what_is_no_rig_has_no_moment():
-    for path in ("training/label_2/000012.png", "samples/LIDAR_TOP/a.jpg", "a.jpg"):
-        assert [Rig(name).moment(path) for name in ("kitti", "nuscenes", "waymo")] == [None] * 3
+@pytest.mark.parametrize("path", ["training/label_2/000012.png", "samples/LIDAR_TOP/a.jpg", "a.jpg"])
+def test_what_is_no_rig_has_no_moment(path):
+    assert [Rig(name).moment(path) for name in ("kitti", "nuscenes", "waymo")] == [None] * 3
+
+
+def test_without_a_rig_no_image_has_a_moment():
     assert moment_of(None)(Entry("a.jpg", 1, None)) is None
 
 

@@ -119,6 +119,7 @@ def test_a_command_whose_manifest_is_gone_stops_with_a_sentence(settings):
     assert worker.run(1)[1].endswith("/out/manifest/part-00001.parquet is not there any more")
 
 
+@pytest.mark.jobs
 def test_an_overwriting_command_that_is_killed_leaves_nothing_to_resume(settings, tmp_path, monkeypatch):
     """Whichever of its steps was its last."""
     assert run_job(prepare, settings, InProcess()) == 0

@@ -212,12 +212,12 @@ def test_s3_mistakes_are_one_sentence(s3):
         list(open_storage("s3://bucket", S3Options(endpoint_url=s3.endpoint_url, profile="absent")).list())
 
 
-def test_names_that_a_folder_cannot_hold(tmp_path):
+@pytest.mark.parametrize("name", ["../b", "/b", "c/../../b", "a/b", "x" * 300])
+def test_names_that_a_folder_cannot_hold(tmp_path, name):
     storage = open_storage(str(tmp_path))
     storage.write("a", b"")
-    for name in ("../b", "/b", "c/../../b", "a/b", "x" * 300):
-        with pytest.raises(NameRefusedError):
-            storage.write(name, b"")
+    with pytest.raises(NameRefusedError):
+        storage.write(name, b"")
     assert not (tmp_path.parent / "b").exists()
 
 

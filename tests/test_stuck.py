@@ -75,6 +75,7 @@ def test_a_header_that_never_ends_is_stuck(tmp_path, monkeypatch):
     over.set()
 
 
+@pytest.mark.jobs
 def test_a_child_that_is_stopped_is_named(tmp_path, monkeypatch):
     source, output = make_corpus(tmp_path / "in", 60), tmp_path / "out"
     path = source / "000/00007.jpg"

@@ -25,6 +25,8 @@ from sgllie.train.run import RunFolder
 from sgllie.train.sampling import sample, steps_per_epoch
 from sgllie.train.settings import TrainSettings
 
+pytestmark = pytest.mark.jobs
+
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's workers do not find the tests
 
 GONE = UnreachableError("s3://bucket/data: the credentials have expired")

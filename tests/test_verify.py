@@ -131,6 +131,7 @@ def test_a_single_video_is_verified_and_repaired(here, tmp_path, is_there):
     assert target.read_bytes() == data
 
 
+@pytest.mark.jobs
 def test_what_no_verify_knows_is_one_sentence(tmp_path, capsys):
     make_corpus(tmp_path / "in", 2)
     assert main(["evaluate", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--metrics", "brightness"]) == 0

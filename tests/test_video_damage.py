@@ -11,6 +11,8 @@ from sgllie.errors import VideoError
 from sgllie.video.clip import Encoding, enhance_video
 from sgllie.video.reader import VideoReader
 
+pytestmark = pytest.mark.jobs
+
 FAST = Encoding(preset="superfast", threads=1)
 
 

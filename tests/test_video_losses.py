@@ -11,6 +11,8 @@ from video_jobs import row_of
 
 from sgllie.video.info import side_data_of
 
+pytestmark = pytest.mark.jobs
+
 SMALL, SQUARE = (48, 64), (64, 64)
 
 

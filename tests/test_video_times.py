@@ -11,6 +11,8 @@ from sgllie.video import join as joining
 from sgllie.video.clip import Encoding, enhance_video
 from sgllie.video.reader import VideoReader
 
+pytestmark = pytest.mark.jobs
+
 FAST = Encoding(preset="superfast", threads=1)
 SMALL = (64, 96)
 WRAP = 2**33

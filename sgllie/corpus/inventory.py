@@ -63,9 +63,10 @@ class Inventory:
         self.root = f"s3://{self.bucket}"
         if self.format not in ("CSV", "Parquet"):
             advice = "configure it as CSV or Parquet, or name a prefix"
-            raise UsageError(f"the inventory {source} is of the format {self.format}; {advice}")
+            raise UsageError(f"the inventory {source} has the format {self.format}; {advice}")
         if self.format == "CSV" and not {"bucket", "key"} <= set(self.columns):
-            raise UsageError(f"the inventory {source} has no columns Bucket and Key, but {manifest['fileSchema']}")
+            columns = manifest["fileSchema"]
+            raise UsageError(f"the inventory {source} lacks the columns Bucket and Key (it has {columns})")
 
     def _manifest(self, path: str) -> dict[str, Any]:
         try:

@@ -136,7 +136,7 @@ def label_scheme(settings: EvaluateSettings) -> LabelScheme:
         return scheme_of(json.loads(open_storage(folder, settings.s3).read(name)))
     except (OSError, StorageError) as error:
         known = ", ".join(SCHEMES)
-        raise UsageError(f"--classes {settings.classes} cannot be read: {error}; it is a file, or {known}") from error
+        raise UsageError(f"--classes {settings.classes} cannot be read: {error}; give a file, or {known}") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         example = '{"name": "road", "ids": [7], "colours": [[128, 64, 128]]}'
         raise UsageError(f"--classes {settings.classes} is no JSON list of {example}: {error!r}") from error

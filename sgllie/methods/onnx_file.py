@@ -220,7 +220,7 @@ def open_network(data: bytes, source: str, device: str = "cpu") -> Network:
         for output, result in zip(session.get_outputs(), results, strict=True):
             if np.shape(result) == expected and (result.dtype == np.uint8) == (port.dtype == np.uint8):
                 return Network(session, port, output.name, multiple, smallest)
-    raise UsageError(f"{source} makes no image of the size of its input, at any size that was tried: {last}")
+    raise UsageError(f"{source} returns no image of the size of its input, at any size that was tried: {last}")
 
 
 def port_of(session: onnxruntime.InferenceSession, source: str) -> Port:

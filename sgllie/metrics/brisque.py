@@ -41,9 +41,9 @@ def window_mean(image: FloatArray) -> FloatArray:
     return correlate(correlate(image, model()["window_column"]).T, model()["window_row"]).T
 
 
-def scale_features(luminance: FloatArray) -> FloatArray:
+def scale_features(plane: FloatArray) -> FloatArray:
     """Return the 18 features of one scale: H x W in 0..255 -> 18."""
-    coefficients = mscn(luminance, window_mean)
+    coefficients = mscn(plane, window_mean)
     features = list(fit_gaussian(coefficients.ravel()))
     for products in neighbour_products(coefficients[np.newaxis]):
         law = fit_asymmetric_gaussian(products)
@@ -69,10 +69,10 @@ def brisque(image: NDArray) -> float:
     check_image(image, "BRISQUE")
     if min(image.shape[:2]) < SMALLEST:
         raise UndefinedError(f"BRISQUE needs at least 16x16 pixels, got an image of {image.shape[1]}x{image.shape[0]}")
-    luminance = np.rint(luma(image))
-    if np.ptp(luminance) == 0:
+    plane = np.rint(luma(image))
+    if np.ptp(plane) == 0:
         raise UndefinedError("BRISQUE is not defined for this image: it is flat")
-    features = np.concatenate([scale_features(luminance), scale_features(halve(luminance))])
+    features = np.concatenate([scale_features(plane), scale_features(halve(plane))])
     if not np.isfinite(features).all():
         raise UndefinedError("BRISQUE is not defined for this image: it has next to no texture")
     low, high, vectors, coefficients, gamma, rho = (model()[name] for name in REGRESSION)

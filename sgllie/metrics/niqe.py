@@ -25,10 +25,10 @@ def pristine_model() -> tuple[FloatArray, FloatArray]:
         return parameters["mu_pris_param"].ravel(), parameters["cov_pris_param"]
 
 
-def block_features(luminance: FloatArray, block: int) -> FloatArray:
+def block_features(plane: FloatArray, block: int) -> FloatArray:
     """Return 18 features for each `block` x `block` square: H x W in 0..255, multiples of `block` -> N x 18."""
-    rows, columns = (size // block for size in luminance.shape)
-    blocks = mscn(luminance).reshape(rows, block, columns, block).swapaxes(1, 2).reshape(-1, block, block)
+    rows, columns = (size // block for size in plane.shape)
+    blocks = mscn(plane).reshape(rows, block, columns, block).swapaxes(1, 2).reshape(-1, block, block)
     law = fit_asymmetric_gaussian(blocks.reshape(len(blocks), -1))
     features = [law.shape, (law.left_deviation + law.right_deviation) / 2 * law.scale_ratio]
     for products in neighbour_products(blocks):
@@ -58,8 +58,8 @@ def niqe(image: NDArray, studio_range: bool = False) -> float:
     if height * width < 2 * BLOCK * BLOCK:
         size = f"{image.shape[1]}x{image.shape[0]}"
         raise UndefinedError(f"NIQE needs at least two blocks of 96x96 pixels (192x96), got an image of {size}")
-    luminance = np.rint(luma(image[:height, :width], studio_range))
-    features = np.hstack([block_features(luminance, BLOCK), block_features(halve(luminance), BLOCK // 2)])
+    plane = np.rint(luma(image[:height, :width], studio_range))
+    features = np.hstack([block_features(plane, BLOCK), block_features(halve(plane), BLOCK // 2)])
     complete = features[~np.isnan(features).any(axis=1)]
     if len(complete) < 2:
         raise UndefinedError("NIQE is not defined for this image: fewer than two of its 96x96 blocks have any texture")

@@ -34,14 +34,14 @@ def gaussian_mean(image: FloatArray) -> FloatArray:
     return np.where(np.abs(image - mean) < ROUNDING, image, mean)
 
 
-def mscn(luminance: FloatArray, local_mean: Callable[[FloatArray], FloatArray] = gaussian_mean) -> FloatArray:
+def mscn(plane: FloatArray, local_mean: Callable[[FloatArray], FloatArray] = gaussian_mean) -> FloatArray:
     """Return mean-subtracted, contrast-normalised coefficients: (I - mean) / (deviation + 1) under `local_mean`.
 
     H x W float64 on the scale 0..255 -> the same shape.
     """
-    mean = local_mean(luminance)
-    variance = local_mean(luminance * luminance) - mean * mean
-    return (luminance - mean) / (np.sqrt(np.abs(variance)) + 1)
+    mean = local_mean(plane)
+    variance = local_mean(plane * plane) - mean * mean
+    return (plane - mean) / (np.sqrt(np.abs(variance)) + 1)
 
 
 class AsymmetricGaussian(NamedTuple):

@@ -168,7 +168,7 @@ def update(
         try:
             updated = write_update(run, changed, schemas, more, Path(added), describe)
         except StorageError as error:
-            raise UsageError(f"output {output.uri} cannot be updated: {error}") from error
+            raise UsageError(f"the run cannot be updated: {error}") from error
         return updated._replace(notes=[*updated.notes, note])
 
 

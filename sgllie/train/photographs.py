@@ -14,6 +14,7 @@ from PIL import Image as PillowImage
 from sgllie import images
 from sgllie.errors import failure_of
 from sgllie.images import OpenedImage
+from sgllie.metrics import clipped_share
 from sgllie.runs.memory import MemoryBudget, budgets, lenient
 from sgllie.storage import Storage
 from sgllie.train.scenes import layout
@@ -118,9 +119,8 @@ def inspect(
                 photograph = load(data, size)
         except Exception as error:
             return PhotoInfo(path, error=failure_of(error, "photograph").error), None
-        clipped = float((photograph == 255).any(axis=-1).mean())
         digest, brightness = hashlib.sha256(data).hexdigest(), float(photograph.mean() / 255)
-        return PhotoInfo(path, digest, brightness, clipped, layout(photograph)), photograph
+        return PhotoInfo(path, digest, brightness, clipped_share(photograph), layout(photograph)), photograph
 
     with ThreadPoolExecutor(READERS) as pool:
         found = list(pool.map(inspect_one, paths))

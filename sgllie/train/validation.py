@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sgllie.metrics import niqe
+from sgllie.metrics import clipped_share, niqe
 from sgllie.network.model import EnhancementModel
 from sgllie.train.train_step import Batch, Objective
 
@@ -51,7 +51,7 @@ def examine(model: EnhancementModel, objective: Objective, batch: Batch) -> tupl
     pixels = to_pixels(enhanced)
     means = {name: float(value) for name, value in objective(batch, enhanced, factor).items()}
     means["brightness"] = float(enhanced.mean())
-    means["clipped"] = float((pixels == 255).any(axis=-1).mean())
+    means["clipped"] = clipped_share(pixels.reshape(-1, *pixels.shape[2:]))
     factors = factor.double()
     moments = torch.stack([factors.mean(dim=(0, 2, 3)), factors.square().mean(dim=(0, 2, 3))]).cpu().numpy()
     scores = [naturalness(image) for image in pixels]
