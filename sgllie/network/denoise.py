@@ -32,14 +32,18 @@ CHROMA = 1.5
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def split_row(row: Any, unit: Any, luma: Any, blue: Any, red: Any) -> None:
-    """Fill luma, B - Y and R - Y of one row, W x C; of a grey one luma alone. All are in levels of 255."""
-    if row.shape[1] == 1:
+def split_row(samples: Any, unit: Any, luma: Any, blue: Any, red: Any) -> None:
+    """Fill luma, B - Y and R - Y of one row of W * C samples; of a grey one luma alone. All are in levels of 255.
+
+    With rows of W x C the compiler would not know how far apart the samples are, and would vectorise nothing.
+    """
+    if len(samples) == len(luma):
         for x in range(len(luma)):
-            luma[x] = unit * np.float32(row[x, 0])
+            luma[x] = unit * np.float32(samples[x])
     else:
         for x in range(len(luma)):
-            r, g, b = unit * np.float32(row[x, 0]), unit * np.float32(row[x, 1]), unit * np.float32(row[x, 2])
+            r, g = unit * np.float32(samples[3 * x]), unit * np.float32(samples[3 * x + 1])
+            b = unit * np.float32(samples[3 * x + 2])
             level = np.float32(0.299) * r + np.float32(0.587) * g + np.float32(0.114) * b
             luma[x] = level
             blue[x] = b - level
@@ -138,23 +142,24 @@ def strip_noise(image: Image, unit: Any, variances: Any, chroma: Any, full: Any,
         small: the same for pictures of half the size, 3 x r' x w.
         noise: the result: C x R' x W, of luma, B - Y and R - Y.
     """
-    height, _, channels = image.shape
+    height, width, channels = image.shape
     rows = (height + 1) // 2
     # A plane first, then some of its rows: arrays that are known to be contiguous, else nothing is vectorised.
     limits = full[3][:height]
     means, small_limits, small_noise = small[0][:rows], small[1][:rows], small[2][:rows]
     line = np.empty(2 * means.shape[1] + 2, np.float32)
+    pixels = image.reshape(height, width * channels)
     for y in range(height):
-        split_row(image[y], unit, full[0, y], full[1, y], full[2, y])
+        split_row(pixels[y], unit, full[0, y], full[1, y], full[2, y])
     limits_of(full[0][:height], variances, small_limits, limits)
     for plane in range(channels):
         share = np.float32(1) if plane == 0 else np.float32(CHROMA) * chroma[plane - 1]
-        pixels, found = full[plane][:height], noise[plane][:height]
+        levels, found = full[plane][:height], noise[plane][:height]
         if share == 0:
             found[:] = share
             continue
-        filter_plane(pixels, limits, share * np.float32(FINE), found)
-        halve(pixels, found, line, means)
+        filter_plane(levels, limits, share * np.float32(FINE), found)
+        halve(levels, found, line, means)
         filter_plane(means, small_limits, share * np.float32(COARSE), small_noise)
         add_doubled(small_noise, line, found)
 
