@@ -5,11 +5,15 @@ import json
 import struct
 import subprocess
 import sys
+import time
 import zlib
 
 import pytest
 from image_files import JPEG, RGB, png, png_chunk
 from PIL import Image
+
+from sgllie.errors import ImageError
+from sgllie.metrics.labels import SCHEMES, decode_labels
 
 GROWN = zlib.compress(bytes(200 << 20), 9) + b"\0"
 GROWN += b"\0" * (len(GROWN) % 2)
@@ -196,3 +200,28 @@ def test_claims_cost_no_memory(name, costs):
     _, expected, most = FILES[name]
     assert result == expected
     assert megabytes <= most
+
+
+def chain_without_end(length):
+    data = bytearray(b"II*\0" + struct.pack("<I", 8 + len(GROWN)) + GROWN)
+    fields = entries()
+    for _ in range(length):
+        data += directory(fields, len(data) + 6 + 12 * len(fields))
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (tiles(1 << 15), "tiles of 32768 x 32768"),
+        (numbers({273: (3, MANY // 2, 8)}), "claims 2,000,000 values"),
+        (b"II+\0" + bytes(100), "BigTIFF"),
+        (chain_without_end(50_000), "several images"),
+    ],
+    ids=["tile", "numbers", "BigTIFF", "chain"],
+)
+def test_label_maps_that_claim_much_are_refused_at_once(data, sentence):
+    began = time.monotonic()
+    with pytest.raises(ImageError, match=sentence):
+        decode_labels(data, SCHEMES["cityscapes-ids"], max_pixels=1_000_000)
+    assert time.monotonic() - began < 5

@@ -1,6 +1,8 @@
 """How the samples of a TIFF lie in the file, checked against its size. Source: TIFF 6.0, sections 3 to 8 and 15."""
 
+import struct
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,6 +129,22 @@ def read(first: ifd.Directory) -> tuple[int, int, Layout]:
         cut=cut,
     )
     return width, height, layout
+
+
+def check_claims(data: bytes) -> None:
+    """Refuse a TIFF whose first directory makes other readers take far more memory than its pixels need.
+
+    Raises:
+        ImageError: it has a tile or a field of an absurd size, or is a BigTIFF, whose fields are not looked at here.
+    """
+    if data[2:3] == b"+" or data[3:4] == b"+":
+        raise ImageError("unsupported", "BigTIFF files are not handled")
+    for first in islice(ifd.chain(data, 2), 1):
+        _segment_size(first, first.number(IMAGE_WIDTH, 0), first.number(IMAGE_LENGTH, 0), TILE_WIDTH in first.entries)
+        for tag, entry in first.entries.items():
+            kind, count = struct.unpack_from(f"{first.order}HI", data, entry + 2)
+            if count > ifd.MOST_NUMBERS and kind not in (1, 2, 7):  # bytes stay bytes
+                raise ImageError("corrupt", f"tag {tag} of the TIFF claims {count:,} values")
 
 
 def _samples(first: ifd.Directory) -> tuple[int, int, int, int | None]:

@@ -1,6 +1,7 @@
 """Label maps: from the bytes of a file with ids, a palette or colours to an array of class numbers."""
 
 import io
+import struct
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sgllie.errors import ImageError
+from sgllie.images import tiff_layout
 from sgllie.metrics.segmentation import IGNORE
 
 Colour = tuple[int, int, int]
@@ -119,7 +121,7 @@ def decode_labels(data: bytes, scheme: LabelScheme, max_pixels: int | None = Non
         max_pixels: larger maps are refused before they are decoded.
 
     Raises:
-        ImageError: `too_large`, or `multi_frame`.
+        ImageError: `too_large`, `multi_frame`, or a TIFF whose tags claim what makes no sense.
         ValueError: not such a file, or a colour map of which the scheme knows no colour.
     """
     stored = read_map(data, scheme, max_pixels)
@@ -131,6 +133,8 @@ def read_map(data: bytes, scheme: LabelScheme, max_pixels: int | None) -> NDArra
     if data[:2] == b"\xff\xd8":
         raise ValueError("a label map is stored as JPEG, which changes its colours and ids; store it as PNG")
     try:
+        if data[:2] in (b"II", b"MM"):
+            tiff_layout.check_claims(data)
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             refuse_strange(image, max_pixels)
             upright = ImageOps.exif_transpose(image)
@@ -139,7 +143,7 @@ def read_map(data: bytes, scheme: LabelScheme, max_pixels: int | None) -> NDArra
             stored = np.asarray(upright)
     except UnidentifiedImageError as error:
         raise ValueError("a label map cannot be read: it is not a PNG, BMP or TIFF; store it as PNG") from error
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, struct.error) as error:
         raise ValueError(f"a label map cannot be read: {error}") from error
     if stored.ndim != 2 or not np.issubdtype(stored.dtype, np.integer):
         raise ValueError("a label map must hold ids, a palette or RGB colours, one value for each pixel")
@@ -164,7 +168,7 @@ def refuse_strange(image: Image.Image, max_pixels: int | None) -> None:
         raise ImageError("too_large", sentence)
     if image.info.get("compression") in LOSSY:
         raise ValueError("a label map is compressed with loss, which changes its colours and ids; store it as PNG")
-    if getattr(image, "n_frames", 1) > 1:
+    if getattr(image, "is_animated", False):  # to count frames would walk through all of them
         raise ImageError("multi_frame", "a label map holds several images; store each in a file of its own")
 
 
