@@ -17,6 +17,7 @@ from collections import Counter
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import cv2
 import psutil
@@ -26,7 +27,7 @@ from ray import serve
 
 from sgllie.cli import main as sgllie
 from sgllie.distributed.cluster import start_local
-from sgllie.distributed.serve import build
+from sgllie.distributed.serve import Enhancement, parse
 from sgllie.images import decode
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "coffee.jpg"
@@ -52,7 +53,9 @@ def main() -> None:
         print(f"{settings.width} x {settings.height} JPEG, {len(data) / 1e3:.0f} kB, {settings.cores} cores")
         print(f"job                     {job_rate(data, settings.images, settings.cores):7.1f} images/s")
         serve.start(http_options={"host": "127.0.0.1", "port": PORT})
-        serve.run(build({}, num_replicas=settings.cores), name="sgllie", route_prefix="/")
+        service: Any = Enhancement  # what the decorator makes of the class
+        application = service.options(num_replicas=settings.cores).bind(*parse({}))
+        serve.run(application, name="sgllie", route_prefix="/")
         ask(data)
         for clients in (1, 2 * settings.cores, settings.clients, settings.clients):
             load(data, clients, settings.seconds)

@@ -102,7 +102,7 @@ def verify(arguments: Sequence[str]) -> int:
     finished = run.open_verified(settings)
     findings = run.verify(settings, finished)
     say(findings.describe())
-    if not findings.wrong:
+    if not (findings.wrong or findings.lost):
         return 0
     if not settings.repair:
         say(f"To enhance them once more: sgllie verify {shlex.quote(settings.output)} --repair")

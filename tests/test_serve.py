@@ -3,6 +3,12 @@
 import http.client
 import io
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -43,7 +49,7 @@ def service(args):
     port = free_port()
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     try:
-        serve.run(build(args, num_replicas=1), name="sgllie", route_prefix="/")
+        serve.run(build(args), name="sgllie", route_prefix="/")
         yield f"http://127.0.0.1:{port}/"
     finally:
         serve.shutdown()
@@ -189,6 +195,60 @@ def test_the_config_is_one_that_serve_takes():
     assert deployment["name"] == bound.name
     assert deployment["max_ongoing_requests"] > application["args"]["queue"] > application["args"]["threads"]
     assert CONFIG["http_options"]["host"] == "127.0.0.1"
+
+
+def replicas(process):
+    below = psutil.Process(process.pid).children(recursive=True)
+    return [one for one in below if "ServeReplica:sgllie" in " ".join(one.cmdline()[:1])]
+
+
+def waited_for(happened):
+    end = time.monotonic() + SLOW
+    while not (found := happened()):
+        assert time.monotonic() < end
+        time.sleep(0.5)
+    return found
+
+
+def test_serve_runs_the_config_and_follows_the_load(tmp_path):
+    """The file itself, but for the port, and for delays with which a test would take minutes."""
+    port = free_port()
+    config = CONFIG | {"http_options": CONFIG["http_options"] | {"port": port}}
+    scaling = config["applications"][0]["deployments"][0]["autoscaling_config"]
+    scaling |= {"max_replicas": 2, "upscale_delay_s": 1, "downscale_delay_s": 5}
+    (path := tmp_path / "serve.yaml").write_text(yaml.safe_dump(config))
+    address = f"http://127.0.0.1:{port}/"
+    data = pillow(Image.fromarray(RGB).resize((1200, 800)), "JPEG")
+    over = threading.Event()
+
+    def client():
+        while not over.is_set():
+            ask(address, data)
+
+    folder = tempfile.mkdtemp(prefix="ray-")  # the path of a socket has 107 bytes at most
+    line = [str(Path(sys.executable).with_name("serve")), "run", str(path)]
+    environment = os.environ | {"RAY_TMPDIR": folder, "PYTHONPATH": str(ROOT)}
+    clients = [threading.Thread(target=client) for _ in range(12)]
+    with subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            waited_for(lambda: is_up(address))
+            assert ask(address, data)[2] == ImageProcessor(EnhanceSettings("in", "out", device="cpu"))("", data).data
+            for one in clients:
+                one.start()
+            waited_for(lambda: len(replicas(process)) == 2)
+            over.set()
+            waited_for(lambda: len(replicas(process)) == 1)
+        finally:
+            over.set()
+            process.send_signal(signal.SIGINT)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_up(address):
+    try:
+        return ask(address, method="GET")[0] == 200
+    except OSError:
+        return False
 
 
 def test_every_kind_of_failure_has_a_code():

@@ -15,7 +15,7 @@ from sgllie.network.model import EnhancementModel, FactorNetwork, network_from
 from sgllie.runs.run_file import header
 from sgllie.settings import flat_fields, option
 from sgllie.train.loop import TrainingLoop
-from sgllie.train.run import RunFolder, begin_or_resume, best_epoch
+from sgllie.train.run import Checkpoint, RunFolder, begin_or_resume, best_epoch
 from sgllie.train.settings import (
     DarkeningSettings,
     GuideSettings,
@@ -126,8 +126,19 @@ def test_a_folder_that_is_no_run(tmp_path, name, content, sentence):
     (tmp_path / name).write_text(content)
     run = RunFolder(settings(run=str(tmp_path)))
     with pytest.raises(UsageError, match=sentence):
-        run.describe() or run.claim()
+        run.describe() or run.claim(is_new=True)
     assert (tmp_path / name).read_text() == content
+
+
+def test_of_two_commands_that_train_in_one_folder_the_later_goes_on(tmp_path):
+    earlier, later = (RunFolder(settings(run=str(tmp_path))) for _ in range(2))
+    earlier.claim(is_new=True)
+    earlier.check_owner()
+    later.claim(is_new=True)
+    later.check_owner()
+    with pytest.raises(StorageError, match="another command has begun to train in"):
+        earlier.save(Checkpoint(1, 4, [], {}), weights_module.load())
+    assert earlier.epochs_done() == 0
 
 
 def test_five_steps_follow_the_golden_training():

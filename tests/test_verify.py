@@ -47,6 +47,17 @@ def test_what_is_missing_or_changed_is_named(output, capsys):
 
 
 @pytest.mark.jobs
+def test_rows_that_are_gone_are_told_and_made_again(output, here, tmp_path):
+    (output / "commits/part-00001.parquet").unlink()
+    found = here("verify", output)
+    assert found.returncode == 3
+    assert "The rows of 1 shard are gone: part-00001.parquet" in found.stdout
+    assert here("verify", output, "--repair").returncode == 3  # one input is still no image
+    assert_complete(tmp_path / "in", output, failed=1)
+    assert here("verify", output).returncode == 0
+
+
+@pytest.mark.jobs
 def test_repair_enhances_them_once_more(output, here, tmp_path):
     first = (output / "images/000/00001.jpg").read_bytes()
     (output / "images/000/00001.jpg").unlink()

@@ -50,12 +50,21 @@ class ServiceSettings:
         check_limits(self)
 
 
-def build(args: dict[str, Any], **deployment: Any) -> Application:
-    """Make the application that a Serve config names.
+def build(args: dict[str, Any]) -> Application:
+    """Make the application that a Serve config names; of functions with further arguments Serve makes none.
+
+    Args:
+        args: as of `parse`, whose errors it has.
+    """
+    made: Any = Enhancement  # what the decorator makes of the class
+    return made.bind(*parse(args))
+
+
+def parse(args: dict[str, Any]) -> tuple[EnhanceSettings, ServiceSettings]:
+    """Return the settings of a service.
 
     Args:
         args: options of `sgllie enhance` that are about one image, such as `strength`, and those of ServiceSettings.
-        deployment: options of Serve's for the deployment, such as `num_replicas`, where no config tells them.
 
     Raises:
         UsageError: there is no such option, or its value is wrong.
@@ -68,8 +77,7 @@ def build(args: dict[str, Any], **deployment: Any) -> Application:
     options = {"device": "cpu"} | {name: value for name, value in args.items() if name in known}
     settings = EnhanceSettings("-", "-", **options)
     describe_weights(settings)  # a mistake is told here, once, and not by every replica
-    made: Any = Enhancement  # what the decorator makes of the class
-    return made.options(**deployment).bind(settings, service)
+    return settings, service
 
 
 @serve.deployment(max_ongoing_requests=64)

@@ -80,8 +80,7 @@ def carry_out(settings: TrainSettings, run: RunFolder) -> str | None:
     if settings.loss.semantic:
         build_guide(settings.guide.name, settings.guide.weights, settings.guide.classes)
     storage, paths = list_photographs(settings)
-    if earlier is None:
-        run.claim()
+    run.claim(is_new=earlier is None)
     with Connection(settings.address, object_store_bytes=None) as connection:
         connection.wait()
         check_resources(settings)

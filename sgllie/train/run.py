@@ -11,6 +11,8 @@ moment is as it was after its last finished epoch.
 """
 
 import json
+import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +32,8 @@ from sgllie.storage import SCRATCH, Storage, absolute_uri, open_storage
 from sgllie.train.settings import TrainSettings
 
 CHECKPOINTS = "checkpoints"
+OWNER = f"{SCRATCH}/owner"
+"""Holds what the command that trains here calls itself."""
 PACKAGES = ("sgllie", "numpy", "ray", "torch", "torchvision", "timm")
 
 Tensors = dict[str, NDArray[Any]]
@@ -57,6 +61,7 @@ class RunFolder:
 
     def __init__(self, settings: TrainSettings) -> None:
         self.storage: Storage = open_storage(absolute_uri(settings.run), settings.s3)
+        self.token: bytes | None = None
 
     def describe(self) -> Row | None:
         """Return what run.json says, if a run was begun here; UsageError if something else was."""
@@ -64,13 +69,30 @@ class RunFolder:
             self.storage, "train", {"data": dict, "output_settings": dict, "data.digest": str, "data.photographs": int}
         )
 
-    def claim(self) -> None:
-        """Raise UsageError where no run can begin: before all photographs are read, which may take hours."""
-        refuse_other_files(self.storage, (SCRATCH,))
+    def claim(self, is_new: bool) -> None:
+        """Make the run this command's own, before all photographs are read, which may take hours.
+
+        A command that trains in the same folder by now stops at the end of its epoch.
+
+        Raises:
+            UsageError: nothing can be written there, or a new run would lie among other files.
+        """
+        if is_new:
+            refuse_other_files(self.storage, (SCRATCH,))
+        self.token = uuid.uuid4().hex.encode()
         try:
-            self.storage.write(f"{SCRATCH}/begun", b"")
+            self.storage.write(OWNER, self.token)
         except StorageError as error:
             raise UsageError(f"RUN cannot be begun: {error}") from error
+
+    def check_owner(self) -> None:
+        """Raise StorageError where another command has claimed the run since this one did."""
+        if self.token is None:
+            return
+        with suppress(FileNotFoundError):
+            if self.storage.read(OWNER) == self.token:
+                return
+        raise StorageError(f"another command has begun to train in {self.storage.uri}")
 
     def finished(self) -> Row | None:
         """Return what _SUCCESS says, if the run has finished."""
@@ -93,6 +115,7 @@ class RunFolder:
 
     def save(self, checkpoint: Checkpoint, found: Weights) -> None:
         """Write a checkpoint, weights/last and perhaps weights/best; earlier checkpoints are removed."""
+        self.check_owner()
         name, data = folder(checkpoint.epoch), weights.to_bytes(found)
         self.storage.write("weights/last.safetensors", data)
         if best_epoch(checkpoint.history) == checkpoint.epoch:
@@ -146,8 +169,10 @@ def begin_or_resume(run: RunFolder, settings: TrainSettings, data: Row) -> bool:
 
     Raises:
         UsageError: the run has other photographs.
+        StorageError: another command has claimed the run.
     """
     earlier = run.describe()
+    run.check_owner()
     if earlier is None or not run.epochs_done():
         run.storage.write(RUN, json.dumps(description(settings, data), indent=2).encode())
         return False

@@ -18,7 +18,7 @@ from sgllie.enhance.totals import OTHERS_TALLY, TALLY
 from sgllie.errors import ReadError, UsageError
 from sgllie.runs.commits import commit_table, read_totals, write_commit
 from sgllie.runs.cost import Prices, part_spent
-from sgllie.runs.names import COMMITS, IMAGES, OTHERS, RUN, SUCCESS, VIDEOS, parts
+from sgllie.runs.names import COMMITS, IMAGES, OTHERS, RUN, SUCCESS, VIDEOS, part_name, parts
 from sgllie.runs.progress import Counts, display
 from sgllie.runs.run_file import Json, read_json, read_run
 from sgllie.runs.schemas import OTHERS_SCHEMA, STATS_SCHEMA, VIDEOS_SCHEMA, Row
@@ -74,11 +74,15 @@ class Finished(NamedTuple):
 
 @dataclass
 class Findings:
-    """What was found: the files that are not what their rows say, by shard, and those of `folder` that no row knows."""
+    """What was found: the files that are not what their rows say, by shard, and those of `folder` that no row knows.
+
+    `lost` are the shards whose rows are gone.
+    """
 
     folder: str
     checked: int = 0
     wrong: dict[int, dict[str, str]] = field(default_factory=dict)
+    lost: list[int] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     known: set[str] = field(default_factory=set)
 
@@ -100,6 +104,9 @@ class Findings:
         for kind, count in sorted(self.kinds.items()):
             named = [path for shard in self.wrong.values() for path, one in shard.items() if one == kind]
             lines.append(f"{count:,} {kind}: {examples(named)}")
+        if self.lost:
+            gone = examples([part_name(shard) for shard in self.lost])
+            lines.append(f"The rows of {plural(len(self.lost), 'shards')} are gone: {gone}")
         if self.unknown:
             lines.append(
                 f"{plural(len(self.unknown), 'files')} in {self.folder}/ that no row knows: {examples(self.unknown)}"
@@ -132,8 +139,10 @@ def verify(settings: VerifySettings, finished: Finished) -> Findings:
     """Read every output of a run, and compare it with its row."""
     findings = Findings(finished.kind.folder)
     output, files = finished.output, finished.files
+    commits, others = parts(output.list(COMMITS)), parts(output.list(OTHERS))
+    findings.lost = [shard for shard in range(len(finished.run["shards"])) if shard not in {*commits, *others}]
     with ThreadPoolExecutor(settings.threads) as pool, display(sum(finished.run["shards"]), "files") as shown:
-        for shard in sorted(parts(output.list(COMMITS))):
+        for shard in sorted(commits):
             found = commit_table(output, shard, finished.kind.schema.names).to_pylist()
             rows = [row for row in found if row["output"]]
             # A row of Parquet keeps its name, whatever the format of its image, and is there without one.
@@ -141,7 +150,7 @@ def verify(settings: VerifySettings, finished: Finished) -> Findings:
             for row, kind in zip(rows, pool.map(lambda row: difference(files, row), rows), strict=True):
                 findings.note(shard, row, kind)
                 shown.update(Counts({"": (findings.checked, findings.kinds.total())}))
-        for shard in sorted(parts(output.list(OTHERS))):
+        for shard in sorted(others):
             table = commit_table(output, shard, OTHERS_SCHEMA.names, OTHERS)
             rows = [row for row in table.to_pylist() if row["output"]]
             for row, kind in zip(rows, pool.map(lambda row: other_size(output, row), rows), strict=True):
