@@ -1,11 +1,13 @@
 """Storages: the same promises for a local folder and for S3, the real one of Ceph and the lenient one of moto."""
 
 import dataclasses
+import http.server
 import logging
 import os
 import pickle
 import shutil
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -304,6 +306,34 @@ def test_what_can_only_be_read_is_not_written_to():
             write()
     with pytest.raises(StorageError, match="https:// has no folders; name its files in a list"):
         next(storage.list())
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(404, FileNotFoundError), (403, UnreachableError), (500, ReadError), (None, UnreachableError)]
+)
+def test_a_fault_of_a_web_server_is_no_absent_file(status, kind):
+    class Refusing(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(status)
+
+        def do_HEAD(self):
+            self.do_GET()
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Refusing)
+    address = f"http://127.0.0.1:{server.server_address[1]}"
+    with server:
+        if status:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+        else:
+            server.server_close()
+        for read in (open_storage(address).read, open_storage(address).open):
+            with pytest.raises(kind):
+                read("a.jpg")
+        if status:
+            server.shutdown()
 
 
 @pytest.mark.parametrize("elsewhere", ["azure", "gcs"], indirect=True)

@@ -176,8 +176,11 @@ class FsspecStorage:
         except (StorageError, FileExistsError):
             raise
         except Exception as error:
-            said = str(error).partition("\n")[0] or type(error).__name__
-            raise failure(error, otherwise)(f"{self.uri}/{path}: {said}") from error
+            # At a first look fsspec takes every fault of a web server for an absent file.
+            hidden = error.__cause__ if isinstance(error, FileNotFoundError) else None
+            fault = hidden if isinstance(hidden, Exception) else error
+            said = str(fault).partition("\n")[0] or type(fault).__name__
+            raise failure(fault, otherwise)(f"{self.uri}/{path}: {said}") from error
 
     def _connected(self) -> fsspec.AbstractFileSystem:
         with self._lock:
