@@ -18,7 +18,7 @@ from sgllie.enhance.pipeline import ImagePipeline
 from sgllie.enhance.processor import ImageProcessor
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
-from sgllie.errors import StorageError
+from sgllie.errors import StorageError, UsageError
 from sgllie.runs.job import InProcess, run_job
 from sgllie.storage import open_storage
 
@@ -107,6 +107,12 @@ def test_one_column_of_several(loose, tmp_path, capsys):
     assert parquet_images(output / "images/a.parquet") == files[:3]
     assert main(["verify", str(output)]) == 0
     assert "that no row knows" not in capsys.readouterr().out
+
+
+def test_a_column_that_no_file_of_a_folder_has(tmp_path):
+    make_parquet(tmp_path / "in/a.parquet", [b"\xff\xd8"])
+    with pytest.raises(UsageError, match="no Parquet file in it has a column of images that is called absent"):
+        enhance(tmp_path / "in", tmp_path / "out", image_column="absent")
 
 
 def test_over_a_cluster(here, source, enhanced, tmp_path):

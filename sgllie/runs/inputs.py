@@ -60,6 +60,8 @@ def plan_inputs(
         count = listing.ignored.count + listing.others.count
         left = f" ({plural(count, 'other files')})" if count else ""
         advice = "; *, ? and [ are wildcards in it: write [[] for a bracket" if is_pattern(listing.source) else ""
+        if listing.image_column:
+            advice += f"; no Parquet file in it has a column of images that is called {listing.image_column}"
         raise UsageError(f"input {listing.source} holds no {noun}{left}{advice}")
     return plan, described(listing, moments.note() if moments else [])
 
