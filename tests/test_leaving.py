@@ -161,21 +161,18 @@ def test_sigterm_to_all_processes_is_no_crash_of_an_image(tmp_path):
 
 
 def test_child_processes_begin_while_a_cluster_starts(tmp_path):
-    """A worker of the cluster finishes what the child has in hand when it begins, and no image is done twice."""
+    """They wait for a worker of the cluster to begin; then one of these finishes what they have in hand."""
     source, output = make_corpus(tmp_path / "in", 1100), tmp_path / "out"
-    for number, path in enumerate(sorted(source.rglob("*.jpg"))):
-        mark = TOGETHER if number % 100 == 0 else SLOW if number % 4 == 0 else b""
-        path.write_bytes(path.read_bytes() + mark)
+    for number, path in enumerate(source.rglob("*.jpg")):
+        path.write_bytes(path.read_bytes() + TOGETHER + (SLOW if number % 2 else b""))
     (meeting := tmp_path / "meeting").mkdir()
-    job = start("enhance", source, output, "--shard-images", 500, PYTHONPATH=HOOKS, MEETING=str(meeting))
-    wait_for(lambda: len(list(output.glob("images/*/*.jpg"))) > 10)
+    job = start("enhance", source, output, PYTHONPATH=HOOKS, MEETING=str(meeting))
+    wait_for(lambda: list(meeting.iterdir()))
     assert not workers_of(job)
-    before = {path: path.stat().st_ino for path in output.glob("images/*/*.jpg")}
     assert job.wait(300) == 0
-    rows = assert_complete(source, output)
-    twice = [path for path, number in before.items() if path.stat().st_ino != number]
-    assert len(twice) <= THREADS + WAITING
-    assert len({row["shard"] for row in rows if row["attempt"] == 2}) == 1
+    attempts = Counter(row["attempt"] for row in assert_complete(source, output))
+    assert attempts.keys() == {1, 2}
+    assert attempts[2] < 100, "what is left of one shard"
 
 
 @pytest.mark.slow

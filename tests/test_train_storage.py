@@ -52,6 +52,9 @@ class Shelf:
             raise content
         return content
 
+    def find(self, path: str) -> None:
+        """What lies in a pack is known by its name alone."""
+
     def but(self, **changes: bytes | Exception) -> "Shelf":
         """The same with other content: `but(_3=...)` for 3.png."""
         return replace(self, files=self.files | {f"{name[1:]}.png": content for name, content in changes.items()})

@@ -323,7 +323,7 @@ def test_two_videos_of_one_name(rides, tmp_path):
 
 
 def test_too_many_failures_stop_the_job(here, rides, tmp_path, monkeypatch):
-    monkeypatch.setattr("sgllie.distributed.executor.POLL_SECONDS", 0)
+    monkeypatch.setattr("sgllie.distributed.pool.POLL_SECONDS", 0)
     for name in "cdefgh":
         (rides / f"0{name}.mp4").write_bytes(b"no video")
     arguments = ("video", rides, tmp_path / "out", "--preset", "superfast", "--num-actors", 1)
