@@ -45,10 +45,11 @@ def workers_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 @pytest.mark.slow
 def test_the_driver_alone_is_killed_and_then_the_workers_of_the_next(tmp_path):
     source, output = make_corpus(tmp_path / "in", 3000), tmp_path / "out"
-    first = start("enhance", source, output)
+    line = ("enhance", source, output, "--num-actors", 2)  # with which no child process of the command begins
+    first = start(*line)
     wait_for(lambda: written(output) > 50)
     first.kill()
-    job = start("enhance", source, output)  # the workers of the first command are still at it
+    job = start(*line)  # the workers of the first command are still at it
     wait_for(lambda: workers_of(job))
     before = written(output)
     wait_for(lambda: written(output) > before + 50)
