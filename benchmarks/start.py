@@ -55,20 +55,17 @@ def start() -> Marks:
         start_local(object_store_memory=OBJECT_STORE_BYTES)
     with lap(marks, "import ray.data, which a job does beside ray.init"):
         import ray.data
+
+    class Nothing:  # here, so that Ray sends it along
+        def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            return batch
+
     with lap(marks, "first result of an actor that does nothing"):
         list(ray.data.from_items([{"shard": 0}]).map_batches(Nothing, concurrency=1, batch_size=1).iter_rows())
     with lap(marks, "import of what a worker needs"):
         import sgllie.enhance.pipeline
     assert sgllie.enhance.pipeline
     return marks
-
-
-class Nothing:
-    """An actor that does nothing."""
-
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return the batch."""
-        return batch
 
 
 def in_a_new_process(function: Callable[[], Marks]) -> Marks:
