@@ -45,11 +45,13 @@ def workers_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 @pytest.mark.slow
 def test_the_driver_alone_is_killed_and_then_the_workers_of_the_next(tmp_path):
     source, output = make_corpus(tmp_path / "in", 3000), tmp_path / "out"
+    for path in source.rglob("*5.jpg"):  # so that the second job is at work still when its workers are killed
+        path.write_bytes(path.read_bytes() + SLOW)
     line = ("enhance", source, output, "--num-actors", 2)  # with which no child process of the command begins
-    first = start(*line)
+    first = start(*line, PYTHONPATH=HOOKS)
     wait_for(lambda: written(output) > 50)
     first.kill()
-    job = start(*line)  # the workers of the first command are still at it
+    job = start(*line, PYTHONPATH=HOOKS)  # the workers of the first command are still at it
     wait_for(lambda: workers_of(job))
     before = written(output)
     wait_for(lambda: written(output) > before + 50)
