@@ -31,8 +31,7 @@ class Corpus:
 
     def __init__(self, settings: TrainSettings) -> None:
         storage = LocalStorage(settings.data)
-        paths = [entry.path for entry in storage.list()]
-        rows, self.pixels = photographs.inspect(storage, paths, settings.images.size)
+        rows, self.pixels = photographs.inspect(storage, list(storage.list()), settings.images.size)
         self.chosen = sample(rows, settings)
 
     def train(self, settings: TrainSettings) -> str:

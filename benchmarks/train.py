@@ -73,8 +73,7 @@ def collate(examples: Any) -> dict[str, torch.Tensor]:
 def plain_loop(settings: TrainSettings) -> list[float]:
     """Measure the images per second of each epoch of the usual loop."""
     storage = LocalStorage(settings.data)
-    paths = [entry.path for entry in storage.list()]
-    rows, pixels = photographs.inspect(storage, paths, settings.images.size)
+    rows, pixels = photographs.inspect(storage, list(storage.list()), settings.images.size)
     chosen = sample(rows, settings)
     steps = steps_per_epoch(chosen, settings)
     places = Places(steps * settings.batch_size)

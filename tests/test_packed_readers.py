@@ -62,7 +62,8 @@ def test_a_column_of_several_is_named(two_columns, tmp_path):
     paths = [f"two.parquet/preview/{number:06d}" for number in range(3)]
     assert sorted(row["path"] for row in rows_of(tmp_path / "a")) == paths
     assert sorted({row["path"] for row in rows_of(tmp_path / "b")}) == paths
-    assert list_photographs(TrainSettings(table, "run", image_column="preview"))[1] == paths
+    listed = list_photographs(TrainSettings(table, "run", image_column="preview"))[1]
+    assert [entry.path for entry in listed] == paths
     assert ImageSizes(table, S3Options(), "preview").stems == set(paths)
     with pytest.raises(UsageError, match=r"several columns hold images .*; name one with --image-column"):
         list_photographs(TrainSettings(table, "run"))
@@ -75,8 +76,7 @@ def test_a_comparison(source, tmp_path):
 
 
 def test_photographs_of_a_training(source):
-    paths = [entry.path for entry in Listing(str(source))]
-    rows, pixels = inspect(packed(open_storage(str(source))), paths, 32)
+    rows, pixels = inspect(packed(open_storage(str(source))), list(Listing(str(source))), 32)
     assert [row.error for row in rows] == [""] * 12
     assert [row.digest for row in rows[:6]] == [row.digest for row in rows[6:]]
     assert {picture.shape for picture in pixels} == {(32, 32, 3)}

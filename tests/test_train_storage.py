@@ -19,7 +19,7 @@ from sgllie.distributed.board import Board, ends_training, get
 from sgllie.distributed.ingest import TrainingData, blocks
 from sgllie.distributed.inspection import fits, inspect_all
 from sgllie.errors import CollapseError, ReadError, StorageError, UnreachableError, UsageError
-from sgllie.storage import S3Options, open_storage, s3
+from sgllie.storage import Entry, S3Options, open_storage, s3
 from sgllie.train import photographs
 from sgllie.train.run import RunFolder
 from sgllie.train.sampling import sample, steps_per_epoch
@@ -52,8 +52,9 @@ class Shelf:
             raise content
         return content
 
-    def find(self, path: str) -> None:
-        """What lies in a pack is known by its name alone."""
+    def list(self) -> "list[Entry]":
+        """What a listing tells, so that nothing need be asked for each."""
+        return [Entry(path, None, None) for path in self.files]
 
     def but(self, **changes: bytes | Exception) -> "Shelf":
         """The same with other content: `but(_3=...)` for 3.png."""
@@ -66,7 +67,7 @@ SETTINGS = TrainSettings("in", "run", batch_size=2, images=replace(TrainSettings
 
 def training_data(storage: Shelf, kept: list | None = None) -> TrainingData:
     """Of the photographs of SHELF, as an earlier inspection found them."""
-    rows, _ = photographs.inspect(SHELF, list(SHELF.files), 32)
+    rows, _ = photographs.inspect(SHELF, SHELF.list(), 32)
     chosen = sample(rows, SETTINGS)
     steps = steps_per_epoch(chosen, SETTINGS)
     return TrainingData(
@@ -77,7 +78,7 @@ def training_data(storage: Shelf, kept: list | None = None) -> TrainingData:
 @pytest.mark.parametrize("which", ["_0", "_5"])
 def test_an_inspection_of_a_storage_that_is_gone_ends_the_training(ray_session, which):
     with pytest.raises(UnreachableError) as raised:
-        inspect_all(SHELF.but(**{which: GONE}), list(SHELF.files), 32, True)
+        inspect_all(SHELF.but(**{which: GONE}), SHELF.list(), 32, True)
     assert str(raised.value) == str(GONE), "no account of Ray's"
 
 
@@ -91,7 +92,7 @@ def test_an_inspection_of_a_storage_that_is_gone_ends_the_training(ray_session, 
     ],
 )
 def test_an_inspection_blames_one_photograph_for_what_is_its_own(ray_session, content, sentence):
-    rows, pixels = inspect_all(SHELF.but(_3=content), list(SHELF.files), 32, True)
+    rows, pixels = inspect_all(SHELF.but(_3=content), SHELF.list(), 32, True)
     assert sentence in rows[3].error
     assert [bool(row.error) for row in rows] == [False, False, False, True, False, False]
     assert [one is None for one in ray.get(pixels)] == [False, False, False, True, False, False]
@@ -99,10 +100,10 @@ def test_an_inspection_blames_one_photograph_for_what_is_its_own(ray_session, co
 
 def test_each_photograph_that_is_kept_is_an_object_of_its_own(ray_session):
     """Of which another machine fetches those that it needs, and those only."""
-    rows, pixels = inspect_all(SHELF, list(SHELF.files), 256, True)
+    rows, pixels = inspect_all(SHELF, SHELF.list(), 256, True)
     assert len(set(pixels)) == len(rows) == len(SHELF.files)
     assert ray.get(pixels[3]).shape == (256, 256, 3)
-    assert inspect_all(SHELF, list(SHELF.files), 256, False) == (rows, [])
+    assert inspect_all(SHELF, SHELF.list(), 256, False) == (rows, [])
 
 
 def test_photographs_are_kept_where_the_smallest_node_has_room_for_all():
@@ -180,7 +181,7 @@ def test_what_the_driver_meets_is_told_in_a_line(here, monkeypatch, tmp_path, er
 def test_a_storage_that_is_gone_after_it_was_listed(here, monkeypatch, tmp_path):
     """No photograph is named as one that cannot be used, and no run is begun."""
     gone = Shelf({f"{number}.png": GONE for number in range(6)})
-    monkeypatch.setattr(train, "list_photographs", lambda _: (gone, list(gone.files)))
+    monkeypatch.setattr(train, "list_photographs", lambda _: (gone, gone.list()))
     result = here("train", "s3://bucket/data", tmp_path / "run")
     assert result.returncode == 1
     assert result.stdout == f"Stopped: {GONE}. The same command goes on from the last finished epoch.\n"
@@ -220,7 +221,7 @@ def test_a_bug_is_no_reason_to_end(ray_session):
 
 def test_photographs_that_were_lost_with_their_machine_are_never_black(ray_session):
     """Ray repeats a task whose result is lost, and then a photograph may not be there."""
-    _, pixels = photographs.inspect(SHELF.but(_3=FileNotFoundError("3.png")), list(SHELF.files), 32)
+    _, pixels = photographs.inspect(SHELF.but(_3=FileNotFoundError("3.png")), SHELF.list(), 32)
     kept = [ray.put(one) for one in pixels]
     np.testing.assert_array_equal(training_data(SHELF, kept).photograph(3), SHELF_PIXELS[3])
     with pytest.raises(UnreachableError):
@@ -233,7 +234,7 @@ def test_failures_count_since_the_last_finished_epoch():
     assert [failures.one_more() for _ in range(4)] == [1, 2, 1, 2]
 
 
-SHELF_PIXELS = photographs.inspect(SHELF, list(SHELF.files), 32)[1]
+SHELF_PIXELS = photographs.inspect(SHELF, SHELF.list(), 32)[1]
 
 
 @ray.remote

@@ -14,7 +14,7 @@ from sgllie.distributed.placement import Resources, nodes_now
 from sgllie.errors import StorageError, UsageError
 from sgllie.runs.progress import Counts, display
 from sgllie.runs.words import examples, plural, say
-from sgllie.storage import Storage, absolute_uri, open_source
+from sgllie.storage import Entry, Storage, absolute_uri, open_source
 from sgllie.train import photographs
 from sgllie.train.photographs import PhotoInfo
 from sgllie.train.settings import TrainSettings
@@ -41,8 +41,8 @@ class Corpus:
     pixels: list[Any] | None
 
 
-def list_photographs(settings: TrainSettings) -> tuple[Storage, list[str]]:
-    """Return where the photographs of a training lie, and their paths below it.
+def list_photographs(settings: TrainSettings) -> tuple[Storage, list[Entry]]:
+    """Return where the photographs of a training lie, and what the listing tells of each.
 
     Raises:
         UsageError: the input cannot be listed, or holds no images.
@@ -53,21 +53,21 @@ def list_photographs(settings: TrainSettings) -> tuple[Storage, list[str]]:
         photographs_only=True,
     )
     try:
-        paths = [entry.path for entry in listing]
+        listed = list(listing)
     except (StorageError, OSError) as error:
         raise UsageError(f"{settings.data} cannot be listed: {error}") from error
     if listing.label_maps.count:
         say(f"{plural(listing.label_maps.count, 'label maps')} left out: {examples(listing.label_maps.examples)}")
-    if not paths:
+    if not listed:
         raise UsageError(f"{settings.data} holds no images")
-    return packed(open_source(listing.root, settings.s3)), paths
+    return packed(open_source(listing.root, settings.s3)), listed
 
 
-def open_corpus(settings: TrainSettings, storage: Storage, paths: list[str]) -> Corpus:
+def open_corpus(settings: TrainSettings, storage: Storage, listed: list[Entry]) -> Corpus:
     """Look at each photograph once; StorageError where the storage is gone."""
     size = settings.images.size
-    keep = settings.cache == "memory" or (settings.cache == "auto" and fits(len(paths), size, nodes_now()))
-    rows, pixels = inspect_all(storage, paths, size, keep)
+    keep = settings.cache == "memory" or (settings.cache == "auto" and fits(len(listed), size, nodes_now()))
+    rows, pixels = inspect_all(storage, listed, size, keep)
     return Corpus(storage, rows, pixels if keep else None)
 
 
@@ -81,27 +81,27 @@ def fits(count: int, size: int, nodes: Sequence[Resources]) -> bool:
 
 
 @ray.remote(max_retries=1)
-def inspect(storage: Storage, paths: list[str], size: int, keep: bool, crashers: frozenset[str]) -> Any:
+def inspect(storage: Storage, listed: list[Entry], size: int, keep: bool, crashers: frozenset[str]) -> Any:
     """Run `photographs.inspect` as a task: return the rows, and the pixels each by themselves if they are kept."""
-    rows, pixels = photographs.inspect(storage, paths, size, crashers)
+    rows, pixels = photographs.inspect(storage, listed, size, crashers)
     return (rows, *pixels) if keep else rows
 
 
-def inspect_all(storage: Storage, paths: list[str], size: int, keep: bool) -> tuple[list[PhotoInfo], list[Any]]:
+def inspect_all(storage: Storage, listed: list[Entry], size: int, keep: bool) -> tuple[list[PhotoInfo], list[Any]]:
     """Look at all photographs, and return their rows, and references to their pixels, if they are to be kept.
 
     Raises:
         StorageError: the storage is gone; no photograph is to blame.
     """
-    parts = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
+    parts = [listed[start : start + CHUNK] for start in range(0, len(listed), CHUNK)]
     tasks = [begin(storage, part, size, keep) for part in parts]
     rows: list[PhotoInfo] = []
-    with display(len(paths), "photographs") as shown:
+    with display(len(listed), "photographs") as shown:
         for place, part in enumerate(parts):
             try:
                 found = get(tasks[place][0])
             except (WorkerCrashedError, OutOfMemoryError):
-                crashers = frozenset(path for path in part if kills(storage, path, size))
+                crashers = frozenset(entry.path for entry in part if kills(storage, entry, size))
                 tasks[place] = begin(storage, part, size, keep, crashers)
                 found = get(tasks[place][0])
             rows += found
@@ -110,18 +110,18 @@ def inspect_all(storage: Storage, paths: list[str], size: int, keep: bool) -> tu
 
 
 def begin(
-    storage: Storage, paths: list[str], size: int, keep: bool, crashers: frozenset[str] = frozenset()
+    storage: Storage, listed: list[Entry], size: int, keep: bool, crashers: frozenset[str] = frozenset()
 ) -> list[Any]:
     """Begin to look at some photographs; return references to their rows, and to the pixels of each that are kept."""
-    count = 1 + len(paths) * keep
-    references: Any = inspect.options(num_returns=count).remote(storage, paths, size, keep, crashers)
+    count = 1 + len(listed) * keep
+    references: Any = inspect.options(num_returns=count).remote(storage, listed, size, keep, crashers)
     return references if keep else [references]
 
 
-def kills(storage: Storage, path: str, size: int) -> bool:
+def kills(storage: Storage, entry: Entry, size: int) -> bool:
     """Tell whether looking at this photograph ends the process that does it."""
     try:
-        get(begin(storage, [path], size, keep=False)[0])
+        get(begin(storage, [entry], size, keep=False)[0])
     except (WorkerCrashedError, OutOfMemoryError):
         return True
     return False

@@ -79,12 +79,12 @@ def carry_out(settings: TrainSettings, run: RunFolder) -> str | None:
     initial_network(settings)
     if settings.loss.semantic:
         build_guide(settings.guide.name, settings.guide.weights, settings.guide.classes)
-    storage, paths = list_photographs(settings)
+    storage, listed = list_photographs(settings)
     run.claim(is_new=earlier is None)
     with Connection(settings.address, object_store_bytes=None) as connection:
         connection.wait()
         check_resources(settings)
-        corpus = open_corpus(settings, storage, paths)
+        corpus = open_corpus(settings, storage, listed)
         say(left_out(corpus))
         source = TrainingData.of(corpus, settings, run, beside_driver(Board))
         say(opening(source))

@@ -15,8 +15,8 @@ from sgllie import images
 from sgllie.errors import failure_of
 from sgllie.images import OpenedImage
 from sgllie.metrics import clipped_share
-from sgllie.runs.memory import MemoryBudget, budgets, lenient
-from sgllie.storage import Storage
+from sgllie.runs.memory import UNKNOWN_FILE_BYTES, MemoryBudget, budgets, lenient
+from sgllie.storage import Entry, Storage
 from sgllie.train.scenes import layout
 
 Photograph = NDArray[np.uint8]
@@ -92,29 +92,29 @@ def files() -> MemoryBudget:
 
 
 def inspect(
-    storage: Storage, paths: list[str], size: int, crashers: frozenset[str] = frozenset()
+    storage: Storage, listed: list[Entry], size: int, crashers: frozenset[str] = frozenset()
 ) -> tuple[list[PhotoInfo], list[Photograph | None]]:
     """Read and decode some photographs.
 
     Args:
         storage: where they lie.
-        paths: their paths below it.
+        listed: what the listing tells of each.
         size: pixels along each side.
         crashers: those that are known to kill the process that decodes them.
 
     Returns:
-        One row for each path, and the pixels of each, size x size x 3; None where it cannot be used.
+        One row for each, and the pixels of each, size x size x 3; None where it cannot be used.
 
     Raises:
         StorageError: the storage is gone; no photograph is to blame.
     """
 
-    def inspect_one(path: str) -> tuple[PhotoInfo, Photograph | None]:
+    def inspect_one(entry: Entry) -> tuple[PhotoInfo, Photograph | None]:
+        path = entry.path
         if path in crashers:
             return PhotoInfo(path, error="decoding it killed its process"), None
         try:
-            found = storage.find(path)  # None for what lies in a pack, whose parts are bounded
-            with files().held(found.size or 0 if found else 0):
+            with files().held(UNKNOWN_FILE_BYTES if entry.size is None else entry.size):
                 data = storage.read(path)
                 photograph = load(data, size)
         except Exception as error:
@@ -123,7 +123,7 @@ def inspect(
         return PhotoInfo(path, digest, brightness, clipped_share(photograph), layout(photograph)), photograph
 
     with ThreadPoolExecutor(READERS) as pool:
-        found = list(pool.map(inspect_one, paths))
+        found = list(pool.map(inspect_one, listed))
     return [row for row, _ in found], [photograph for _, photograph in found]
 
 
