@@ -23,7 +23,6 @@ from sgllie.distributed import pool
 from sgllie.distributed.cluster import start_local
 from sgllie.enhance.run import EnhanceRun
 from sgllie.enhance.settings import EnhanceSettings
-from sgllie.runs.local import LocalPool
 from sgllie.runs.plan import Plan, cut
 from sgllie.runs.run import Pipeline
 from sgllie.runs.totals import Totals
@@ -90,7 +89,7 @@ def measure(run: SleepingRun) -> dict[str, float]:
     process = psutil.Process()
     before, started, begun = process.memory_info().rss, time.time(), time.monotonic()
     results: dict[int, Totals] = {}
-    shards = pool.Shards(run, results, LocalPool(run, results))
+    shards = pool.Shards(run, results)
     shards.start()
     while not results and shards.is_alive():
         time.sleep(0.005)

@@ -60,20 +60,18 @@ class RayExecutor:
 
     def run_shards(self, run: Run[Any], results: dict[int, Totals]) -> str | None:
         """Run the shards that are left, note their totals; return the reason if the run was stopped before its end."""
-        work = Work(self.connection, run, results)
-        try:
-            work.begin()
-            reason = watch(run, work.look, work.is_running)
-        except Exception as error:
-            from ray.exceptions import RayError
+        with Work(self.connection, run, results) as work:
+            try:
+                work.begin()
+                reason = watch(run, work.look, work.is_running)
+            except Exception as error:
+                from ray.exceptions import RayError
 
-            from sgllie.distributed.cluster import last_line
+                from sgllie.distributed.cluster import last_line
 
-            if not isinstance(error, RayError):  # the actor that counts lives as long as the driver's node
-                raise
-            reason = f"the cluster gave up: {last_line(error)}"
-        finally:
-            work.early.end()
+                if not isinstance(error, RayError):  # the actor that counts lives as long as the driver's node
+                    raise
+                reason = f"the cluster gave up: {last_line(error)}"
         if reason and work.shards:
             from sgllie.distributed.cluster import leave_threads_behind
 
@@ -92,7 +90,10 @@ class RayExecutor:
 
 
 class Work:
-    """The shards of a run: over the cluster, and until one that is started here is there, in child processes.
+    """The shards of a run: in child processes while a local cluster starts, then over the cluster.
+
+    It alone moves shards between the two. Once the cluster is there, the children get no more of them; once a worker of
+    the cluster has begun, they leave what they have in hand, which goes to the first worker that is free.
 
     Args:
         connection: to the cluster, which may not be made yet.
@@ -102,12 +103,18 @@ class Work:
 
     def __init__(self, connection: "Connection", run: Run[Any], results: dict[int, Totals]) -> None:
         self.connection, self.run, self.results = connection, run, results
-        self.early = LocalPool(run, results)
+        self.children = LocalPool(run, results)
         self.shards: Shards | None = None
         # Ray Data takes a second or two to import. Not in the main thread: CPython can lose an interrupt that comes
         # within an import, and never give the lock of all imports back (both happen in the callback of a weak
         # reference), for which the thread of the cluster would wait.
         self.loading = threading.Thread(target=import_module, args=("ray.data",))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.children.end()
 
     def begin(self) -> None:
         """Begin with the shards in child processes where that makes sense, else when the cluster is there."""
@@ -119,27 +126,29 @@ class Work:
         self.loading.start()
         connection.begin()
         if starts_early:
-            self.early.begin(max(1, len(os.sched_getaffinity(0)) // 2))  # the cluster needs processors, too
+            self.children.begin(max(1, len(os.sched_getaffinity(0)) // 2))  # the cluster needs processors, too
         else:
             self._begin_on_cluster()
 
     @property
     def error(self) -> str | None:
         """Why the job must stop, if it must."""
-        return self.early.error or (self.shards.error if self.shards else None)
+        return self.children.error or (self.shards.error if self.shards else None)
 
     def look(self) -> tuple[Counts, list[str]]:
         """Tell how far the workers are, and what is stuck."""
-        return self.shards.look() if self.shards else self.early.reports.read()
+        return self.shards.look(self.children.reports.states) if self.shards else self.children.reports.read()
 
     def is_running(self) -> bool:
         """Wait a moment; tell whether there are shards to be waited for."""
-        if self.shards:
-            return self.shards.is_running()
-        if not self.connection.is_made or self.loading.is_alive():
-            return self.early.is_running()
-        self._begin_on_cluster()
-        return True
+        if self.shards is None:
+            if not self.connection.is_made or self.loading.is_alive():
+                return self.children.is_running()
+            self._begin_on_cluster()
+            return True
+        if self.children.at_work:
+            self._hand_over(self.shards)
+        return self.shards.is_running() and self.children.error is None
 
     def _begin_on_cluster(self) -> None:
         """Give what no child process has in hand to the cluster; UsageError where there is none."""
@@ -148,9 +157,18 @@ class Work:
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         from sgllie.distributed.pool import Shards
 
-        self.early.waiting.clear()
-        self.shards = Shards(self.run, self.results, self.early)
+        self.children.waiting.clear()
+        self.shards = Shards(self.run, self.results, self.children.at_work.values())
         self.shards.start()
+
+    def _hand_over(self, shards: "Shards") -> None:
+        """Have the child processes end once a worker of the cluster has begun, and give it what they leave."""
+        children = self.children
+        if not children.is_leaving and shards.have_begun():
+            children.leave()
+        children.is_running(0)
+        while children.left:
+            shards.take(children.left.pop())
 
 
 def check_gpu(connection: "Connection") -> None:

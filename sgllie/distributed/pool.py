@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -20,8 +20,7 @@ from sgllie.distributed.ray_internals import node_is_draining
 from sgllie.errors import DeviceError, StorageError
 from sgllie.methods.settings import Device
 from sgllie.runs import machine
-from sgllie.runs.local import LocalPool
-from sgllie.runs.progress import Counts, Reports
+from sgllie.runs.progress import Counts, Reports, State
 from sgllie.runs.run import Run
 from sgllie.runs.totals import Totals
 from sgllie.runs.words import say
@@ -224,16 +223,16 @@ class Shards(threading.Thread):
     Args:
         run: whose shards they are.
         results: gets the totals of each shard that is done.
-        early: child processes of this one that have begun with some of them, if there are any.
+        elsewhere: the shards that others have in hand now; each is done at last, or given to `take`.
 
     Attributes:
         error: why the job must stop, if it must.
     """
 
-    def __init__(self, run: Run[Any], results: dict[int, Totals], early: LocalPool) -> None:
+    def __init__(self, run: Run[Any], results: dict[int, Totals], elsewhere: Collection[int] = ()) -> None:
         super().__init__(daemon=True)
         self.results = results
-        self.early = early
+        self.elsewhere = elsewhere
         self.progress = beside_driver(Progress)
         self.whole = run
         self.device = device_of_workers(run)
@@ -244,8 +243,8 @@ class Shards(threading.Thread):
         try:
             # Once more only where workers have left shards that nobody was free for before the end.
             while self.error is None and (missing := self.missing()):
-                in_hand = tuple(self.early.at_work.values())
-                free = [shard for shard in missing if shard not in in_hand]
+                elsewhere = tuple(self.elsewhere)
+                free = [shard for shard in missing if shard not in elsewhere]
                 if free:
                     self._consume(shard_dataset(self.whole, free, self.device, self.progress))
                 else:
@@ -266,24 +265,22 @@ class Shards(threading.Thread):
             if totals is not None:
                 self.results[result["shard"]] = totals
 
-    def look(self) -> tuple[Counts, list[str]]:
-        """Ask how far the workers are, and what is stuck."""
-        return ray.get(self.progress.read.remote(self.early.reports.states))
+    def take(self, shard: int) -> None:
+        """Give a shard that was elsewhere to the next worker that is free."""
+        ray.get(self.progress.leave.remote(shard))
+
+    def have_begun(self) -> bool:
+        """Tell whether any worker has a shard in hand, or had one."""
+        return ray.get(self.progress.has_begun.remote())
+
+    def look(self, others: Mapping[int, State]) -> tuple[Counts, list[str]]:
+        """Ask how far the workers are, and what is stuck; `others` are the states of shards elsewhere."""
+        return ray.get(self.progress.read.remote(others))
 
     def is_running(self) -> bool:
-        """Wait a moment; tell whether there are shards to be waited for.
-
-        The child processes end once a worker has begun, and workers that become free take what they leave.
-        """
-        early = self.early
-        if early.at_work:
-            if not early.is_leaving and ray.get(self.progress.has_begun.remote()):
-                early.leave()
-            early.is_running(0)
-            while early.left:
-                ray.get(self.progress.leave.remote(early.left.pop()))
+        """Wait a moment; tell whether there are shards to be waited for."""
         self.join(POLL_SECONDS)
-        return self.is_alive() and early.error is None
+        return self.is_alive()
 
 
 def run_tasks(task: Callable[[Argument], None], arguments: Sequence[Argument]) -> None:
