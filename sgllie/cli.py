@@ -3,7 +3,6 @@
 Each command imports what it needs when it runs: help should not wait for Ray, nor a report for torch.
 """
 
-import dataclasses
 import os
 import shlex
 import sys
@@ -110,10 +109,6 @@ def verify(arguments: Sequence[str]) -> int:
         return WRONG
     chosen = run.settings_of(finished, settings)
     run.mark_failed(finished, findings)
-    if findings.lost:  # as of a run that was stopped: only finished shards are tried again
-        code = run_job(finished.kind.prepare, dataclasses.replace(chosen, retry_failed=False), RayExecutor(chosen))
-        if code == STOPPED or not findings.wrong:
-            return code
     return run_job(finished.kind.prepare, chosen, RayExecutor(chosen))
 
 

@@ -113,6 +113,14 @@ def test_a_retry_replaces_the_large_file_of_its_shard_alone(settings, output, tm
     assert times(output / "stats") == after, "a finished run is left as it is"
 
 
+@pytest.mark.parametrize("data", [None, b"damaged"])
+def test_a_retry_finishes_what_was_not_done_too(settings, output, tmp_path, data):
+    commit = output / "commits/part-00000.parquet"
+    commit.unlink() if data is None else commit.write_bytes(data)
+    assert run_job(prepare, dataclasses.replace(settings, retry_failed=True), InProcess()) == 0
+    assert_complete(tmp_path / "in", output)
+
+
 def test_no_row_is_there_twice_wherever_the_end_is_killed(settings, output, tmp_path, monkeypatch):
     """After a retry, and from the beginning; the same command finishes the rest."""
     upload = LocalStorage.upload

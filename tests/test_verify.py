@@ -49,10 +49,14 @@ def test_what_is_missing_or_changed_is_named(output, capsys):
 @pytest.mark.jobs
 def test_rows_that_are_gone_are_told_and_made_again(output, here, tmp_path):
     (output / "commits/part-00001.parquet").unlink()
+    (output / "images/000/00001.jpg").unlink()
     found = here("verify", output)
     assert found.returncode == 3
     assert "The rows of 1 shard are gone: part-00001.parquet" in found.stdout
-    assert here("verify", output, "--repair").returncode == 3  # one input is still no image
+    assert "1 missing: 000/00001.jpg" in found.stdout
+    repaired = here("verify", output, "--repair")
+    assert repaired.returncode == 3  # one input is still no image
+    assert repaired.stdout.count("Images in ") == 1, "all of it in one job"
     assert_complete(tmp_path / "in", output, failed=1)
     assert here("verify", output).returncode == 0
 

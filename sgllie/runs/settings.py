@@ -25,7 +25,7 @@ class JobSettings:
     max_failures: str | None = setting(None, changes_output=False)
     """Stop when more items than this have failed: a count (100) or a share (2%)."""
     retry_failed: bool = setting(False, changes_output=False)
-    """Process only the items whose rows say that they failed, and replace these rows."""
+    """Process the items whose rows say that they failed once more, too, and replace these rows."""
     check_input: bool = setting(False, changes_output=False)
     """When a run is resumed, list its input again, and refuse to go on if it has changed."""
     overwrite: bool = setting(False, changes_output=False)

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import pyarrow as pa
 
-from sgllie.errors import DeviceError, Failure, LeavingError, StuckError, failure_of
+from sgllie.errors import DamagedError, DeviceError, Failure, LeavingError, StuckError, failure_of
 from sgllie.runs.commits import read_totals, write_commit
 from sgllie.runs.cost import Meter, part_spent
 from sgllie.runs.journal import Journal
@@ -209,7 +209,10 @@ class ShardRunner(ABC, Generic[Item]):
         """Return the rows of an earlier run of this shard that stay as they are."""
         if not self.retry_failed:
             return []
-        rows = read_rows(self.output, f"{self.folder}/{part_name(shard)}", self.schema.names)
+        try:
+            rows = read_rows(self.output, f"{self.folder}/{part_name(shard)}", self.schema.names)
+        except DamagedError:  # or not there: the shard was not finished
+            return []
         return [row for row in rows if row["status"] != "failed"]
 
     def _rows(self, items: list[Item], journal: Journal) -> Iterator[Row]:

@@ -228,11 +228,11 @@ def refuse_other_files(output: Storage, own: Collection[str]) -> None:
 def survey(settings: JobSettings, run: Opened) -> tuple[dict[int, int], dict[int, Totals]]:
     """Return the shards that are to be done, with the number of their items, and the totals of those that are done.
 
-    To be done are the shards that are not finished, or with `--retry-failed` the finished ones that hold failed rows,
+    To be done are the shards that are not finished, and with `--retry-failed` the finished ones that hold failed rows,
     which are all that is to be done of them. Where there are any, the run no longer counts as finished.
 
     Raises:
-        UsageError: the manifest has gaps, or a shard is not finished where failed rows are asked for.
+        UsageError: the manifest has gaps.
     """
     output, sizes = run.output, run.plan.shards
     if not run.resumed:
@@ -242,9 +242,7 @@ def survey(settings: JobSettings, run: Opened) -> tuple[dict[int, int], dict[int
     done = done_shards(run)
     shards = {shard: size for shard, size in enumerate(sizes) if shard not in done}
     if settings.retry_failed:
-        if shards:
-            raise UsageError(f"--retry-failed: {plural(len(shards), 'shards')} not finished; run without it first")
-        shards = {shard: int(totals["failed"]) for shard, totals in done.items() if totals.get("failed")}
+        shards |= {shard: int(totals["failed"]) for shard, totals in done.items() if totals.get("failed")}
         done = {shard: totals for shard, totals in done.items() if shard not in shards}
     if shards and not settings.dry_run:
         output.remove(SUCCESS)

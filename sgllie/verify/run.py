@@ -217,7 +217,7 @@ def marked(rows: list[Row], wrong: dict[str, str]) -> Iterator[Row]:
 
 
 def settings_of(finished: Finished, settings: VerifySettings) -> Any:
-    """Return the settings of a run, from its run.json, that try what failed again.
+    """Return the settings of a run, from its run.json, with which what failed is tried again, and the rest is finished.
 
     Raises:
         UsageError: run.json holds settings that this version does not know.

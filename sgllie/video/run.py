@@ -156,8 +156,8 @@ def prepare(settings: VideoSettings) -> VideoRun:
     segments = read_segments(output) if run.resumed else planned
     if run.resumed and not settings.dry_run:
         forget_damaged(run, segments)
-    if settings.retry_failed:
-        forget_failed(run, segments, settings.dry_run)
+    if settings.retry_failed and not settings.dry_run:
+        forget_failed(run, segments)
     shards = open_shards(output, segments) if run.resumed else [segment.shard for segment in segments]
     left = dict.fromkeys(shards, 1)
     return VideoRun(settings, *run, left, committed(output) if run.resumed else {}, target=target, segments=segments)
@@ -225,16 +225,10 @@ def forget_damaged(run: Opened, segments: list[Segment]) -> None:
             output.remove(name)
 
 
-def forget_failed(run: Opened, segments: list[Segment], dry_run: bool) -> None:
+def forget_failed(run: Opened, segments: list[Segment]) -> None:
     """Take back the rows of failed videos and of their failed segments, so that they are done again."""
     output = run.output
-    done = committed(output)
-    videos = {segment.video for segment in segments}
-    if len(done) < len(videos):
-        raise UsageError(f"--retry-failed: {len(videos) - len(done)} videos are not finished; run without it first")
-    if dry_run:
-        return
-    failed = {video for video, totals in done.items() if totals.get("failed")}
+    failed = {video for video, totals in committed(output).items() if totals.get("failed")}
     if failed:
         output.remove(SUCCESS)
     for segment in segments:
