@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sgllie.corpus.pack import Block, Content, Pack, Replacement
 from sgllie.corpus.packed import column_of, open_pack
-from sgllie.enhance.processor import ImageResult, completed, computed, failed_result, written_columns
+from sgllie.enhance.processor import ImageResult, completed, failed_result, written_columns
 from sgllie.errors import DeviceError, Failure, ItemError, LeavingError, NameRefusedError, ReadError, failure_of
 from sgllie.runs.names import IMAGES
 from sgllie.runs.schemas import Row
@@ -210,7 +210,11 @@ class PackedShard:
         if given_up or image.failure or image.data is None:
             result = failed_result(item.path, {}, given_up or image.failure or NOT_THERE)
         else:
-            result = computed(item.path, image.data, processor, self.pipeline.level(item, processor))
+            level = self.pipeline.level(item, processor)
+            try:
+                result = processor(item.path, image.data, level)
+            except Exception as error:
+                result = failed_result(item.path, {"bytes_in": len(image.data)}, failure_of(error))
         if result.data is not None or image.data is None or self.pipeline.settings.on_failure == "leave-out":
             return result
         return replace(result, data=image.data, row=result.row | written_columns(image.data))

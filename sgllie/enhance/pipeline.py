@@ -15,7 +15,7 @@ from sgllie.corpus.rig import Rig
 from sgllie.enhance.isolated import isolated_processor
 from sgllie.enhance.moments import Moments
 from sgllie.enhance.packing import PackedShard
-from sgllie.enhance.processor import ImageProcessor, ImageResult, Processor, completed, computed, failed_result
+from sgllie.enhance.processor import ImageProcessor, ImageResult, Processor, completed, failed_result
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.enhance.totals import TALLY
 from sgllie.errors import Failure, NameRefusedError, ReadError, failure_of
@@ -127,7 +127,7 @@ class ImagePipeline(ShardRunner[Entry]):
             try:
                 data = self.source.read(item.path)
                 known = {"bytes_in": len(data), "read_ms": (time.perf_counter() - started) * 1000}
-                result = computed(item.path, data, processor, level)
+                result = processor(item.path, data, level)
             except Exception as error:
                 result = failed_result(item.path, {}, failure_of(error))
             row = self._write(result) | known

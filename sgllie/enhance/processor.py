@@ -177,14 +177,6 @@ def factor_columns(factor: FactorStatistics | None) -> Row:
     return {f"factor_{name}": value for name, value in factor._asdict().items()} if factor else {}
 
 
-def computed(path: str, data: bytes, processor: Processor, level: Level | None = None) -> ImageResult:
-    """Return the result of an image, whatever happens to it; StorageError where it is not to blame."""
-    try:
-        return processor(path, data, level)
-    except Exception as error:
-        return failed_result(path, {"bytes_in": len(data)}, failure_of(error))
-
-
 def finished_result(name: str, row: Row, status: str, data: bytes) -> ImageResult:
     """Return the result of an image whose output is ready to be written."""
     return ImageResult(data, name, row | {"status": status} | written_columns(data))
