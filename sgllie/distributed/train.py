@@ -24,12 +24,11 @@ from sgllie.errors import StorageError, UsageError
 from sgllie.runs.schemas import Row
 from sgllie.runs.words import say
 from sgllie.storage import absolute_uri
-from sgllie.train.guide import build_guide
 from sgllie.train.photographs import digest_of
 from sgllie.train.progress import training_display
 from sgllie.train.run import RunFolder, begin_or_resume, refuse_differences
 from sgllie.train.settings import TrainSettings
-from sgllie.train.train_step import initial_network
+from sgllie.train.train_step import guide_of, initial_network
 
 POLL_SECONDS = 0.5
 BAD_NAMED = 20
@@ -77,8 +76,7 @@ def carry_out(settings: TrainSettings, run: RunFolder) -> str | None:
         say(f"{settings.run} is finished: {finished['epochs']} epochs, the best is {finished['best']['epoch']}.")
         return None
     initial_network(settings)
-    if settings.loss.semantic:
-        build_guide(settings.guide.name, settings.guide.weights, settings.guide.classes)
+    guide_of(settings)
     storage, listed = list_photographs(settings)
     run.claim(is_new=earlier is None)
     with Connection(settings.address, object_store_bytes=None) as connection:

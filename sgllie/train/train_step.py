@@ -20,7 +20,6 @@ from sgllie.errors import CollapseError, UsageError
 from sgllie.network import weights as weights_module
 from sgllie.network.model import EnhancementModel, FactorNetwork
 from sgllie.network.weights import Weights
-from sgllie.train.guide import build_guide
 from sgllie.train.losses import (
     ColourConstancy,
     ExposureControl,
@@ -131,11 +130,7 @@ class TrainStep:
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
         self.network = network
         self.parallel = wrap(self.model)
-        guide = settings.guide
-        frozen = (
-            build_guide(guide.name, guide.weights, guide.classes, settings.seed) if settings.loss.semantic else None
-        )
-        self.objective = Objective(settings.loss, frozen).to(self.device)
+        self.objective = Objective(settings.loss, guide_of(settings)).to(self.device)
         self.optimiser = build_optimiser(network, settings.optimiser)
         self.average = {name: value.detach().clone() for name, value in network.state_dict().items()}
 
@@ -215,6 +210,16 @@ class TrainStep:
         moments = {index: part(f"optimiser.{name}.") for index, name in enumerate(names)}
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": moments if steps else {}, "param_groups": groups})
+
+
+def guide_of(settings: TrainSettings) -> nn.Module | None:
+    """Build the guide of a training; None where the loss has no use for one."""
+    if not settings.loss.semantic:
+        return None
+    from sgllie.train.guide import build_guide  # torchvision, which others need not wait for
+
+    guide = settings.guide
+    return build_guide(guide.name, guide.weights, guide.classes, settings.seed)
 
 
 def initial_network(settings: TrainSettings) -> FactorNetwork:
