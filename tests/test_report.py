@@ -19,11 +19,13 @@ from PIL import Image
 from report_runs import ODD_NAMES, Page, make_finished_run, make_rows, make_run_of_rows
 
 from sgllie.cli import main
-from sgllie.report.aggregates import EXAMPLES, GRID, SAMPLE, SHOWN, STAGES, aggregate, columns_of, tables
+from sgllie.report.aggregates import EXAMPLES, GRID, SAMPLE, SHOWN, STAGES, aggregate, columns_of
 from sgllie.report.charts import clock, nice_step
 from sgllie.report.distribution import Distribution
 from sgllie.report.gallery import MOST_SHOWN, thumbnail
 from sgllie.report.timeline import Timeline
+from sgllie.runs import commits
+from sgllie.runs.commits import commit_tables
 from sgllie.runs.names import part_name
 from sgllie.runs.schemas import STATS_SCHEMA
 from sgllie.runs.tables import row_bytes
@@ -49,7 +51,7 @@ def frame_of(output):
 @pytest.mark.parametrize("kind", ["real", "random"])
 def test_numbers_are_those_of_pandas(finished_run, tmp_path, kind):
     output = finished_run[1] if kind == "real" else make_run_of_rows(tmp_path / "out", shards=7, rows=300)
-    found, frame = aggregate(tables(LocalStorage(str(output)))), frame_of(output)
+    found, frame = aggregate(commit_tables(LocalStorage(str(output)), STATS_SCHEMA.names)), frame_of(output)
     assert found.status == frame.status.value_counts().to_dict()
     assert found.errors == frame.error_type.value_counts().to_dict()
     assert found.nodes == frame.node.value_counts().to_dict()
@@ -72,7 +74,7 @@ def test_numbers_are_those_of_pandas(finished_run, tmp_path, kind):
 
 def test_chosen_rows_are_those_of_pandas(tmp_path):
     output = make_run_of_rows(tmp_path / "out", shards=7, rows=300)
-    found, frame = aggregate(tables(LocalStorage(str(output)))), frame_of(output)
+    found, frame = aggregate(commit_tables(LocalStorage(str(output)), STATS_SCHEMA.names)), frame_of(output)
     enhanced = frame[frame.status == "ok"].assign(
         change=lambda rows: (rows.luma_mean_out.astype(float) - rows.luma_mean_in.astype(float)).abs()
     )
@@ -123,12 +125,13 @@ def test_memory_does_not_grow():
     assert max(allocated[50:]) < max(allocated[20:50]) + MEGABYTES / 2
 
 
-def test_files_are_read_when_they_are_needed(tmp_path):
+def test_files_are_read_when_they_are_needed(tmp_path, monkeypatch):
+    monkeypatch.setattr(commits, "AHEAD", 4)
     output = LocalStorage(str(make_run_of_rows(tmp_path / "out", shards=40, rows=2)))
     read = []
     original = output.read
     output.read = lambda path: read.append(path) or original(path)
-    taken = tables(output, at_a_time=4)
+    taken = commit_tables(output)
     for expected in (4, 4, 4, 4, 8):
         next(taken)
         assert expected - 4 < len(read) <= expected, "threads read the rest of a group while its first file is in use"

@@ -1,10 +1,8 @@
 """Everything the report says about all rows, gathered a file of statistics at a time, in memory that does not grow."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -13,10 +11,7 @@ import pyarrow.compute as pc
 from sgllie.report.distribution import Distribution, Floats
 from sgllie.report.leaders import Leaders
 from sgllie.report.timeline import Timeline
-from sgllie.runs.commits import commit_table
-from sgllie.runs.names import COMMITS, parts
-from sgllie.runs.schemas import STATS_SCHEMA, luma_fields
-from sgllie.storage import Storage
+from sgllie.runs.schemas import luma_fields
 
 STAGES = ("read", "decode", "enhance", "encode", "write")
 SAMPLE, SHOWN, EXAMPLES = 24, 6, 5
@@ -122,15 +117,6 @@ def aggregate(tables: Iterable[pa.Table]) -> Aggregates:
     for table in tables:
         aggregates.add(table)
     return aggregates
-
-
-def tables(output: Storage, at_a_time: int = 8) -> Iterator[pa.Table]:
-    """Yield the rows of each finished shard in order; a few are read at the same time, and no more are in memory."""
-    shards = sorted(parts(output.list(COMMITS)))
-    read = partial(commit_table, output, columns=STATS_SCHEMA.names)
-    with ThreadPoolExecutor(at_a_time) as pool:
-        for start in range(0, len(shards), at_a_time):
-            yield from pool.map(read, shards[start : start + at_a_time])
 
 
 def column(table: pa.Table, name: str) -> Floats:

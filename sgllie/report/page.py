@@ -9,13 +9,15 @@ from markupsafe import Markup
 from sgllie.corpus.packed import packed
 from sgllie.errors import StorageError, UsageError
 from sgllie.report import charts, document
-from sgllie.report.aggregates import STAGES, Aggregates, aggregate, tables
+from sgllie.report.aggregates import STAGES, Aggregates, aggregate
 from sgllie.report.distribution import Distribution
 from sgllie.report.gallery import gallery
 from sgllie.report.settings import ReportSettings
 from sgllie.runs import cost
+from sgllie.runs.commits import commit_tables
 from sgllie.runs.names import REPORT, RUN, SUCCESS
 from sgllie.runs.run_file import ENHANCE_KINDS, read_json, read_run
+from sgllie.runs.schemas import STATS_SCHEMA
 from sgllie.storage import SCRATCH, Storage, open_storage
 
 MEASURES = {
@@ -42,7 +44,7 @@ def write_report(settings: ReportSettings) -> str:
     if run is None:
         raise UsageError(f"there is no run in {settings.output}: it has no {RUN}. OUT is the output of sgllie enhance")
     finished = output.exists(SUCCESS)
-    html = render(run, aggregate(tables(output)), output, source_of(run, settings), finished)
+    html = render(run, aggregate(commit_tables(output, STATS_SCHEMA.names)), output, source_of(run, settings), finished)
     output.write(REPORT, html.encode())
     if finished:
         output.remove(SCRATCH)  # no job is using it

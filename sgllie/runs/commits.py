@@ -1,8 +1,9 @@
 """The rows of finished shards as they are committed, each with its totals in the file's own metadata."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pyarrow as pa
 
@@ -16,6 +17,8 @@ from sgllie.storage.parquet import read_metadata, to_parquet
 TOTALS_KEY = b"sgllie.totals"
 READERS = 32
 """Footers that are read at the same time."""
+AHEAD = 8
+"""Tables that are read at the same time."""
 
 
 def write_commit(
@@ -56,9 +59,15 @@ def commit_table(output: Storage, shard: int, columns: list[str] | None = None, 
 
 
 def commit_tables(output: Storage, columns: list[str] | None = None) -> Iterator[pa.Table]:
-    """Yield the rows of each finished shard, or some of their columns, a file at a time; errors as above."""
-    for shard in sorted(parts(output.list(COMMITS))):
-        yield commit_table(output, shard, columns)
+    """Yield the rows of each finished shard, or some of their columns, in order; errors as above."""
+    return read_ahead(partial(commit_table, output, columns=columns), sorted(parts(output.list(COMMITS))))
+
+
+def read_ahead(read: Callable[[int], pa.Table], shards: Sequence[int]) -> Iterator[pa.Table]:
+    """Yield the tables of shards in order; AHEAD of them are read at the same time, and no more are in memory."""
+    with ThreadPoolExecutor(AHEAD) as pool:
+        for start in range(0, len(shards), AHEAD):
+            yield from pool.map(read, shards[start : start + AHEAD])
 
 
 def read_totals(output: Storage, shard: int, folder: str = COMMITS) -> Totals | None:

@@ -10,7 +10,6 @@ import hashlib
 import itertools
 import tempfile
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sgllie.errors import DamagedError, StorageError
-from sgllie.runs.commits import commit_table
+from sgllie.runs.commits import commit_table, read_ahead
 from sgllie.runs.names import COMMITS, STATS, SUCCESS, part_name, parts
 from sgllie.storage import Storage
 from sgllie.storage.parquet import read_metadata
@@ -28,8 +27,6 @@ FILE_ROWS = 500_000
 """Rows of one file, about: 100 to 150 MB of an enhancement."""
 GROUP_ROWS = 50_000
 """Rows of one row group of a file, at least; as many are in memory at a time."""
-READERS = 8
-"""Commits that are read at the same time for one file."""
 SOURCES_KEY = b"sgllie.sources"
 
 
@@ -104,7 +101,7 @@ def write_stats_file(output: Storage, file: StatsFile) -> None:
     """
     with tempfile.TemporaryDirectory(prefix="sgllie-") as scratch:
         local = Path(scratch) / "stats"
-        tables = commit_tables_ahead(output, file.shards)
+        tables = read_ahead(partial(checked_table, output), file.shards)
         first = next(tables)
         rows = 0
         with pq.ParquetWriter(local, first.schema, compression="zstd") as writer:
@@ -115,13 +112,6 @@ def write_stats_file(output: Storage, file: StatsFile) -> None:
         if rows != file.rows:
             raise StorageError(f"{output.uri}/{COMMITS} holds {rows} rows for {file.rows} of file {file.number}")
         output.upload(f"{STATS}/{part_name(file.number)}", local)
-
-
-def commit_tables_ahead(output: Storage, shards: list[int]) -> Iterator[pa.Table]:
-    """Yield the rows of shards in order; a few commits are read at the same time, and no more are in memory."""
-    with ThreadPoolExecutor(READERS) as pool:
-        for start in range(0, len(shards), READERS):
-            yield from pool.map(partial(checked_table, output), shards[start : start + READERS])
 
 
 def checked_table(output: Storage, shard: int) -> pa.Table:
