@@ -1,8 +1,8 @@
 # Two commands on a fresh machine: `make demo` shows it at work, `make test` runs every check.
 PYTHON ?= python3
 BIN := .venv/bin
-# Two processes, one of which has all tests that need Ray (tests/conftest.py).
-PARALLEL := --numprocesses 2 --dist loadgroup
+# Two processes, each with whole files, whose tests share what they start; by name, since the last ones are short.
+PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo check test test-slow gpu lint clean
 
@@ -10,7 +10,7 @@ demo: .venv/installed
 	$(BIN)/sgllie enhance samples out
 	@echo "Compare samples/ with out/images/."
 
-# The fast loop: what can be told in a minute and a half. There is a process for each core, so each has one thread; and tests
+# The fast loop: what can be told in a minute. There is a process for each core, so each has one thread; and tests
 # that have been compiled stay so.
 check: export OMP_NUM_THREADS = 1
 check: export PYTHONDONTWRITEBYTECODE =

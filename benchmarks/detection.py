@@ -20,9 +20,7 @@ from typing import Any
 import cv2
 import numpy as np
 import onnxruntime
-import torch
 from numpy.typing import NDArray
-from torchvision.ops import batched_nms
 
 from sgllie.images import EXTENSIONS, decode
 from sgllie.metrics.labels import SCHEMES, decode_labels
@@ -46,6 +44,9 @@ class Yolox:
 
     def __call__(self, image: NDArray[np.uint8]) -> tuple[NDArray, NDArray, NDArray]:
         """Detect objects; corners are left, top, right, bottom in pixels of the image."""
+        import torch  # here, since it takes two seconds to import, and not all who import this file detect anything
+        from torchvision.ops import batched_nms
+
         scale = min(self.height / image.shape[0], self.width / image.shape[1])
         small = cv2.resize(image, (int(image.shape[1] * scale), int(image.shape[0] * scale)))
         padded = np.full((self.height, self.width, 3), PADDING, np.float32)

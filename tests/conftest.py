@@ -1,6 +1,7 @@
 """Fixtures that every test may use."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -41,21 +42,16 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave a file unread whose tests are all marked `jobs` where these are left out: its imports take seconds."""
     if is_check(config) and collection_path.suffix == ".py":
-        return "\npytestmark = pytest.mark.jobs\n" in collection_path.read_text() or None
+        return bool(re.search(r"(?m)^pytestmark = .*pytest\.mark\.jobs\b", collection_path.read_text())) or None
     return None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that start something, which `make check` leaves out, and those that share a process.
-
-    All tests that need Ray share one, in one process; otherwise a file is run by one process, for its fixtures.
-    """
+    """Mark the tests that start something, which `make check` leaves out."""
     for item in items:
-        names = set(getattr(item, "fixturenames", ()))
-        if STARTS & names:
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if STARTS & {*getattr(item, "fixturenames", ()), *map(str, parameters)}:  # `elsewhere` starts what it is told
             item.add_marker(pytest.mark.jobs)
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group("ray" if "ray_session" in names else item.path.name))
 
 
 @pytest.fixture(scope="session")

@@ -59,7 +59,7 @@ def test_the_report_says_it_too(tmp_path):
     assert run_job(prepare, settings, InProcess()) == 0
     result = json.loads((tmp_path / "out/_SUCCESS").read_text())
     write_report(ReportSettings(str(tmp_path / "out")))
-    money = result["core_seconds"]
+    money = settings.price.of(result)
     assert f"Cost: {money:,.2f}; a million more: {money / 3 * 1e6:,.2f}." in (tmp_path / "out/report.html").read_text()
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from layouts import IDS, LAYOUTS, PHOTOGRAPH
 from pycocotools.coco import COCO
-from torchvision.datasets import Cityscapes, CocoDetection, Kitti
 
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
@@ -51,12 +50,15 @@ def test_only_photographs_change(layout):
     assert changed == {path for path in photographs if not any(part in path for part in is_map)}, name
 
 
+@pytest.mark.jobs  # torchvision takes seconds to import
 def test_its_own_loader_reads_it(layout):
     name, _, output = layout
     LOADERS[name](output)
 
 
 def read_coco(root):
+    from torchvision.datasets import CocoDetection
+
     with redirect_stdout(io.StringIO()):
         labels = COCO(str(root / "annotations/instances_val2017.json"))
         found = CocoDetection(str(root / "val2017"), str(root / "annotations/instances_val2017.json"))
@@ -85,6 +87,8 @@ def read_bdd100k(root):
 
 
 def read_cityscapes(root):
+    from torchvision.datasets import Cityscapes
+
     kinds = ["semantic", "instance", "color", "polygon"]
     ((image, (semantic, instance, colour, polygons)),) = Cityscapes(str(root), "train", "fine", kinds)
     assert brightened(image)
@@ -94,6 +98,8 @@ def read_cityscapes(root):
 
 
 def read_kitti(root):
+    from torchvision.datasets import Kitti
+
     found = Kitti(str(root), train=True)
     assert len(found) == 2
     for image, targets in found:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.jobs, pytest.mark.xdist_group("ray")]  # a cluster that others start meanwhile would be found
+pytestmark = pytest.mark.jobs
 
 JOB = """
 import json, os, stat, sys
@@ -34,18 +34,13 @@ with Connection(None) as connection:
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory):
-    """What was seen during a local job, and the home of its user."""
-    home = tmp_path_factory.mktemp("home")
+    """What was seen during a local job, the home of its user, and what it left in Ray's own place."""
+    home, place = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("ray")
     hidden = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS")
-    environment = {name: value for name, value in os.environ.items() if name not in hidden} | {"HOME": str(home)}
-    before = sessions()
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
+    environment |= {"HOME": str(home), "RAY_TMPDIR": str(place)}
     seen = json.loads(subprocess.check_output([sys.executable, "-c", JOB], env=environment, timeout=300))
-    return seen | {"home": home, "left": sessions() - before}
-
-
-def sessions():
-    """The session folders of Ray's own place."""
-    return {path for path in Path("/tmp/ray").glob("session_*") if not path.is_symlink()}
+    return seen | {"home": home, "left": list(place.iterdir())}
 
 
 def test_all_ports_are_on_the_loopback_interface(job):

@@ -203,8 +203,8 @@ def test_what_is_no_parquet(tmp_path, data):
 
 @pytest.mark.parametrize("column", ["image", "caption"])
 def test_few_bytes_that_stand_for_many_values(column):
-    grown = pa.DictionaryArray.from_arrays(np.zeros(200, np.int32), pa.array([png(1) + bytes(8 << 20)]))
-    plain = pa.array([png(1)] * 200)
+    grown = pa.DictionaryArray.from_arrays(np.zeros(100, np.int32), pa.array([png(1) + bytes(8 << 20)]))
+    plain = pa.array([png(1)] * 100)
     image, caption = (grown, plain) if column == "image" else (plain, grown)
     table = pa.table({"image": image, "caption": caption})
     options = {"compression": "zstd", "dictionary_pagesize_limit": 1 << 30, "store_schema": False}

@@ -22,7 +22,7 @@ from sgllie.network import weights
 from sgllie.storage import open_storage
 
 # A busy machine starts Ray's processes slowly; and the training that went through is that of all the tests.
-pytestmark = [pytest.mark.timeout(1500), pytest.mark.jobs, pytest.mark.xdist_group("ray")]
+pytestmark = [pytest.mark.timeout(1500), pytest.mark.jobs]
 
 EPOCHS = 4
 OPTIONS = f"""--preset published --loss.semantic 0 --epochs {EPOCHS} --batch-size 4 --validation.images 4
