@@ -117,6 +117,16 @@ def test_videos_are_hashed_too(rides, capsys, monkeypatch, whole_bytes):
     assert "1 file in videos/ that no row knows: videos/stray.tar" in out
 
 
+def test_rows_of_videos_that_are_gone_are_told_and_made_again(rides, here):
+    (rides / "commits/part-00001.parquet").unlink()
+    found = here("verify", rides)
+    assert found.returncode == 3
+    assert "The rows of 1 video are gone: part-00001.parquet" in found.stdout
+    assert here("verify", rides, "--repair").returncode == 3  # one input is still no video
+    assert [row["status"] for row in rows(rides)] == ["ok", "ok", "failed"]
+    assert here("verify", rides).returncode == 0
+
+
 def test_repair_makes_videos_once_more(rides, here, tmp_path, monkeypatch):
     first = rows(rides)
     (rides / "videos/a.mp4").unlink()

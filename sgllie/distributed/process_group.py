@@ -24,8 +24,9 @@ class ProcessGroup(TorchConfig):
     @property
     def backend_cls(self) -> type[Backend]:
         """The class that starts the group: Ray's, after the network was chosen in each training process."""
+        base: Any = super().backend_cls
 
-        class ChosenNetwork(super().backend_cls):  # type: ignore[misc]
+        class ChosenNetwork(base):
             def on_start(self, worker_group: Any, backend_config: Any) -> None:
                 worker_group.execute(choose_network)
                 super().on_start(worker_group, backend_config)

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
@@ -71,12 +72,17 @@ class Finished(NamedTuple):
         """What the command of the run makes."""
         return KINDS[self.run["command"]]
 
+    @property
+    def commit_count(self) -> int:
+        """How many commits there must be: one for each video, otherwise one for each shard."""
+        return self.run["input"]["items"] if self.run["command"] == "video" else len(self.run["shards"])
+
 
 @dataclass
 class Findings:
     """What was found: the files that are not what their rows say, by shard, and those of `folder` that no row knows.
 
-    `lost` are the shards whose rows are gone.
+    `lost` are the commits that are gone, each of one video or else of one shard.
     """
 
     folder: str
@@ -106,7 +112,8 @@ class Findings:
             lines.append(f"{count:,} {kind}: {examples(named)}")
         if self.lost:
             gone = examples([part_name(shard) for shard in self.lost])
-            lines.append(f"The rows of {plural(len(self.lost), 'shards')} are gone: {gone}")
+            noun = "videos" if self.folder == VIDEOS else "shards"
+            lines.append(f"The rows of {plural(len(self.lost), noun)} are gone: {gone}")
         if self.unknown:
             lines.append(
                 f"{plural(len(self.unknown), 'files')} in {self.folder}/ that no row knows: {examples(self.unknown)}"
@@ -140,22 +147,21 @@ def verify(settings: VerifySettings, finished: Finished) -> Findings:
     findings = Findings(finished.kind.folder)
     output, files = finished.output, finished.files
     commits, others = parts(output.list(COMMITS)), parts(output.list(OTHERS))
-    findings.lost = [shard for shard in range(len(finished.run["shards"])) if shard not in {*commits, *others}]
+    findings.lost = sorted(set(range(finished.commit_count)) - commits - others)
+    kinds = (
+        (COMMITS, commits, finished.kind.schema, partial(difference, files)),
+        (OTHERS, others, OTHERS_SCHEMA, partial(other_size, output)),
+    )
     with ThreadPoolExecutor(settings.threads) as pool, display(sum(finished.run["shards"]), "files") as shown:
-        for shard in sorted(commits):
-            found = commit_table(output, shard, finished.kind.schema.names).to_pylist()
-            rows = [row for row in found if row["output"]]
-            # A row of Parquet keeps its name, whatever the format of its image, and is there without one.
-            findings.known |= {f"{IMAGES}/{row['path']}" for row in found if pack_of(row["path"])}
-            for row, kind in zip(rows, pool.map(lambda row: difference(files, row), rows), strict=True):
-                findings.note(shard, row, kind)
-                shown.update(Counts({"": (findings.checked, findings.kinds.total())}))
-        for shard in sorted(others):
-            table = commit_table(output, shard, OTHERS_SCHEMA.names, OTHERS)
-            rows = [row for row in table.to_pylist() if row["output"]]
-            for row, kind in zip(rows, pool.map(lambda row: other_size(output, row), rows), strict=True):
-                findings.note(shard, row, kind)
-                shown.update(Counts({"": (findings.checked, findings.kinds.total())}))
+        for folder, shards, schema, check in kinds:
+            for shard in sorted(shards):
+                found = commit_table(output, shard, schema.names, folder).to_pylist()
+                rows = [row for row in found if row["output"]]
+                # A row of Parquet keeps its name, whatever the format of its image, and is there without one.
+                findings.known |= {f"{IMAGES}/{row['path']}" for row in found if pack_of(row["path"])}
+                for row, kind in zip(rows, pool.map(check, rows), strict=True):
+                    findings.note(shard, row, kind)
+                    shown.update(Counts({"": (findings.checked, findings.kinds.total())}))
     findings.unknown = list(unknown(open_storage(output.uri, settings.s3), findings, finished.run))
     return findings
 
