@@ -22,7 +22,8 @@ test: .venv/tests lint
 
 # Real kills of whole jobs, a minute each, and thousands of mutated files.
 test-slow: .venv/tests
-	$(BIN)/pytest -m "slow or fuzz"
+	$(BIN)/pytest $(PARALLEL) -m "(slow or fuzz) and not alone"
+	$(BIN)/pytest -m alone
 
 # On a machine with a GPU: what only it can tell, and what it is worth.
 gpu: .venv/tests

@@ -120,7 +120,8 @@ def test_a_job_that_is_asked_to_slow_down(s3, source, proxy):
     assert proxy.faults.kinds()["slow_down"] < 0.1 * len(proxy.admitted)
 
 
-@pytest.mark.slow  # beside nothing else: it is a rate that is measured
+@pytest.mark.slow
+@pytest.mark.alone
 def test_a_server_is_asked_as_often_as_it_allows(s3, proxy):
     proxy.faults.rate = rate = 30.0
     storage = open_storage("s3://bucket", S3Options(endpoint_url=proxy.endpoint, region="us-east-1"))
