@@ -78,6 +78,17 @@ def test_everything_but_the_images_stays(options):
     assert opened(new).read("image/000004") == images[4] + b"!"
 
 
+def test_metadata_that_only_the_footer_holds_stay():
+    """Those that tell how this very file was written do not."""
+    sink, table = io.BytesIO(), pa.table({"image": [png(9)]}).replace_schema_metadata({"a": "1"})
+    with pq.ParquetWriter(sink, table.schema) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({"b": "2", "content_defined_chunking": "{}"})
+    same = rewritten(opened(sink.getvalue()), unchanged)
+    metadata = pq.ParquetFile(io.BytesIO(same)).metadata.metadata
+    assert {key: metadata[key] for key in metadata if key != b"ARROW:schema"} == {b"a": b"1", b"b": b"2"}
+
+
 @pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()])
 def test_a_column_of_bytes(kind):
     data = written(pa.table({"jpg": pa.array([png(1), png(2)], kind), "blob": pa.array([b"x", b"y"], kind)}))

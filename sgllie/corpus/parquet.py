@@ -28,6 +28,8 @@ COMPRESSION = {"UNCOMPRESSED": "NONE", "LZ4_RAW": "LZ4"}
 """What the writer calls a compression that the reader calls otherwise."""
 GROWN_BYTES = 256 * 2**20
 """By which a column of a row group may grow when it is decoded, beside twice what it has."""
+OF_THE_FILE = {b"ARROW:schema", b"content_defined_chunking"}
+"""Keys of the metadata that tell how a file was written, and do not hold for another one."""
 MOST_ROWS = 1_000_000
 """In fewer bytes than there are rows."""
 EMPTY = Failure("empty", "the row holds no bytes of an image")
@@ -201,7 +203,11 @@ class ParquetImages:
     def joined(self, parts: Iterable[bytes]) -> Iterator[bytes]:
         """Yield a Parquet file of these row groups, with schema, metadata and compression of the one that is read."""
         drain = Drain()
+        # Of all metadata the schema holds none that was added to the footer alone.
+        known = OF_THE_FILE | set(self._schema.metadata or {})
+        metadata = {key: value for key, value in (self._metadata.metadata or {}).items() if key not in known}
         with pq.ParquetWriter(drain, self._schema, **writer_options(self._metadata)) as writer:
+            writer.add_key_value_metadata(metadata)
             for part in parts:
                 reader = pa.BufferReader(part)
                 while reader.tell() < reader.size():
