@@ -7,6 +7,7 @@ import threading
 from functools import partial
 
 import pytest
+from packs import make_tar, members_of, samples
 from test_enhance_s3 import rows_below
 
 from jobs import make_corpus
@@ -58,18 +59,29 @@ def test_stopped_in_the_middle_and_resumed(elsewhere, tmp_path, monkeypatch, cap
     assert "AccountKey" not in output.read("run.json").decode()
 
 
+class Plain(http.server.SimpleHTTPRequestHandler):
+    """Knows no ranges, and says nothing of dates."""
+
+    def send_header(self, keyword, value):
+        if keyword != "Last-Modified":
+            super().send_header(keyword, value)
+
+
 def test_a_list_of_web_addresses(tmp_path):
-    """Also a name that is not there: its row says so."""
-    make_corpus(tmp_path / "in", 3)
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "in"))
+    """Also a name that is not there, and a tar on a server that sends whole files alone and tells no date of them."""
+    files = sorted(make_corpus(tmp_path / "in", 3).rglob("*.jpg"))
+    make_tar(tmp_path / "in/a.tar", [("large.bin", bytes(9 * 2**20)), *samples(files)])
+    handler = partial(Plain, directory=str(tmp_path / "in"))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_address[1]}"
-    names = ["000/00000.jpg", "000/00001.jpg", "000/absent.jpg"]
+    names = ["000/00000.jpg", "000/00001.jpg", "000/absent.jpg", "a.tar"]
     (tmp_path / "list.txt").write_text("".join(f"{address}/{name}\n" for name in names))
     try:
         assert enhance(str(tmp_path / "list.txt"), str(tmp_path / "out")) == 3
     finally:
         server.shutdown()
     rows = {row["path"]: row["error_type"] for row in rows_below(open_storage(str(tmp_path / "out")))}
-    assert rows == {"00000.jpg": None, "00001.jpg": None, "absent.jpg": "missing"}
+    packed = {f"a.tar/{file.name}": None for file in files}
+    assert rows == {"000/00000.jpg": None, "000/00001.jpg": None, "000/absent.jpg": "missing"} | packed
+    assert members_of(tmp_path / "out/images/a.tar")[0] == ("large.bin", bytes(9 * 2**20))

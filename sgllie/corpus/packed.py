@@ -158,7 +158,7 @@ def images_of(entry: Entry, storage: Storage, folder: str, column: str | None) -
         pack = open_pack(storage, path, column)
         for image in pack.images() if pack else ():
             kind = Entry if isinstance(pack, Tar) else Member
-            found.append(kind(f"{entry.path}/{image.name}", image.size, f"{version}:{image.place}"))
+            found.append(kind(f"{entry.path}/{image.name}", image.size, f"{version or ''}:{image.place}"))
     except (ItemError, ReadError, FileNotFoundError):
         found.append(Member(*entry))
     except UsageError as error:

@@ -165,7 +165,7 @@ class PackedShard:
         first = self.listed[0]
         listed = first.version if first.path == self.path else (first.version or "").rpartition(":")[0]
         found = self.pipeline.source.find(self.path)
-        if found is not None and found.version != listed:
+        if found is not None and (found.version or "") != (listed or ""):
             raise ReadError("it has changed since it was listed; --overwrite begins anew")
 
     def _settle(self, one: UnderWay) -> tuple[bytes, list[Row]]:

@@ -24,7 +24,7 @@ PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "abfs
 """What is to be installed for a scheme, as far as we know better than fsspec."""
 FLAT = ("http", "https")
 """Schemes without folders that could be listed."""
-VERSIONS = ("etag", "ETag", "generation", "blob_id", "last_modified", "mtime", "modified", "created")
+VERSIONS = ("etag", "ETag", "generation", "blob_id", "last_modified", "mtime", "modified", "created", "Last-Modified")
 """What tells that the content of a file has changed, the best first."""
 REMOVALS = 32
 """Objects that are removed at the same time."""
@@ -94,8 +94,8 @@ class FsspecStorage:
 
     def open(self, path: str) -> BinaryIO:
         size = self._info(path)["size"]
-        if size is None:
-            return io.BytesIO(self.read(path))
+        if size is None or (self.scheme in FLAT and size > 1 and len(self.read_range(path, 0, 1)) > 1):
+            return io.BytesIO(self.read(path))  # from a server that sends whole files alone
         return io.BufferedReader(ObjectFile(self.read_range, path, size), READ_BYTES)
 
     def _info(self, path: str) -> dict[str, Any]:
