@@ -27,6 +27,7 @@ def azurite() -> Iterator[str]:
         pytest.skip("azurite-blob is not installed (npm install --global azurite)")
     port = free_port()
     line = [program, "--blobPort", str(port), "--inMemoryPersistence", "--silent", "--skipApiVersionCheck"]
+    line.append("--disableTelemetry")
     server = subprocess.Popen(line, stdout=subprocess.DEVNULL)
     endpoint = f"http://127.0.0.1:{port}/{ACCOUNT}"
     wait_until(lambda: answers(endpoint))

@@ -10,6 +10,8 @@ from skimage import data
 
 PHOTOGRAPH = cv2.cvtColor(cv2.resize(data.astronaut(), (128, 96)), cv2.COLOR_RGB2BGR) // 4
 IDS = np.repeat(np.repeat(np.array([[7, 11, 21, 26], [7, 7, 26, 255], [8, 7, 7, 24]], np.uint8), 32, 0), 32, 1)
+LABELS = np.where(IDS == 255, 0, IDS).astype(np.uint8)
+"""As Cityscapes has them, without an id 255."""
 DISPARITY = np.where(IDS == 255, 0, IDS.astype(np.uint16) * 256 + 5)
 
 
@@ -63,8 +65,8 @@ def cityscapes(root: Path) -> None:
     write(root, f"leftImg8bit/train/aachen/{name}_leftImg8bit.png", PHOTOGRAPH)
     write(root, f"rightImg8bit/train/aachen/{name}_rightImg8bit.png", PHOTOGRAPH)
     label = f"gtFine/train/aachen/{name}_gtFine"
-    write(root, f"{label}_labelIds.png", IDS)
-    write(root, f"{label}_instanceIds.png", IDS.astype(np.uint16) * 100)
+    write(root, f"{label}_labelIds.png", LABELS)
+    write(root, f"{label}_instanceIds.png", LABELS.astype(np.uint16) * 100)
     write(root, f"{label}_color.png", np.dstack([cv2.applyColorMap(IDS, cv2.COLORMAP_JET), 255 + 0 * IDS]))
     write(root, f"{label}_polygons.json", {"imgHeight": 96, "imgWidth": 128, "objects": []})
     write(root, f"disparity/train/aachen/{name}_disparity.png", DISPARITY)
@@ -90,19 +92,28 @@ def kitti(root: Path) -> None:
 
 
 def nuscenes(root: Path) -> None:
-    cameras = ("CAM_FRONT", "CAM_BACK")
-    records = []
-    for number, camera in enumerate(cameras):
-        name = f"samples/{camera}/n015-2018__{camera}__15324029276{number}.jpg"
-        write(root, name, PHOTOGRAPH)
-        records.append({"token": str(number), "filename": name, "is_key_frame": True, "fileformat": "jpg"})
-    lidar = write(root, "samples/LIDAR_TOP/n015-2018__LIDAR_TOP__15324029276.pcd.bin", bytes(200))
-    records.append({"token": "9", "filename": lidar, "is_key_frame": True, "fileformat": "pcd"})
-    write(root, "maps/36092f0b03a857c6a3403e25b4b7aab3.png", (IDS % 2) * 255)
+    sensors = ("CAM_FRONT", "CAM_BACK", "LIDAR_TOP")
+    tables: dict[str, list[dict]] = {
+        "log": [{"token": "log", "logfile": "n015-2018", "vehicle": "n015", "location": "singapore-onenorth"}],
+        "scene": [{"token": "scene", "log_token": "log", "nbr_samples": 1, "name": "scene-0061"}],
+        "sample": [{"token": "sample", "timestamp": 1532402927, "prev": "", "next": "", "scene_token": "scene"}],
+        "ego_pose": [{"token": "pose", "rotation": [1, 0, 0, 0], "translation": [0, 0, 0]}],
+        "sensor": [{"token": name, "channel": name, "modality": name[:3].lower()} for name in sensors],
+        "calibrated_sensor": [{"token": name, "sensor_token": name} for name in sensors],
+        "map": [{"token": "map", "filename": "maps/36092f0b03a857c6a3403e25b4b7aab3.png", "log_tokens": ["log"]}],
+        "sample_data": [],
+    }
+    empty = ("category", "attribute", "visibility", "instance", "sample_annotation")
+    for number, sensor in enumerate(sensors):
+        suffix, content = ("jpg", PHOTOGRAPH) if sensor.startswith("CAM") else ("pcd.bin", bytes(200))
+        name = write(root, f"samples/{sensor}/n015-2018__{sensor}__15324029276{number}.{suffix}", content)
+        record = {"token": sensor, "sample_token": "sample", "ego_pose_token": "pose", "filename": name}
+        record |= {"calibrated_sensor_token": sensor, "is_key_frame": True, "fileformat": suffix[:3]}
+        tables["sample_data"].append(record)
+    write(root, tables["map"][0]["filename"], (IDS % 2) * 255)
     write(root, "lidarseg/v1.0-mini/9_lidarseg.bin", bytes(10))
-    map_record = {"token": "m", "filename": "maps/36092f0b03a857c6a3403e25b4b7aab3.png", "category": "semantic_prior"}
-    write(root, "v1.0-mini/sample_data.json", records)
-    write(root, "v1.0-mini/map.json", [map_record])
+    for table, records in (tables | {table: [] for table in empty}).items():
+        write(root, f"v1.0-mini/{table}.json", records)
 
 
 LAYOUTS: dict[str, Callable[[Path], None]] = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from layouts import IDS, LAYOUTS, PHOTOGRAPH
+from layouts import IDS, LABELS, LAYOUTS, PHOTOGRAPH
 from pycocotools.coco import COCO
 
 from sgllie.enhance.run import prepare
@@ -92,8 +92,8 @@ def read_cityscapes(root):
     kinds = ["semantic", "instance", "color", "polygon"]
     ((image, (semantic, instance, colour, polygons)),) = Cityscapes(str(root), "train", "fine", kinds)
     assert brightened(image)
-    assert np.array_equal(semantic, IDS)
-    assert np.array_equal(instance, IDS.astype(int) * 100)
+    assert np.array_equal(semantic, LABELS)
+    assert np.array_equal(instance, LABELS.astype(int) * 100)
     assert (colour.mode, polygons["imgWidth"]) == ("RGBA", 128)
 
 
@@ -117,6 +117,32 @@ def read_nuscenes(root):
     assert set(np.unique(cv2.imread(str(root / record["filename"]), cv2.IMREAD_UNCHANGED))) == {0, 255}
 
 
+def read_yolo_itself(root):
+    """The file of a data set names its folder relative to where the training runs."""
+    data = pytest.importorskip("ultralytics.data")
+    found = pytest.importorskip("ultralytics.data.utils").check_det_dataset("data.yaml", autodownload=False)
+    read = data.YOLODataset(img_path=found["train"], data=found, augment=False)
+    assert [one["bboxes"].tolist() for one in read.labels] == [[[0.5, 0.5, 0.25, 0.25]]]
+    assert brightened(cv2.imread(read.im_files[0]))
+
+
+def read_cityscapes_itself(root):
+    measure = pytest.importorskip("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling")
+    maps = sorted(map(str, root.glob("gtFine/train/*/*_labelIds.png")))
+    measure.args.quiet, measure.args.JSONOutput = True, False
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(np, "in1d", np.isin, raising=False)  # which numpy 2.4 has no longer
+        assert measure.evaluateImgLists(maps, maps, measure.args)["averageScoreClasses"] == 1
+
+
+def read_nuscenes_itself(root):
+    devkit = pytest.importorskip("nuscenes.nuscenes").NuScenes("v1.0-mini", str(root), verbose=False)
+    for sensor, token in devkit.sample[0]["data"].items():
+        path = Path(devkit.get_sample_data_path(token))
+        assert brightened(cv2.imread(str(path))) if sensor.startswith("CAM") else len(path.read_bytes()) == 200
+    assert devkit.map[0]["mask"].mask().any()
+
+
 LOADERS = {
     "coco": read_coco,
     "yolo": read_yolo,
@@ -125,3 +151,15 @@ LOADERS = {
     "kitti": read_kitti,
     "nuscenes": read_nuscenes,
 }
+# Packages that ask for others than ours, and work without: `pip install --no-deps`, as in .ci/run.
+OWN_TOOLS = {"yolo": read_yolo_itself, "cityscapes": read_cityscapes_itself, "nuscenes": read_nuscenes_itself}
+
+
+@pytest.mark.jobs
+@pytest.mark.parametrize("layout", OWN_TOOLS, indirect=True)
+def test_its_own_tool_reads_it(layout, monkeypatch, tmp_path):
+    name, _, output = layout
+    monkeypatch.setenv("YOLO_CONFIG_DIR", str(tmp_path))
+    monkeypatch.setenv("YOLO_OFFLINE", "true")
+    monkeypatch.chdir(output)
+    OWN_TOOLS[name](output)
