@@ -46,6 +46,7 @@ def photographs(pixels: Pixels) -> Iterator[tuple[str, Pixels]]:
     yield "grey", grey
     yield "grey, three stops darker", grey // 8
     yield "grey, a quarter of the side", cv2.resize(grey, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
+    yield "colour, cut out", np.asarray(colour) * inside[..., None]
     yield "grey, round", grey * inside
     for colours in (256, 64, 16):
         yield f"palette of {colours}", np.asarray(colour.quantize(colours).convert("RGB"))

@@ -80,6 +80,17 @@ def disparity(size=(96, 128)):
     return plane.astype(np.uint16)
 
 
+def cut_out(pixels):
+    """A photograph that is black and transparent around a circle."""
+    inside = np.hypot(*np.mgrid[-1 : 1 : len(pixels) * 1j, -1 : 1 : pixels.shape[1] * 1j]) < 0.7
+    return np.dstack((pixels * (inside if pixels.ndim == 2 else inside[..., None]), inside * np.uint8(255)))
+
+
+def three(blue, green, red):
+    """Three channels of 16 bits."""
+    return cv2.imencode(".png", np.dstack((blue, green, red)).astype(np.uint16))[1].tobytes()
+
+
 PALETTE = np.random.default_rng(1).integers(0, 256, (256, 3)).astype(np.uint8)
 
 
@@ -102,8 +113,12 @@ MAPS = {
     "palette": pillow(indexed(regions(9)), "PNG"),
     "colours": pillow(PALETTE[regions(19)], "PNG"),
     "colours, opaque": pillow(np.dstack((PALETTE[regions(19)], np.full((96, 128), 255, np.uint8))), "PNG"),
+    "colours, void is transparent": pillow(np.dstack((PALETTE[regions(19)], np.minimum(regions(19), 1) * 255)), "PNG"),
+    "ids in all four channels": pillow(np.dstack((regions(9), regions(9), regions(2), regions(12))), "PNG"),
+    "drawing, transparent around": pillow(np.dstack((PALETTE[regions(3)], regions(2) * 255)), "PNG"),
     "instances of 16 bits": pillow(regions(12).astype(np.uint16) * 1000 + 26, "PNG"),
     "disparity": pillow(disparity(), "PNG"),
+    "optical flow": three(disparity() > 0, disparity() // 9 + 2**15, disparity()),
 }
 
 PHOTOGRAPHS = {
@@ -122,7 +137,9 @@ PHOTOGRAPHS = {
     "scanned page": pillow(data.page(), "PNG"),
     "dithered to 1 bit": pillow(Image.fromarray(CAMERA).convert("1"), "PNG"),
     "drawing with smooth edges": pillow(cv2.resize(regions() * 50, (400, 300), interpolation=cv2.INTER_AREA), "PNG"),
-    "icon": pillow(np.dstack((PALETTE[regions(3)], regions(2) * 255)), "PNG"),
+    "16 bits without blue": three(0 * CAMERA, deep(CAMERA), deep(CAMERA)),
+    "cut out": pillow(cut_out(ASTRONAUT), "PNG"),
+    "grey, cut out": pillow(cut_out(CAMERA), "PNG"),
     "too small to tell": pillow(np.full((30, 40), 20, np.uint8), "PNG"),
 } | {name: file for name, (file, *_) in LOSSLESS.items() if " 1" not in name.removesuffix("16") and "fax" not in name}
 

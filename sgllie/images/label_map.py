@@ -3,8 +3,8 @@
 Such maps are stored without loss and hold few values, and most pixels of nearly every value have neighbours of the same
 value. Photographs have many values and noise; drawings and scans have smooth edges, whose values form no regions; a
 photograph of few levels has neighbours of the next level, where ids border on any other. Depth and disparity have many
-values, but where nothing was measured they are zero, and from there they leap. docs/figures.md says how often that is
-right.
+values, but where nothing was measured they are zero, and from there they leap. Optical flow has a channel that says
+where it is known. docs/figures.md says how often that is right.
 """
 
 from collections.abc import Iterable, Iterator
@@ -35,6 +35,8 @@ NEXT, NEXT_BY_CHANCE = 0.5, 1.0
 number of values, since of few levels many are next to each other."""
 HOLES, LEAP = 0.02, 32
 """Borders between zero and another value, for each pixel, at least; and steps that all but a twentieth of them leap."""
+FLOW_LEVEL = 2**14
+"""Which optical flow reaches, as KITTI stores it: no motion is 2**15, one pixel 64 more or less."""
 BAND_VALUES = 2**18
 """Of an image that are looked at together: they take some 30 bytes each, and an image may have 178 million."""
 
@@ -42,20 +44,21 @@ BAND_VALUES = 2**18
 def ids_in(image: DecodedImage) -> str | None:
     """Return by what an image is told to be a map of ids, in words; None where it may be a photograph.
 
-    Most photographs cost a look at six rows, and a JPEG nothing: ids do not survive loss. Small images and those with
-    transparent parts count as photographs, and grey ones of 2 or 4 bits as scans.
+    Most photographs cost a look at six rows, and a JPEG nothing: ids do not survive loss. Small images count as
+    photographs, and grey ones of 2 or 4 bits as scans. Alpha tells nothing: what belongs to no class is often
+    transparent, and some maps keep ids there, too.
     """
     has_loss = image.format == "jpeg" or (image.format == "webp" and not image.metadata.lossless)
     pixels = image.pixels
-    if has_loss or min(pixels.shape[:2]) < SMALLEST_SIDE or (pixels.ndim == 3 and pixels.dtype != np.uint8):
+    if has_loss or min(pixels.shape[:2]) < SMALLEST_SIDE:
         return None
+    if pixels.ndim == 3 and pixels.dtype == np.uint16:
+        return flow(pixels)
     for looks in LOOKS:
         rows = np.linspace(0, len(pixels) - 2, looks + 2)[1:-1].astype(int)
         values = as_values(pixels[np.stack((rows, rows + 1), axis=1)])
         if not (may_be_regions(values) or leaps([values])):
             return None
-    if image.alpha is not None and image.alpha.min() != np.iinfo(image.alpha.dtype).max:
-        return None
     return regions(pixels, is_scan=image.mode == "L" and image.bit_depth in (2, 4)) or leaps(bands(pixels))
 
 
@@ -150,3 +153,8 @@ def leaps(parts: Iterable[Values]) -> str | None:
         return None
     step = np.median(np.diff(np.flatnonzero(counts)))
     return "depth or disparity with holes" if np.quantile(leaping, 0.05) >= LEAP * step else None
+
+
+def flow(pixels: NDArray[np.uint16]) -> str | None:
+    """Tell whether 16-bit colours are optical flow in two channels, and 0 or 1 for whether it is known in the third."""
+    return "optical flow" if pixels[..., 2].max() == 1 and pixels[..., :2].max() >= FLOW_LEVEL else None
