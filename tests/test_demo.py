@@ -23,6 +23,7 @@ from sgllie.demo.item import Item, orientation
 from sgllie.demo.preview import LONGEST_SIDE, naturalness
 from sgllie.demo.session import Session, Sessions, sentence_of
 from sgllie.demo.settings import DemoSettings
+from sgllie.demo.stills import Stills
 from sgllie.enhance.processor import ImageProcessor
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import ItemError, UsageError
@@ -34,9 +35,15 @@ from sgllie.video.settings import VideoSettings
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def session_of(tmp_path, **options):
+    """A session of a page that has no other."""
+    settings = DemoSettings(**options)
+    return Session(tmp_path / "session", settings, Stills(settings))
+
+
 @pytest.fixture
 def session(tmp_path):
-    return Session(tmp_path / "session", DemoSettings())
+    return session_of(tmp_path)
 
 
 def dropped(folder, name, data):
@@ -209,7 +216,7 @@ def write_large(folder):
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_cannot_be_enhanced_is_one_sentence(tmp_path, kind):
     name, make, words_of_it = REFUSED[kind]
-    session = Session(tmp_path / "session", DemoSettings(max_pixels=30_000, max_seconds=1))
+    session = session_of(tmp_path, max_pixels=30_000, max_seconds=1)
     item = taken(session, tmp_path, name, make(tmp_path))
     said = []
     for work in (lambda: session.shown(item, Choice()), lambda: item.enhance(Choice(), session.settings)):
@@ -222,6 +229,22 @@ def test_what_cannot_be_enhanced_is_one_sentence(tmp_path, kind):
     assert re.search(words_of_it, said[0]), said[0]
 
 
+def test_a_photograph_is_decoded_once_whoever_leaves_the_page(tmp_path, monkeypatch):
+    counted = []
+    monkeypatch.setattr(
+        "sgllie.demo.item.decode", lambda data, **limits: counted.append(data) or decode(data, **limits)
+    )
+    tabs = Sessions(tmp_path / "sessions", DemoSettings())
+    (tmp_path / "a.jpg").write_bytes(ONE_OF_EACH["jpeg"])
+    for tab in ("mine", "another"):
+        tabs[tab].take([tmp_path / "a.jpg"])
+        tabs[tab].shown(tabs[tab].items[0], Choice())
+    tabs.close("another")
+    tabs["mine"].shown(tabs["mine"].items[0], Choice(scale_factor=4))
+    assert len(counted) == 2
+    assert list(tabs.stills._kept) == tabs["mine"].items, "nothing is kept of who has left"
+
+
 @pytest.mark.parametrize("name", ["notes.txt", "photo.heic", "photo", ".jpg.gz"])
 def test_other_files_are_refused_by_name(session, tmp_path, name):
     (sentence,) = session.take([dropped(tmp_path, name, b"x")])
@@ -230,7 +253,7 @@ def test_other_files_are_refused_by_name(session, tmp_path, name):
 
 
 def test_too_many_files_are_refused(tmp_path):
-    session = Session(tmp_path / "session", DemoSettings(max_files=2))
+    session = session_of(tmp_path, max_files=2)
     files = [dropped(tmp_path, f"{number}.jpg", ONE_OF_EACH["jpeg"]) for number in range(4)]
     assert [sentence[:5] for sentence in session.take(files)] == ["2.jpg", "3.jpg"]
     assert len(session.items) == 2

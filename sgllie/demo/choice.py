@@ -1,7 +1,7 @@
 """What the controls of the page say, as settings of the job and as its command."""
 
 import shlex
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from sgllie.enhance.settings import EnhanceSettings
@@ -45,6 +45,11 @@ class Choice:
         }
         defaults = {field.name: field.default for field in fields(kind)}
         return {name: value for name, value in values.items() if value != defaults.get(name, value)}
+
+    @property
+    def in_full(self) -> "Choice":
+        """The choice whose effect is blended: at strength 1, for photographs of any brightness."""
+        return replace(self, strength=1.0, only_darker_than=1.0)
 
     def settings(self, max_pixels: int = MAX_PIXELS) -> EnhanceSettings:
         """Return the settings of the job on photographs; what is chosen one by one is one, whatever it looks like."""

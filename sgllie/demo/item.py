@@ -2,30 +2,25 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from sgllie.demo.choice import Choice
-from sgllie.demo.preview import Preview, Still, make_preview
+from sgllie.demo.preview import Preview, Still
 from sgllie.demo.settings import DemoSettings
 from sgllie.enhance.processor import ImageProcessor
 from sgllie.errors import ItemError, VideoError
 from sgllie.images import EXTENSIONS as PHOTOGRAPHS
 from sgllie.images import decode, exif
-from sgllie.methods import Method, make_method
+from sgllie.methods import make_method
 from sgllie.video.clip import enhance_video
 from sgllie.video.formats import EXTENSIONS as CLIPS
 from sgllie.video.formats import output_name
 from sgllie.video.info import VideoInfo, refuse_hdr
 from sgllie.video.reader import Picture, VideoReader
 
-KEPT_METHODS = 4
-"""Methods that are ready at the same time."""
-KEPT_STILLS = 2
-"""Decoded photographs that are kept; one has half a gigabyte at most, by default."""
 QUARTER_TURNS = (1, 6, 3, 8)
 """The EXIF orientations of pictures that are shown turned clockwise by 0, 90, 180 and 270 degrees."""
 
@@ -52,19 +47,8 @@ class Item:
         """The name of what is made of it."""
         return output_name(self.name) if self.is_clip else self.name
 
-    def preview(self, choice: Choice, settings: DemoSettings) -> Preview:
-        """Show what a choice makes of it, at strength 1; of a clip, what it makes of its middle frame by itself.
-
-        Raises:
-            ItemError: it cannot be enhanced, or is beyond a limit.
-            UsageError: weights and method do not fit.
-        """
-        # Whoever moves a slider is not kept waiting for libraries: the method is made before the file is read.
-        method = full_method(replace(choice, strength=1.0, only_darker_than=1.0))
-        return make_preview(still_of(self, settings), method)
-
     def still(self, settings: DemoSettings) -> Still:
-        """Decode what is shown of it; ItemError where it cannot be, or is beyond a limit."""
+        """Decode what is shown, of a clip its middle frame; ItemError where it cannot be, or is beyond a limit."""
         return self._middle_frame(settings) if self.is_clip else self._photograph(settings)
 
     def is_copied(self, preview: Preview, choice: Choice) -> bool:
@@ -110,18 +94,6 @@ class Item:
             target = Path(scratch) / f"clip{PurePosixPath(self.output).suffix.lower()}"
             enhance_video(str(self.path), target, make_method(choice.settings()))
             return target.read_bytes()
-
-
-@lru_cache(KEPT_STILLS)
-def still_of(item: Item, settings: DemoSettings) -> Still:
-    """Return what is shown of an item: another choice for the same one need not decode it again."""
-    return item.still(settings)
-
-
-@lru_cache(KEPT_METHODS)
-def full_method(choice: Choice) -> Method:
-    """Make the method of a choice, or find it among the last ones."""
-    return make_method(choice.settings())
 
 
 def refusal(name: str) -> str | None:

@@ -7,20 +7,23 @@ the slider costs one blend of two small pictures.
 
 import time
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sgllie.demo.choice import Choice
 from sgllie.enhancer import Factor
 from sgllie.images import DecodedImage, Pixels, encode
 from sgllie.images.codec import turned
 from sgllie.images.luma import histogram, measure
 from sgllie.images.metadata import Metadata
-from sgllie.methods import Method
+from sgllie.methods import Method, make_method
 from sgllie.metrics.niqe import niqe
 
+KEPT_METHODS = 4
+"""Methods that are ready at the same time."""
 LONGEST_SIDE = 1600
 """Pixels of a preview, at most."""
 NIQE_SIDE = 1024
@@ -129,6 +132,12 @@ def make_preview(still: Still, method: Method) -> Preview:
         factor = turned(np.ascontiguousarray(factor.mean(axis=2)), still.orientation)
     height, width = still.pixels.shape[:2]
     return Preview(still.small, full, factor, still.brightness, milliseconds, (width, height), still.icc)
+
+
+@lru_cache(KEPT_METHODS)
+def full_method(choice: Choice) -> Method:
+    """Make the method of a `Choice.in_full`, or find it among the last ones; UsageError where weights do not fit."""
+    return make_method(choice.settings())
 
 
 def shown(pixels: Pixels, still: Still) -> Pixels:

@@ -95,6 +95,7 @@ def warm_up(settings: DemoSettings) -> None:
     from sgllie.demo.choice import Choice
     from sgllie.demo.item import Item
     from sgllie.demo.page import SAMPLES, SAMPLES_FOLDER
+    from sgllie.demo.preview import full_method, make_preview
 
     name = next(iter(SAMPLES))
-    Item(name, SAMPLES_FOLDER / name).preview(Choice(), settings)
+    make_preview(Item(name, SAMPLES_FOLDER / name).still(settings), full_method(Choice()))

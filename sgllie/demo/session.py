@@ -7,13 +7,14 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from sgllie.demo.choice import Choice
-from sgllie.demo.item import Item, refusal, still_of
-from sgllie.demo.preview import Preview, Side
+from sgllie.demo.item import Item, refusal
+from sgllie.demo.preview import Preview, Side, full_method, make_preview
 from sgllie.demo.settings import DemoSettings
+from sgllie.demo.stills import Stills
 from sgllie.errors import SgllieError, failure_of
 
 KEPT_PREVIEWS = 3
@@ -43,6 +44,7 @@ class Session:
 
     Args:
         folder: is made, and removed with all that is in it.
+        stills: of all tabs.
 
     Attributes:
         items: the files, in the order in which they were dropped.
@@ -50,8 +52,8 @@ class Session:
         turns: how often the controls have changed.
     """
 
-    def __init__(self, folder: Path, settings: DemoSettings) -> None:
-        self.folder, self.settings = folder, settings
+    def __init__(self, folder: Path, settings: DemoSettings, stills: Stills) -> None:
+        self.folder, self.settings, self.stills = folder, settings, stills
         self.items: list[Item] = []
         self.refused: list[str] = []
         self.turns = 0
@@ -90,11 +92,18 @@ class Session:
         return next((item for item in self.items if item.name == name), None)
 
     def shown(self, item: Item, choice: Choice) -> "Shown":
-        """Return what a choice makes of a file, from memory where it was shown lately."""
-        key = item, replace(choice, strength=1.0, only_darker_than=1.0)
+        """Return what a choice makes of a file, from memory where it was shown lately.
+
+        Raises:
+            ItemError: it cannot be enhanced, or is beyond a limit.
+            UsageError: weights and method do not fit.
+        """
+        key = item, choice.in_full
         with self._lock:
             if key not in self._shown:
-                preview = item.preview(choice, self.settings)
+                # Whoever moves a slider is not kept waiting for libraries: the method is made before the file is read.
+                method = full_method(key[1])
+                preview = make_preview(self.stills[item], method)
                 self._shown[key] = Shown(preview, preview.side(preview.before))
             self._shown.move_to_end(key)
             if len(self._shown) > KEPT_PREVIEWS:
@@ -148,8 +157,8 @@ class Session:
 
         Gradio names an upload by its content: where somebody else has uploaded the same since, it is theirs.
         """
-        still_of.cache_clear()
         with self._lock:
+            self.stills.forget(self.items)
             shutil.rmtree(self.folder, ignore_errors=True)
             for path, number in self._uploads:
                 with suppress(OSError):
@@ -175,7 +184,7 @@ class Sessions:
     """
 
     def __init__(self, folder: Path, settings: DemoSettings) -> None:
-        self.folder, self.settings = folder, settings
+        self.folder, self.settings, self.stills = folder, settings, Stills(settings)
         self._open: dict[str, Session] = {}
         self._lock = threading.Lock()
 
@@ -184,7 +193,7 @@ class Sessions:
         with self._lock:
             if tab not in self._open:
                 # What the browser is sent has this in its address, so nobody can guess another's.
-                self._open[tab] = Session(self.folder / secrets.token_urlsafe(16), self.settings)
+                self._open[tab] = Session(self.folder / secrets.token_urlsafe(16), self.settings, self.stills)
             return self._open[tab]
 
     def close(self, tab: str) -> None:
