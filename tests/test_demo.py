@@ -94,7 +94,8 @@ CHOICES = {
     "--method lime": Choice(method="lime", weights="a b.pth", scale_factor=3),
     "--weights 'a b.safetensors' --scale-factor 3": Choice(weights="a b.safetensors", scale_factor=3),
     "--only-darker-than 0.3": Choice(only_darker_than=0.3),
-    "--method onnx --weights x.onnx": Choice(method="onnx", weights="x.onnx", scale_factor=2),
+    "--method onnx --weights x.onnx": Choice(method="onnx", weights="x.onnx", scale_factor=2, denoise=True),
+    "--strength 0.7 --denoise": Choice(strength=0.7, denoise=True),
     "--method zero-dce --weights z.pth --scale-factor 1": Choice("zero-dce", "z.pth", 1),
 }
 
@@ -106,13 +107,13 @@ def test_the_command_says_what_the_controls_say(options):
     assert command == f"sgllie enhance PHOTOGRAPHS BRIGHT {options}".strip()
     parsed = tyro.cli(EnhanceSettings, args=shlex.split(command)[2:])
     made = choice.settings()
-    for name in ("method", "weights", "scale_factor", "strength", "only_darker_than"):
+    for name in ("method", "weights", "scale_factor", "strength", "only_darker_than", "denoise"):
         assert getattr(parsed, name) == getattr(made, name)
 
 
 def test_the_command_for_clips_has_no_option_that_it_does_not_know():
-    command = Choice(strength=0.5, only_darker_than=0.3).command(clips=True)
-    assert command == "sgllie video PHOTOGRAPHS BRIGHT --strength 0.5"
+    command = Choice(strength=0.5, only_darker_than=0.3, denoise=True).command(clips=True)
+    assert command == "sgllie video PHOTOGRAPHS BRIGHT --strength 0.5 --denoise"
     tyro.cli(VideoSettings, args=shlex.split(command)[2:])
 
 
@@ -134,16 +135,19 @@ def test_the_download_of_a_bright_photograph_is_itself(session, tmp_path):
 
 @pytest.mark.jobs
 @pytest.mark.parametrize("strength", [0.0, 0.35, 0.8, 1.0])
-@pytest.mark.parametrize("method", ["sgz", "lime", "clahe", "gamma"])
+@pytest.mark.parametrize("method", ["sgz", "sgz --denoise", "lime", "clahe", "gamma"])
 def test_the_preview_is_the_result_shrunk(session, tmp_path, method, strength):
-    large = cv2.resize(RGB, (2000, 1400), interpolation=cv2.INTER_CUBIC)
-    item = taken(session, tmp_path, "large.png", pillow(large, "PNG"))
-    choice = Choice(method=method, strength=strength)
+    large = cv2.resize(RGB // 4, (2000, 1400), interpolation=cv2.INTER_CUBIC)
+    noisy = np.clip(large + np.random.default_rng(0).normal(0, 3, large.shape), 0, 255).astype(np.uint8)
+    item = taken(session, tmp_path, "large.png", pillow(noisy, "PNG"))
+    choice = Choice(method=method.split()[0], strength=strength, denoise="--denoise" in method)
     preview = session.shown(item, choice).preview
     assert preview.before.shape == (1120, LONGEST_SIDE, 3)
     result = decode(item.enhance(choice, session.settings)).pixels
     expected = cv2.resize(result, (LONGEST_SIDE, 1120), interpolation=cv2.INTER_AREA)
-    assert np.abs(preview.after(strength).astype(int) - expected).max() <= 1
+    apart = np.abs(preview.after(strength).astype(int) - expected)
+    assert apart.max() <= 2
+    assert (apart > 1).mean() < 1e-3, "of many pixels a few lie where both pictures were rounded to one side"
 
 
 @pytest.mark.parametrize("number", range(1, 9))
@@ -323,6 +327,19 @@ def test_nothing_is_left_of_a_session(tmp_path):
     sessions.close("tab")
     assert list((tmp_path / "sessions").iterdir()) == []
     assert not upload.parent.exists()
+
+
+def test_what_is_at_work_when_its_session_goes_comes_to_nothing(tmp_path, monkeypatch):
+    """Without a fault, which the server would log with the names of the files; and no upload stays."""
+    sessions = Sessions(tmp_path / "sessions", DemoSettings())
+    session = sessions["tab"]
+    taken(session, tmp_path, "a.jpg", ONE_OF_EACH["jpeg"])
+    monkeypatch.setattr(Item, "enhance", lambda *_: sessions.close("tab") or b"made")
+    assert session.enhance_all(Choice()) == (None, [])
+    upload = dropped(tmp_path, "b.jpg", ONE_OF_EACH["jpeg"])
+    assert session.take([upload], uploaded=True) == []
+    assert not upload.exists()
+    assert list((tmp_path / "sessions").iterdir()) == []
 
 
 def test_an_upload_that_is_somebody_elses_by_now_is_left(tmp_path):

@@ -25,6 +25,7 @@ class Choice:
         method, scale_factor, strength: as for the job.
         weights: as for the job, or BUNDLED; a method that has none does not look at them.
         only_darker_than: mean luma; 1 leaves out nothing.
+        denoise: as for the job; a method without a network of our kind does not look at it.
     """
 
     method: MethodName = "sgz"
@@ -32,6 +33,7 @@ class Choice:
     scale_factor: int = SCALE_FACTOR
     strength: float = 1.0
     only_darker_than: float = 1.0
+    denoise: bool = False
 
     def options(self, kind: type[EnhanceSettings | VideoSettings]) -> dict[str, Any]:
         """Return the options of a job that differ from its defaults."""
@@ -42,6 +44,7 @@ class Choice:
             "scale_factor": self.scale_factor if info.parameters else SCALE_FACTOR,  # those with a network of our kind
             "strength": self.strength,
             "only_darker_than": self.only_darker_than if self.only_darker_than < 1 else None,
+            "denoise": self.denoise and info.parameters > 0,
         }
         defaults = {field.name: field.default for field in fields(kind)}
         return {name: value for name, value in values.items() if value != defaults.get(name, value)}
@@ -59,5 +62,7 @@ class Choice:
     def command(self, clips: bool) -> str:
         """Return the command that does the same to a folder, of photographs or of clips."""
         kind, name = (VideoSettings, "video") if clips else (EnhanceSettings, "enhance")
-        options = [word for key, value in self.options(kind).items() for word in (option(key), f"{value}")]
-        return shlex.join(["sgllie", name, *FOLDERS, *options])
+        words = ["sgllie", name, *FOLDERS]
+        for key, value in self.options(kind).items():
+            words += [option(key)] if value is True else [option(key), f"{value}"]
+        return shlex.join(words)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.data_classes import ListFiles
 
 from sgllie.demo import words
 from sgllie.demo.actions import Actions, Shown, Taken
@@ -66,6 +67,8 @@ class Page:
                 min_width=300,
                 elem_id="drop",
             )
+            # Gradio's own would leave an empty file in the folder of uploads for each file that is dropped.
+            self.drop.preprocess = paths_of  # type: ignore[method-assign, assignment]
             with gr.Column(scale=2, min_width=300):
                 self.samples = {
                     SAMPLES_FOLDER / name: gr.Button(label, icon=str(SAMPLES_FOLDER / name), elem_classes="sample")
@@ -74,7 +77,7 @@ class Page:
         live = '<div role="status" aria-live="polite">${value}</div>'
         self.status = gr.HTML(words.WELCOME, html_template=live, elem_id="status")
         with gr.Row(visible=False, equal_height=True) as self.several:
-            self.names = gr.Radio([], label="Shown", scale=4, elem_id="names")
+            self.names = gr.Radio([], label="Shown", scale=4, min_width=300, elem_id="names")
             self.clear = gr.Button("Remove all", scale=1, min_width=120)
 
     def _add_pictures(self) -> None:
@@ -113,6 +116,9 @@ class Page:
             info="Photographs with this mean luma or more are copied; at 1 none is",
             elem_id="darker",
         )
+        self.denoise = gr.Checkbox(
+            default.denoise, label="Denoise", info="sgz and zero-dce: noise is not amplified", elem_id="denoise"
+        )
 
     def _add_results(self) -> None:
         with gr.Row():
@@ -140,7 +146,10 @@ class Page:
     def _connect(self) -> None:
         """Tie the functions to the controls."""
         actions = self.actions
-        self.controls: list[Any] = [self.names, self.method, self.weights, self.scale, self.strength, self.darker]
+        slow = [self.names, self.method, self.weights, self.denoise]
+        self.controls: list[Any] = [
+            *(self.names, self.method, self.weights, self.scale, self.strength, self.darker, self.denoise),
+        ]
         self.shown = [getattr(self, name) for name in Shown._fields]
         taken = [getattr(self, name) for name in Taken._fields]
         self._then_show(self.drop.upload(actions.take, self.drop, taken, **PRIVATE))
@@ -148,13 +157,12 @@ class Page:
             self._then_show(button.click(actions.sample(path), None, taken, **QUIET))
         self.clear.click(actions.remove_all, None, [self.drop, self.names, self.several, *self.shown], **QUIET)
         for control in self.controls:
-            is_slow = control in (self.names, self.method, self.weights)
             event = control.input(
                 actions.show,
                 self.controls,
                 self.shown,
                 trigger_mode="always_last",
-                show_progress="minimal" if is_slow else "hidden",
+                show_progress="minimal" if control in slow else "hidden",
                 show_progress_on=self.pictures,
                 **PRIVATE,
             )
@@ -173,3 +181,8 @@ class Page:
     def _then_measure(self, event: Any) -> None:
         """Measure once an event is over; each of several in a row, since only the last one waits until it is quiet."""
         event.then(self.actions.measure, self.controls, self.facts, trigger_mode="multiple", **QUIET)
+
+
+def paths_of(uploads: ListFiles | None) -> list[str]:
+    """Return where the files lie that the browser has sent."""
+    return [upload.path for upload in uploads or []]
