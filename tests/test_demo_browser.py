@@ -360,9 +360,24 @@ def test_files_go_with_the_tab(page, address, folder):
     page.get("about:blank")
     until(lambda: not any(path.exists() for path in kept))
     assert list(folder.rglob("coffee.jpg")) == []
+    assert [path for path in folder.rglob("uploads/*") if path.is_file()] == []
     icons = page_icons(page, address)
     assert len(icons) == 2
     assert min(icons) > 0, "the picture on the button of the same sample is no upload"
+
+
+def test_all_is_removed_while_it_is_made(page, tmp_path):
+    """`page_of` looks at what is logged."""
+    write_clip(tmp_path / "clip.mp4", static(50, (240, 320)), sound=False)
+    drop(page, tmp_path / "clip.mp4", SAMPLES / "coffee.jpg")
+    pictures(page)
+    click(page, "make")
+    time.sleep(0.3)
+    page.execute_script("arguments[0].click()", page.find_element("xpath", "//button[text()[contains(., 'Remove')]]"))
+    until(lambda: "Drop photographs" in status(page))
+    time.sleep(3)
+    assert "Drop photographs" in status(page)
+    assert page.find_elements("css selector", ".toast-body") == []
 
 
 def test_nobody_can_read_the_files_of_this_machine(address):

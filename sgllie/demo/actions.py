@@ -83,6 +83,8 @@ class Actions:
         try:
             return self._show(session, item, choice, refused)
         except Exception as error:
+            if session.removed:
+                return gr.skip()
             return self._nothing(words.sentences([*refused, sentence_of(error, item)]), choice, item)
 
     def _show(self, session: Session, item: Item, choice: Choice, refused: list[str]) -> Shown:
@@ -137,6 +139,8 @@ class Actions:
         if not session.items:
             return gr.DownloadButton(visible=False), words.sentences([words.GONE if name else words.NOTHING])
         path, refused = session.enhance_all(choice)
+        if session.removed:
+            return gr.skip(), gr.skip()
         if path is None:
             return gr.DownloadButton(visible=False), words.sentences(refused)
         label = f"Download {path.name} ({path.stat().st_size / 1e6:.2f} MB)"

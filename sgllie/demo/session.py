@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 
 from sgllie.demo.choice import Choice
 from sgllie.demo.item import Item, refusal
@@ -50,6 +51,7 @@ class Session:
         items: the files, in the order in which they were dropped.
         refused: a sentence for each of the last drop that was not taken.
         turns: how often the controls have changed.
+        removed: whether the tab is closed, or its files were removed; what is at work still comes to nothing.
     """
 
     def __init__(self, folder: Path, settings: DemoSettings, stills: Stills) -> None:
@@ -57,6 +59,7 @@ class Session:
         self.items: list[Item] = []
         self.refused: list[str] = []
         self.turns = 0
+        self.removed = False
         self._shown: OrderedDict[tuple[Item, Choice], Shown] = OrderedDict()
         self._pictures: list[Path] = []
         self._made: Path | None = None
@@ -71,11 +74,14 @@ class Session:
             dropped: the files.
             uploaded: whether they are there for this page only, and are to go with the session.
         """
-        refused = []
+        paths, refused = list(dropped), []
         with self._lock:
-            for path in dropped:
-                if uploaded:
-                    self._uploads.append((path, path.stat().st_ino))
+            if uploaded:
+                self._uploads += [(path, path.stat().st_ino) for path in paths]
+            if self.removed:
+                self.remove()
+                return []
+            for path in paths:
                 sentence = refusal(path.name)
                 if sentence is None and len(self.items) >= self.settings.max_files:
                     sentence = f"{path.name}: at most {self.settings.max_files} files are taken at a time (--max-files)"
@@ -127,9 +133,9 @@ class Session:
             The output, or an archive where there are several files, or None where there is nothing in it; and a
             sentence for each file that is left out.
         """
-        folder, items, refused = self._new_folder(), list(self.items), []
-        target = folder / (items[0].output if len(items) == 1 else ARCHIVE)
-        with ExitStack() as opened:
+        items, refused = list(self.items), []
+        with TemporaryDirectory(prefix="sgllie-") as scratch, ExitStack() as opened:
+            target = Path(scratch) / (items[0].output if len(items) == 1 else ARCHIVE)
             archive = opened.enter_context(zipfile.ZipFile(target, "w")) if len(items) > 1 else None
             for item in items:
                 try:
@@ -141,23 +147,27 @@ class Session:
                     archive.writestr(item.output, data)  # stored: images and videos are compressed already
                 else:
                     target.write_bytes(data)
-        return target if len(refused) < len(items) else None, refused
+            opened.close()
+            return self._offer(target) if len(refused) < len(items) else None, refused
 
-    def _new_folder(self) -> Path:
-        """Make a folder for what is downloaded, in the place of the one before."""
+    def _offer(self, made: Path) -> Path | None:
+        """Put what was made in the place of what was made before; None where the session is removed by now."""
         with self._lock:
+            if self.removed:
+                return None
             if self._made:
                 shutil.rmtree(self._made, ignore_errors=True)
             self._made = self.folder / secrets.token_hex(8)
             self._made.mkdir()
-            return self._made
+            return Path(shutil.move(made, self._made / made.name))
 
     def remove(self) -> None:
-        """Remove all files, and the uploads that they came from.
+        """Remove all files, and the uploads that they came from; what comes later goes at once.
 
         Gradio names an upload by its content: where somebody else has uploaded the same since, it is theirs.
         """
         with self._lock:
+            self.removed = True
             self.stills.forget(self.items)
             shutil.rmtree(self.folder, ignore_errors=True)
             for path, number in self._uploads:
