@@ -81,7 +81,7 @@ def test_an_image_comes_back_as_the_job_writes_it(address, kind):
     for name, value in job.row.items():
         sent = headers[f"X-Sgllie-{name.replace('_', '-')}"]
         if not name.endswith("_ms"):
-            assert sent == (f"{value:.6g}" if isinstance(value, float) else str(value))
+            assert sent == (f"{value:.6g}" if isinstance(value, float) else value if value is None else str(value))
 
 
 def test_metadata_is_kept(address):
@@ -99,6 +99,7 @@ REFUSED = {
     "hdr": (png(deep(RGB), 2, 16, chunk(b"cICP", bytes((9, 16, 0, 1)))), 415, "hdr"),
     "many pixels": (pillow(Image.new("L", (1100, 1000)), "PNG"), 413, "too_large"),
     "many bytes": (bytes(1_000_001), 413, "too_large"),
+    "many more than a socket holds": (bytes(20_000_000), 413, "too_large"),
 }
 
 

@@ -33,6 +33,8 @@ BATCH_WAIT_SECONDS = 0.005
 """How long the first image of a batch waits for others."""
 PIXEL = struct.pack("<2sIIIIiiHHIIiiII3sx", b"BM", 58, 0, 54, 40, 1, 1, 1, 24, 0, 4, 0, 0, 0, 0, bytes(3))
 """A BMP of one black pixel."""
+DISCARDED_BYTES = 200_000_000
+"""Of a refused request, at most; one that is larger still may be cut off."""
 SECONDS_AT_FIRST = 0.1
 """What an image is taken to need before one has been measured."""
 
@@ -106,12 +108,14 @@ class Enhancement:
         if self.at_work >= self.service.queue:
             wait = round(self.at_work * self.seconds / self.settings.at_once) + 1
             sentence = f"{self.at_work} images are waiting already; come back in {wait} s"
+            await self.discard(request)
             return refused(503, "busy", sentence, {"Retry-After": str(wait)})
         self.at_work += 1
         try:
             data = await self.body(request)
             if data is None:
                 sentence = f"the request has more than {self.service.max_megabytes} MB (max_megabytes)"
+                await self.discard(request)
                 return refused(413, "too_large", sentence)
             return self.answer(await self.enhance(data))
         finally:
@@ -139,6 +143,17 @@ class Enhancement:
                 return None
         return bytes(data)
 
+    async def discard(self, request: Request) -> None:
+        """Read the rest of a request that is refused, and hold none of it.
+
+        A client that is sending still when its connection is closed finds that fault, and not the answer.
+        """
+        left = DISCARDED_BYTES
+        async for chunk in request.stream():
+            left -= len(chunk)
+            if left < 0:
+                return
+
     @serve.batch(max_batch_size=2, batch_wait_timeout_s=BATCH_WAIT_SECONDS)
     async def enhance(self, images: list[bytes]) -> list[ImageResult]:
         """Enhance images side by side, on a thread each."""
@@ -162,10 +177,11 @@ class Enhancement:
 
 
 def statistics(row: Row) -> Iterable[tuple[str, str]]:
-    """Yield a header for each column of a row: `X-Sgllie-Luma-Mean-In: 0.1234`."""
+    """Yield a header for each column of a row that has a value: `X-Sgllie-Luma-Mean-In: 0.1234`."""
     for name, value in row.items():
-        text = f"{value:.6g}" if isinstance(value, float) else str(value)
-        yield HEADER + name.title().replace("_", "-"), text
+        if value is not None:
+            text = f"{value:.6g}" if isinstance(value, float) else str(value)
+            yield HEADER + name.title().replace("_", "-"), text
 
 
 def refused(code: int, kind: str, sentence: str, headers: dict[str, str] | None = None) -> Response:
