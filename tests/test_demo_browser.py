@@ -408,10 +408,10 @@ def test_every_control_is_reached_by_the_tab_key(page):
         reached.add(
             page.execute_script(
                 "return document.activeElement.closest('#drop, #divider, #strength, #method, #weights, #scale, #darker,"
-                " #make, #ask')?.id"
+                " #denoise, #make, #ask')?.id"
             )
         )
-    wanted = {"drop", "divider", "strength", "method", "weights", "scale", "darker", "make", "ask"}
+    wanted = {"drop", "divider", "strength", "method", "weights", "scale", "darker", "denoise", "make", "ask"}
     assert wanted <= reached
 
 
