@@ -147,9 +147,8 @@ class Page:
         """Tie the functions to the controls."""
         actions = self.actions
         slow = [self.names, self.method, self.weights, self.denoise]
-        self.controls: list[Any] = [
-            *(self.names, self.method, self.weights, self.scale, self.strength, self.darker, self.denoise),
-        ]
+        choice = [self.method, self.weights, self.scale, self.strength, self.darker, self.denoise]
+        self.controls: list[Any] = [self.names, *choice]
         self.shown = [getattr(self, name) for name in Shown._fields]
         taken = [getattr(self, name) for name in Taken._fields]
         self._then_show(self.drop.upload(actions.take, self.drop, taken, **PRIVATE))
