@@ -57,9 +57,9 @@ def test_totals_of_shards_add_up_to_those_of_all_rows(shards):
 @given(st.lists(st.integers(1, 300_000), min_size=1, max_size=40), st.lists(st.integers(1, 300_000), max_size=5))
 def test_every_shard_lies_in_one_large_file_and_stays_there(sizes, more):
     files = list(compaction.stats_files(dict(enumerate(sizes))))
-    assert [shard for shards, _ in files for shard in shards] == list(range(len(sizes)))
-    assert [rows for _, rows in files] == [sum(sizes[shard] for shard in shards) for shards, _ in files]
-    assert all(compaction.FILE_ROWS <= rows < compaction.FILE_ROWS + 300_000 for _, rows in files[:-1])
+    assert [one for shards in files for one in shards.items()] == list(enumerate(sizes))
+    rows = [sum(shards.values()) for shards in files]
+    assert all(compaction.FILE_ROWS <= one < compaction.FILE_ROWS + 300_000 for one in rows[:-1])
     assert list(compaction.stats_files(dict(enumerate(sizes + more))))[: len(files) - 1] == files[:-1]
 
 

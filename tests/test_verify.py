@@ -2,6 +2,8 @@
 
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from clips import static, write_clip
 from video_jobs import rows, settings_for, work
@@ -52,13 +54,68 @@ def test_rows_that_are_gone_are_told_and_made_again(output, here, tmp_path):
     (output / "images/000/00001.jpg").unlink()
     found = here("verify", output)
     assert found.returncode == 3
-    assert "The rows of 1 shard are gone: part-00001.parquet" in found.stdout
+    assert "1 table of rows gone or damaged: commits/part-00001.parquet" in found.stdout
     assert "1 missing: 000/00001.jpg" in found.stdout
     repaired = here("verify", output, "--repair")
     assert repaired.returncode == 3  # one input is still no image
     assert repaired.stdout.count("Images in ") == 1, "all of it in one job"
     assert_complete(tmp_path / "in", output, failed=1)
     assert here("verify", output).returncode == 0
+
+
+def without_a_row(path):
+    """A table with all that belongs to it but its first row."""
+    pq.write_table(pq.read_table(path).slice(1), path)
+
+
+def of_other_columns(path):
+    """A table of something else."""
+    pq.write_table(pa.table({"path": ["a.jpg"], "label": [1]}), path)
+
+
+def with_changed_rows(path):
+    """A table of which the disk has changed bytes, though not those that say what it holds."""
+    data = bytearray(path.read_bytes())
+    data[60:64] = bytes(byte ^ 255 for byte in data[60:64])
+    path.write_bytes(data)
+
+
+def a_folder(path):
+    """Something else under the name of a table."""
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.jobs
+@pytest.mark.parametrize(
+    ("damage", "table"),
+    [
+        (without_a_row, "commits/part-00001.parquet"),
+        (a_folder, "commits/part-00001.parquet"),
+        (of_other_columns, "others/part-00002.parquet"),
+        (with_changed_rows, "others/part-00002.parquet"),
+        (with_changed_rows, "stats/part-00000.parquet"),
+    ],
+)
+def test_damaged_tables_are_named_and_made_again(here, tmp_path, capsys, damage, table):
+    source, output = make_corpus(tmp_path / "in", 4), tmp_path / "out"
+    (source / "notes.txt").write_text("of the photographer")
+    assert run_job(prepare, EnhanceSettings(str(source), str(output), device="cpu", shard_images=2), InProcess()) == 0
+    rows = pq.read_table(output / "stats").select(["path", "status", "sha256_out"])
+    damage(output / table)
+    assert main(["verify", str(output)]) == 3
+    assert f"1 table of rows gone or damaged: {table}" in capsys.readouterr().out
+    assert here("verify", output, "--repair").returncode == 0
+    assert pq.read_table(output / "stats").select(rows.column_names) == rows
+    assert main(["verify", str(output)]) == 0
+
+
+@pytest.mark.parametrize("command", [["enhance"], None, 7])
+def test_a_command_that_is_none_is_one_sentence(output, capsys, command):
+    described = json.loads((output / "run.json").read_text())
+    (output / "run.json").write_text(json.dumps(described | {"command": command}))
+    assert main(["verify", str(output)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.jobs
@@ -121,7 +178,7 @@ def test_rows_of_videos_that_are_gone_are_told_and_made_again(rides, here):
     (rides / "commits/part-00001.parquet").unlink()
     found = here("verify", rides)
     assert found.returncode == 3
-    assert "The rows of 1 video are gone: part-00001.parquet" in found.stdout
+    assert "1 table of rows gone or damaged: commits/part-00001.parquet" in found.stdout
     assert here("verify", rides, "--repair").returncode == 3  # one input is still no video
     assert [row["status"] for row in rows(rides)] == ["ok", "ok", "failed"]
     assert here("verify", rides).returncode == 0

@@ -14,7 +14,8 @@ from sgllie.evaluate.settings import EvaluateSettings, MeasuringSettings
 from sgllie.runs.commits import commit_tables
 from sgllie.runs.names import IMAGES, RUN, SUCCESS
 from sgllie.runs.run_file import ENHANCE_KINDS, read_run
-from sgllie.runs.schemas import Row, is_label_map
+from sgllie.runs.schemas import STATS_SCHEMA, Row, is_label_map
+from sgllie.runs.tables import some_of
 from sgllie.runs.words import plural
 from sgllie.storage import Entry, Storage, absolute_uri, open_storage
 
@@ -161,8 +162,8 @@ def fingerprint_of_run(settings: EvaluateSettings) -> dict[str, str]:
 
 def rows_of(output: Storage) -> Iterator[Row]:
     """Yield the rows of a finished run, with the columns that are needed here."""
-    columns = ["path", "output", "status", "reason", "error", "bytes_in", "bytes_out", "sha256_in", "sha256_out"]
-    for table in commit_tables(output, columns):
+    names = ("path", "output", "status", "reason", "error", "bytes_in", "bytes_out", "sha256_in", "sha256_out")
+    for table in commit_tables(output, some_of(STATS_SCHEMA, *names)):
         yield from table.to_pylist()
 
 

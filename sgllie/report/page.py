@@ -43,8 +43,9 @@ def write_report(settings: ReportSettings) -> str:
     run = read_run(output, "enhance", ENHANCE_KINDS)
     if run is None:
         raise UsageError(f"there is no run in {settings.output}: it has no {RUN}. OUT is the output of sgllie enhance")
-    finished = output.exists(SUCCESS)
-    html = render(run, aggregate(commit_tables(output, STATS_SCHEMA.names)), output, source_of(run, settings), finished)
+    aggregates = aggregate(commit_tables(output, STATS_SCHEMA))
+    finished = output.exists(SUCCESS) and aggregates.status.total() == run["input"]["items"]  # a commit may be gone
+    html = render(run, aggregates, output, source_of(run, settings), finished)
     output.write(REPORT, html.encode())
     if finished:
         output.remove(SCRATCH)  # no job is using it

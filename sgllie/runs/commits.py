@@ -7,6 +7,7 @@ from functools import partial
 
 import pyarrow as pa
 
+from sgllie.errors import DamagedError
 from sgllie.runs.names import COMMITS, part_name, parts
 from sgllie.runs.schemas import Row
 from sgllie.runs.tables import read_table, to_table, with_columns
@@ -53,14 +54,23 @@ def write_commit(
     return totals
 
 
-def commit_table(output: Storage, shard: int, columns: list[str] | None = None, folder: str = COMMITS) -> pa.Table:
-    """Return the rows of one finished shard, or some of their columns; DamagedError where they cannot be read."""
-    return read_table(output, f"{folder}/{part_name(shard)}", columns).replace_schema_metadata(None)
+def commit_table(
+    output: Storage, shard: int, schema: pa.Schema | None = None, folder: str = COMMITS, size: int | None = None
+) -> pa.Table:
+    """Return the rows of one finished shard, or these columns of them.
+
+    Errors as of `read_table`; DamagedError, too, where there are not as many rows as there should be.
+    """
+    name = f"{folder}/{part_name(shard)}"
+    table = read_table(output, name, schema).replace_schema_metadata(None)
+    if size is not None and len(table) != size:
+        raise DamagedError(f"{output.uri}/{name} is damaged: it holds {len(table)} rows for {size} files")
+    return table
 
 
-def commit_tables(output: Storage, columns: list[str] | None = None) -> Iterator[pa.Table]:
-    """Yield the rows of each finished shard, or some of their columns, in order; errors as above."""
-    return read_ahead(partial(commit_table, output, columns=columns), sorted(parts(output.list(COMMITS))))
+def commit_tables(output: Storage, schema: pa.Schema | None = None) -> Iterator[pa.Table]:
+    """Yield the rows of each finished shard, or these columns of them, in order; errors as above."""
+    return read_ahead(partial(commit_table, output, schema=schema), sorted(parts(output.list(COMMITS))))
 
 
 def read_ahead(read: Callable[[int], pa.Table], shards: Sequence[int]) -> Iterator[pa.Table]:

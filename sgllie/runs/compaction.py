@@ -9,8 +9,7 @@ commit, which nobody looks at there.
 import hashlib
 import itertools
 import tempfile
-from collections.abc import Iterator, Mapping
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +20,7 @@ from sgllie.errors import DamagedError, StorageError
 from sgllie.runs.commits import commit_table, read_ahead
 from sgllie.runs.names import COMMITS, STATS, SUCCESS, part_name, parts
 from sgllie.storage import Storage
-from sgllie.storage.parquet import read_metadata
+from sgllie.storage.parquet import WRITING, count_rows, read_metadata
 
 FILE_ROWS = 500_000
 """Rows of one file, about: 100 to 150 MB of an enhancement."""
@@ -35,29 +34,27 @@ class StatsFile(NamedTuple):
 
     Attributes:
         number: of the file.
-        shards: whose rows it holds.
-        rows: how many these are.
+        shards: whose rows it holds, and how many each has.
         sources: a hash of which state of their commits it holds.
     """
 
     number: int
-    shards: list[int]
-    rows: int
+    shards: dict[int, int]
     sources: str
 
 
-def stats_files(sizes: Mapping[int, int]) -> Iterator[tuple[list[int], int]]:
-    """Yield which shards each file holds, and how many rows, from the rows of each shard; more shards move none."""
-    shards: list[int] = []
+def stats_files(sizes: Mapping[int, int]) -> Iterator[dict[int, int]]:
+    """Yield which shards each file holds, from the rows of each shard; more shards move none."""
+    shards: dict[int, int] = {}
     rows = 0
     for shard, size in sizes.items():
-        shards.append(shard)
+        shards[shard] = size
         rows += size
         if rows >= FILE_ROWS:
-            yield shards, rows
-            shards, rows = [], 0
+            yield shards
+            shards, rows = {}, 0
     if shards:
-        yield shards, rows
+        yield shards
 
 
 def outdated(output: Storage, sizes: Mapping[int, int]) -> list[StatsFile]:
@@ -74,14 +71,14 @@ def outdated(output: Storage, sizes: Mapping[int, int]) -> list[StatsFile]:
     there = parts(output.list(STATS))
     found = []
     number = -1
-    for number, (shards, rows) in enumerate(stats_files(sizes)):
+    for number, shards in enumerate(stats_files(sizes)):
         entries = [commits.get(part_name(shard)) for shard in shards]
         if None in entries:
-            missing = part_name(shards[entries.index(None)])
+            missing = part_name(list(shards)[entries.index(None)])
             raise StorageError(f"{output.uri}/{COMMITS}/{missing} is not there any more")
         sources = hashlib.sha256(repr(entries).encode()).hexdigest()
         if number not in there or sources_of(output, number) != sources:
-            found.append(StatsFile(number, shards, rows, sources))
+            found.append(StatsFile(number, shards, sources))
     for surplus in there - set(range(number + 1)):
         output.remove(f"{STATS}/{part_name(surplus)}")
     return found
@@ -96,32 +93,46 @@ def write_stats_file(output: Storage, file: StatsFile) -> None:
     """Copy the rows of commits into one file of OUT/stats, in bounded memory.
 
     Raises:
-        DamagedError: a commit cannot be read.
-        StorageError: there are not as many rows as there should be, or they cannot be written.
+        DamagedError: a commit is damaged.
+        StorageError: the commits differ in their columns, or the file cannot be written.
     """
     with tempfile.TemporaryDirectory(prefix="sgllie-") as scratch:
         local = Path(scratch) / "stats"
-        tables = read_ahead(partial(checked_table, output), file.shards)
+        read = read_ahead(lambda shard: checked_table(output, shard, file.shards[shard]), list(file.shards))
+        tables = same_columns(read, output)
         first = next(tables)
-        rows = 0
-        with pq.ParquetWriter(local, first.schema, compression="zstd") as writer:
+        with pq.ParquetWriter(local, first.schema, **WRITING) as writer:
             for group in row_groups(itertools.chain([first], tables)):
                 writer.write_table(group, row_group_size=len(group) or None)
-                rows += len(group)
             writer.add_key_value_metadata({SOURCES_KEY: file.sources.encode()})
-        if rows != file.rows:
-            raise StorageError(f"{output.uri}/{COMMITS} holds {rows} rows for {file.rows} of file {file.number}")
         output.upload(f"{STATS}/{part_name(file.number)}", local)
 
 
-def checked_table(output: Storage, shard: int) -> pa.Table:
+def unsound(output: Storage, sizes: Mapping[int, int]) -> Iterator[str]:
+    """Yield the names of the files of OUT/stats that cannot be read, or do not hold the rows of their shards."""
+    for number, shards in enumerate(stats_files(sizes)):
+        if count_rows(output, name := f"{STATS}/{part_name(number)}") != sum(shards.values()):
+            yield name
+
+
+def checked_table(output: Storage, shard: int, size: int) -> pa.Table:
     """Return the rows of a shard; where they are damaged the file is removed, so that the shard counts as not done."""
     try:
-        return commit_table(output, shard)
+        return commit_table(output, shard, size=size)
     except DamagedError as error:
         output.remove(f"{COMMITS}/{part_name(shard)}")
         output.remove(SUCCESS)
         raise DamagedError(f"{error}; the same command does its shard again") from error
+
+
+def same_columns(tables: Iterable[pa.Table], output: Storage) -> Iterator[pa.Table]:
+    """Yield tables that have the same columns; StorageError where one of them has others."""
+    first = None
+    for table in tables:
+        first = first or table.schema
+        if table.schema != first:
+            raise StorageError(f"the files in {output.uri}/{COMMITS} differ in their columns; not all are of this run")
+        yield table
 
 
 def row_groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:

@@ -59,7 +59,7 @@ class Journal:
             if name[1] == "rows":
                 # It may be damaged, or gone with a worker that was taken for dead and has just committed.
                 with contextlib.suppress(DamagedError):
-                    self.rows += read_rows(self._output, f"{self._folder}/{entry.path}")
+                    self.rows += read_rows(self._output, f"{self._folder}/{entry.path}", self._schema)
                     last_with_rows = max(last_with_rows, attempt)
         died = begun - left - {0}  # of which `replace_rows` makes rows
         return max(begun, default=0) + 1, len(died), sum(attempt > last_with_rows for attempt in died)
@@ -110,7 +110,7 @@ def replace_rows(output: Storage, shard: int, schema: pa.Schema, rows: Sequence[
     for entry in list(output.list(folder)):
         if entry.path.startswith("rows-"):
             with contextlib.suppress(DamagedError):
-                known += read_rows(output, f"{folder}/{entry.path}")
+                known += read_rows(output, f"{folder}/{entry.path}", schema)
             output.remove(f"{folder}/{entry.path}")
     left = {row["path"]: row for row in (*known, *rows) if row["path"] not in without}
     output.write(f"{folder}/rows-0-0.parquet", row_bytes(left.values(), schema))

@@ -99,7 +99,7 @@ def read_json(output: Storage, name: str) -> Json | None:
     except FileNotFoundError:
         return None
     except StorageError as error:
-        raise UsageError(f"output {output.uri} cannot be read: {error}") from error
+        raise UsageError(f"{output.uri}/{name} cannot be read: {error}") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{output.uri}/{name} is no JSON; is this an output of sgllie?") from error
     if not isinstance(found, dict):

@@ -70,7 +70,7 @@ class Segments(Journal):
         return [Segment(*map(int, name.groups())) for name in names if name]
 
     def _rows_of(self, segment: Segment) -> list[Row]:
-        return read_rows(self._output, f"{self._folder}/{segment.rows_name}")
+        return read_rows(self._output, f"{self._folder}/{segment.rows_name}", self._schema)
 
     def _append(self, segment: Segment) -> None:
         self._segments.append(segment)

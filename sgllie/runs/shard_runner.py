@@ -210,7 +210,7 @@ class ShardRunner(ABC, Generic[Item]):
         if not self.retry_failed:
             return []
         try:
-            rows = read_rows(self.output, f"{self.folder}/{part_name(shard)}", self.schema.names)
+            rows = read_rows(self.output, f"{self.folder}/{part_name(shard)}", self.schema)
         except DamagedError:  # or not there: the shard was not finished
             return []
         return [row for row in rows if row["status"] != "failed"]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sgllie.errors import DamagedError
+from sgllie.errors import DamagedError, ReadError, StorageError
 from sgllie.runs.names import MANIFEST, part_name
 from sgllie.runs.schemas import Row, manifest_schema
 from sgllie.storage import Storage
@@ -24,18 +24,30 @@ def manifest_bytes(items: Sequence[tuple[Any, ...]], item_type: type[tuple[Any, 
 
 def read_manifest(storage: Storage, shard: int, item_type: type[Item]) -> list[Item]:
     """Return the items of one shard."""
-    table = read_table(storage, f"{MANIFEST}/{part_name(shard)}", list(manifest_schema(cast(Any, item_type)).names))
+    table = read_table(storage, f"{MANIFEST}/{part_name(shard)}", manifest_schema(cast(Any, item_type)))
     return [item_type(**row) for row in table.to_pylist()]
 
 
-def read_table(storage: Storage, path: str, columns: list[str] | None = None) -> pa.Table:
-    """Return one table of a run; DamagedError where it is none, or is gone: another command may have begun anew."""
+def read_table(storage: Storage, path: str, schema: pa.Schema | None = None) -> pa.Table:
+    """Return one table of a run, or these columns of it.
+
+    Raises:
+        DamagedError: it is none, lacks a column or has it of another type, or is gone: another command may have begun
+            anew.
+        StorageError: it cannot be read.
+    """
     try:
-        return from_parquet(storage.read(path), columns)
+        table = from_parquet(storage.read(path), schema and schema.names)
     except FileNotFoundError as error:
         raise DamagedError(f"{storage.uri}/{path} is not there any more") from error
+    except ReadError as error:
+        raise StorageError(f"{storage.uri}/{path} cannot be read: {error}") from error
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DamagedError(f"{storage.uri}/{path} is damaged: {str(error).partition(chr(10))[0]}") from error
+    for field in schema or ():
+        if field.name not in table.column_names or table.schema.field(field.name).type != field.type:
+            raise DamagedError(f"{storage.uri}/{path} is damaged: {field.name!r} is missing or of the wrong type")
+    return table
 
 
 def items_in(data: bytes, item_type: type[Item]) -> list[Item]:
@@ -63,6 +75,11 @@ def with_columns(table: pa.Table, others: pa.Table) -> pa.Table:
     return table
 
 
-def read_rows(storage: Storage, path: str, columns: list[str] | None = None) -> list[Row]:
-    """Return the rows of one file, or some of their columns."""
-    return read_table(storage, path, columns).to_pylist()
+def read_rows(storage: Storage, path: str, schema: pa.Schema | None = None) -> list[Row]:
+    """Return the rows of one file, or these columns of them; errors as of `read_table`."""
+    return read_table(storage, path, schema).to_pylist()
+
+
+def some_of(schema: pa.Schema, *names: str) -> pa.Schema:
+    """Return some columns of a schema."""
+    return pa.schema([schema.field(name) for name in names])

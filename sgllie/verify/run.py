@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,8 +16,9 @@ from sgllie.corpus.packed import packed, unpacked
 from sgllie.enhance.run import prepare as prepare_images
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.enhance.totals import OTHERS_TALLY, TALLY
-from sgllie.errors import ReadError, UsageError
+from sgllie.errors import DamagedError, ReadError, UsageError
 from sgllie.runs.commits import commit_table, read_totals, write_commit
+from sgllie.runs.compaction import unsound
 from sgllie.runs.cost import Prices, part_spent
 from sgllie.runs.names import COMMITS, IMAGES, OTHERS, RUN, SUCCESS, VIDEOS, part_name, parts
 from sgllie.runs.progress import Counts, display
@@ -73,22 +74,29 @@ class Finished(NamedTuple):
         return KINDS[self.run["command"]]
 
     @property
-    def commit_count(self) -> int:
-        """How many commits there must be: one for each video, otherwise one for each shard."""
-        return self.run["input"]["items"] if self.run["command"] == "video" else len(self.run["shards"])
+    def commit_sizes(self) -> dict[int, int]:
+        """How many rows each commit has, by its number: one for each video."""
+        if self.run["command"] == "video":
+            return dict.fromkeys(range(self.run["input"]["items"]), 1)
+        return {shard: size for shard, size in enumerate(self.run["shards"]) if shard not in self.run["others"]}
+
+    @property
+    def other_sizes(self) -> dict[int, int]:
+        """The same for the files that are carried."""
+        return {shard: self.run["shards"][shard] for shard in self.run["others"]}
 
 
 @dataclass
 class Findings:
     """What was found: the files that are not what their rows say, by shard, and those of `folder` that no row knows.
 
-    `lost` are the commits that are gone, each of one video or else of one shard.
+    `lost` are the tables that are gone or damaged: the rows of shards, and OUT/stats.
     """
 
     folder: str
     checked: int = 0
     wrong: dict[int, dict[str, str]] = field(default_factory=dict)
-    lost: list[int] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     known: set[str] = field(default_factory=set)
 
@@ -111,9 +119,7 @@ class Findings:
             named = [path for shard in self.wrong.values() for path, one in shard.items() if one == kind]
             lines.append(f"{count:,} {kind}: {examples(named)}")
         if self.lost:
-            gone = examples([part_name(shard) for shard in self.lost])
-            noun = "videos" if self.folder == VIDEOS else "shards"
-            lines.append(f"The rows of {plural(len(self.lost), noun)} are gone: {gone}")
+            lines.append(f"{plural(len(self.lost), 'tables')} of rows gone or damaged: {examples(self.lost)}")
         if self.unknown:
             lines.append(
                 f"{plural(len(self.unknown), 'files')} in {self.folder}/ that no row knows: {examples(self.unknown)}"
@@ -127,7 +133,7 @@ def open_verified(settings: VerifySettings) -> Finished:
     is_single = PurePosixPath(settings.output).suffix.lower() in CONTAINERS
     output = open_storage(run_folder(place) if is_single else settings.output, settings.s3)
     command = (read_json(output, RUN) or {}).get("command")
-    run = read_run(output, command if command in KINDS else "enhance")
+    run = read_run(output, command if command in list(KINDS) else "enhance")
     if run is None:
         raise UsageError(
             f"there is no run in {settings.output}: it has no {RUN}. OUT is what sgllie enhance or video has written"
@@ -146,24 +152,34 @@ def verify(settings: VerifySettings, finished: Finished) -> Findings:
     """Read every output of a run, and compare it with its row."""
     findings = Findings(finished.kind.folder)
     output, files = finished.output, finished.files
-    commits, others = parts(output.list(COMMITS)), parts(output.list(OTHERS))
-    findings.lost = sorted(set(range(finished.commit_count)) - commits - others)
-    kinds = (
-        (COMMITS, commits, finished.kind.schema, partial(difference, files)),
-        (OTHERS, others, OTHERS_SCHEMA, partial(other_size, output)),
-    )
+    items = COMMITS, finished.commit_sizes, finished.kind.schema, partial(difference, files)
+    others = OTHERS, finished.other_sizes, OTHERS_SCHEMA, partial(other_size, output)
     with ThreadPoolExecutor(settings.threads) as pool, display(sum(finished.run["shards"]), "files") as shown:
-        for folder, shards, schema, check in kinds:
-            for shard in sorted(shards):
-                found = commit_table(output, shard, schema.names, folder).to_pylist()
+        for folder, sizes, schema, check in (items, others):
+            for shard, found in sound_tables(output, folder, sizes, schema, findings.lost):
                 rows = [row for row in found if row["output"]]
                 # A row of Parquet keeps its name, whatever the format of its image, and is there without one.
                 findings.known |= {f"{IMAGES}/{row['path']}" for row in found if pack_of(row["path"])}
                 for row, kind in zip(rows, pool.map(check, rows), strict=True):
                     findings.note(shard, row, kind)
                     shown.update(Counts({"": (findings.checked, findings.kinds.total())}))
+    findings.lost += unsound(output, finished.commit_sizes)
     findings.unknown = list(unknown(open_storage(output.uri, settings.s3), findings, finished.run))
     return findings
+
+
+def sound_tables(
+    output: Storage, folder: str, sizes: Mapping[int, int], schema: pa.Schema, lost: list[str]
+) -> Iterator[tuple[int, list[Row]]]:
+    """Yield each shard of a folder with its rows; the names of tables that are gone or damaged go into `lost`."""
+    there = parts(output.list(folder))
+    for shard, size in sorted(sizes.items()):
+        try:
+            if shard not in there:
+                raise DamagedError(f"{part_name(shard)} is not there")
+            yield shard, commit_table(output, shard, schema, folder, size).to_pylist()
+        except DamagedError:
+            lost.append(f"{folder}/{part_name(shard)}")
 
 
 def unknown(output: Storage, findings: Findings, run: Json) -> Iterator[str]:
@@ -201,13 +217,14 @@ def other_size(output: Storage, row: Row) -> str | None:
 
 
 def mark_failed(finished: Finished, findings: Findings) -> None:
-    """Let the rows of wrong files say that they failed, so that they are tried again."""
+    """Let the rows of wrong files say that they failed, and remove damaged tables, so that both are made again."""
     output, kind = finished.output, finished.kind
     output.remove(SUCCESS)
-    others = parts(output.list(OTHERS))
+    for name in findings.lost:
+        output.remove(name)
     for shard, wrong in findings.wrong.items():
         items = COMMITS, kind.schema, kind.tally
-        folder, schema, tally = (OTHERS, OTHERS_SCHEMA, OTHERS_TALLY) if shard in others else items
+        folder, schema, tally = (OTHERS, OTHERS_SCHEMA, OTHERS_TALLY) if shard in finished.other_sizes else items
         table = commit_table(output, shard, folder=folder)
         rows = list(marked(table.select(schema.names).to_pylist(), wrong))
         spent = part_spent(read_totals(output, shard, folder))

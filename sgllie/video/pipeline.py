@@ -18,13 +18,12 @@ import pyarrow as pa
 
 from sgllie.errors import Failure, VideoError, failure_of
 from sgllie.methods import make_method
-from sgllie.runs.commits import read_totals, write_commit
+from sgllie.runs.commits import commit_table, read_totals, write_commit
 from sgllie.runs.cost import part_spent
 from sgllie.runs.memory import budgets, lenient
 from sgllie.runs.names import COMMITS, FRAMES, SEGMENTS, VIDEOS, part_name
 from sgllie.runs.schemas import FRAMES_SCHEMA, SEGMENTS_SCHEMA, VIDEOS_SCHEMA, Row
 from sgllie.runs.shard_runner import Report, ShardRunner
-from sgllie.runs.tables import read_rows
 from sgllie.runs.totals import Totals, add_up
 from sgllie.storage import Storage, open_source, open_storage
 from sgllie.storage.parquet import to_parquet
@@ -152,7 +151,7 @@ class VideoPipeline(ShardRunner[Segment]):
         """Join the segments of a video, and commit its row, with what its segments and the joining took."""
         self.meter.begin()
         numbers = range(segment.first, segment.last + 1)
-        rows = [read_rows(self.output, f"{SEGMENTS}/{part_name(number)}")[0] for number in numbers]
+        rows = [commit_table(self.output, number, SEGMENTS_SCHEMA, SEGMENTS, 1).to_pylist()[0] for number in numbers]
         try:
             row = self._joined(segment, rows)
         except Exception as error:

@@ -16,6 +16,7 @@ from sgllie.errors import DamagedError, ItemError, ReadError
 from sgllie.runs.memory import MemoryBudget
 from sgllie.runs.names import MANIFEST, part_name
 from sgllie.runs.plan import Plan
+from sgllie.runs.schemas import manifest_schema
 from sgllie.runs.start import incomplete_manifest
 from sgllie.runs.tables import items_in, manifest_bytes, read_table
 from sgllie.storage import SCRATCH, Entry, Storage
@@ -95,8 +96,8 @@ def spans(source: Storage, path: str, seconds: float, memory: MemoryBudget) -> t
 def read_segments(output: Storage) -> list[Segment]:
     """Return the planned segments of a run, by their number; UsageError where their table is damaged or not there."""
     try:
-        table = read_table(output, f"{MANIFEST}/{SEGMENT_TABLE}", list(Segment._fields))
-    except (DamagedError, ReadError) as error:
+        table = read_table(output, f"{MANIFEST}/{SEGMENT_TABLE}", manifest_schema(Segment))
+    except DamagedError as error:
         raise incomplete_manifest(output) from error
     return [Segment(**row) for row in table.to_pylist()]
 

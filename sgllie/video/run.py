@@ -22,8 +22,10 @@ from sgllie.runs.plan import Plan
 from sgllie.runs.progress import Display
 from sgllie.runs.run import Pipeline, Run, mark_finished
 from sgllie.runs.run_file import Json, describe, now, read_json
+from sgllie.runs.schemas import VIDEOS_SCHEMA
 from sgllie.runs.shard_runner import Report
 from sgllie.runs.start import Opened, open_run
+from sgllie.runs.tables import some_of
 from sgllie.runs.totals import Totals, add_up
 from sgllie.runs.words import duration, examples, outcomes, plural
 from sgllie.storage import SCRATCH, Storage, absolute_uri, open_storage, split_uri
@@ -256,5 +258,6 @@ def open_shards(output: Storage, segments: list[Segment]) -> list[int]:
 def named(output: Storage, videos: Mapping[int, Totals], mark: str, column: str) -> list[str]:
     """Return `path: text` of the first videos whose totals have a mark, with the text of a column of their rows."""
     marked = [video for video, totals in sorted(videos.items()) if totals.get(mark)][:NAMED_FAILURES]
-    rows = [row for video in marked for row in commit_table(output, video, ["path", column]).to_pylist()]
+    columns = some_of(VIDEOS_SCHEMA, "path", column)
+    rows = [row for video in marked for row in commit_table(output, video, columns).to_pylist()]
     return [f"{row['path']}: {row[column]}" for row in rows]
