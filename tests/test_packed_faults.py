@@ -11,7 +11,9 @@ from test_packed_job import assert_consistent, enhance, parquet_images
 
 from jobs import make_corpus, rows_of, sgllie, start
 from sgllie.corpus.packed import packed
+from sgllie.enhance import packing
 from sgllie.enhance.pipeline import ImagePipeline
+from sgllie.runs.memory import worker_bytes
 from sgllie.storage import open_storage
 
 
@@ -51,6 +53,22 @@ def test_packs_that_are_damaged(photographs, tmp_path, capsys):
         n in range(4, 8) for n in range(12)
     ]
     assert {path.name for path in (output / "images").iterdir()} == {"cut.tar", "group.parquet"}
+
+
+def test_what_is_too_large_for_the_memory_of_its_worker(photographs, tmp_path, monkeypatch):
+    """Here: of more than 20 kB at once."""
+    source, output = tmp_path / "in", tmp_path / "out"
+    monkeypatch.setattr(packing, "COPIES", worker_bytes(None) // 20_000)
+    large = bytes(50_000)
+    make_parquet(source / "a.parquet", [path.read_bytes() for path in photographs[:3]] + [large])
+    make_tar(source / "b.tar", [("a.jpg", photographs[0].read_bytes()), ("b.jpg", large)])
+    assert enhance(source, output) == 3
+    rows = assert_consistent(output, 6)
+    assert rows["b.tar/a.jpg"]["status"] == "ok"
+    failed = {path: row for path, row in rows.items() if row["status"] == "failed"}
+    assert failed.keys() == {"b.tar/b.jpg", *(f"a.parquet/image/{number:06d}" for number in range(4))}
+    assert {row["error_type"] for row in failed.values()} == {"memory"}
+    assert "at once: write the file with smaller ones or give" in failed["a.parquet/image/000003"]["error"]
 
 
 def test_odd_names_are_failed_rows(photographs, tmp_path):

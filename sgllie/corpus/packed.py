@@ -11,7 +11,7 @@ from sgllie.corpus.parquet import ParquetImages
 from sgllie.corpus.tar import Tar
 from sgllie.errors import ItemError, ReadError, UsageError
 from sgllie.storage import Entry, Storage
-from sgllie.storage.base import Folders
+from sgllie.storage.base import LARGEST_READ, Folders
 
 LISTED_AT_ONCE = 8
 """Packs that are listed at the same time."""
@@ -75,13 +75,14 @@ def packed(storage: Storage, column: str | None = None) -> Storage:
     return cast(Storage, PackedStorage(storage, column))  # what `__getattr__` passes on is not seen by the type checker
 
 
-def open_pack(storage: Storage, path: str, column: str | None = None) -> Pack | None:
+def open_pack(storage: Storage, path: str, column: str | None = None, largest: int = LARGEST_READ) -> Pack | None:
     """Open a tar or a Parquet file.
 
     Args:
         storage: where it lies.
         path: of the file.
         column: of a Parquet file, that holds the images; without it the one that does.
+        largest: bytes that may be read at once: of an image in a tar, or of a row group.
 
     Returns:
         The pack; None where there is no such file, but perhaps a folder, or the file is no pack of images.
@@ -93,8 +94,8 @@ def open_pack(storage: Storage, path: str, column: str | None = None) -> Pack | 
     if storage.find(path) is None:
         return None
     if path.lower().endswith(".tar"):
-        return Tar(storage.open(path))
-    images = ParquetImages(storage.open(path), column)
+        return Tar(storage.open(path), largest)
+    images = ParquetImages(storage.open(path), column, largest)
     return images if images.column else None
 
 

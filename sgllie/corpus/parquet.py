@@ -26,6 +26,8 @@ LOOKED_AT = 16
 """The first values of a column, by which it is told whether it holds images."""
 COMPRESSION = {"UNCOMPRESSED": "NONE", "LZ4_RAW": "LZ4"}
 """What the writer calls a compression that the reader calls otherwise."""
+BUFFER_BYTES = 16 * 2**20
+"""Of a column that are read at a time; otherwise all of it would lie in memory beside what becomes of it."""
 GROWN_BYTES = 256 * 2**20
 """By which a column of a row group may grow when it is decoded, beside twice what it has."""
 OF_THE_FILE = {b"ARROW:schema", b"content_defined_chunking"}
@@ -41,6 +43,7 @@ class ParquetImages:
     Args:
         file: opened for reading; this object's own from now on.
         column: of the images; without it the one that holds any.
+        largest: bytes of a row group that is read.
 
     Attributes:
         column: of the images; None where there is none.
@@ -50,12 +53,15 @@ class ParquetImages:
         UsageError: several columns hold images, and none was named.
     """
 
-    def __init__(self, file: BinaryIO, column: str | None = None) -> None:
+    def __init__(self, file: BinaryIO, column: str | None = None, largest: int = LARGEST_READ) -> None:
         try:
-            self._parquet = pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True)
+            self._parquet = pq.ParquetFile(
+                file, pre_buffer=False, buffer_size=BUFFER_BYTES, page_checksum_verification=True
+            )
         except (pa.ArrowException, OSError) as error:
             raise damaged("Parquet file", error) from error
         self._size = file.seek(0, 2)
+        self._largest = largest
         self._schema = self._parquet.schema_arrow
         self._metadata = self._parquet.metadata
         self.column = self._image_column(column)
@@ -83,10 +89,17 @@ class ParquetImages:
         """Tell whether at least half of the first values of a column begin as images do."""
         try:
             batches = (one for group in range(self._metadata.num_row_groups) for one in self._batches(group, column))
-            first = list(islice((value for batch in batches for value in contained_bytes(batch.column(0))), LOOKED_AT))
+            values = (value for batch in batches for value in contained_bytes(batch.column(0)))
+            first = list(islice(values, max(min(LOOKED_AT, GROWN_BYTES // max(self._mean_size, 1)), 1)))
         except (pa.ArrowException, OSError):
             return True  # its rows will say what is wrong
         return 0 < len(first) <= 2 * sum(map(is_image, first))
+
+    @property
+    def _mean_size(self) -> int:
+        """Bytes of a row of the first row group, so that few are looked at where they are large."""
+        group = self._metadata.row_group(0) if self._metadata.num_row_groups else None
+        return group.total_byte_size // max(group.num_rows, 1) if group else 0
 
     def _refuse_images(self, field: pa.Field) -> None:
         """Raise ItemError if a column holds images in a way in which they are not read."""
@@ -110,13 +123,10 @@ class ParquetImages:
                 row += 1
 
     def _refuse_large(self, group: Any) -> None:
-        if group.total_byte_size > LARGEST_READ:
-            raise damaged(
-                "Parquet file",
-                f"a row group has {group.total_byte_size:,} bytes, and at most {LARGEST_READ:,} are read at once; "
-                "write it with smaller ones",
-                "memory",
-            )
+        if group.total_byte_size > self._largest:
+            sentence = f"a row group has {group.total_byte_size:,} bytes; at most {self._largest:,} are read at once"
+            more = " or give each worker more memory (--worker-memory)" if self._largest < LARGEST_READ else ""
+            raise ItemError("memory", f"{sentence}: write the file with smaller ones{more}")
 
     def read(self, name: str) -> bytes:
         """Return the bytes of one image; the row group that was read last is remembered."""

@@ -57,10 +57,12 @@ class Tar:
 
     Args:
         file: opened for reading; this object's own from now on.
+        largest: bytes of an image that is read; a larger one is left out.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, largest: int = LARGEST_READ) -> None:
         self._file = file
+        self._largest = largest
         self._lock = threading.Lock()
         self._size = file.seek(0, 2)
 
@@ -99,8 +101,10 @@ class Tar:
                 yield self._image_block(span.member)
 
     def _image_block(self, member: Member) -> Block:
-        if member.info.size > LARGEST_READ:
-            return Block([Content(member.name, None, member.failure)], 0, partial(carried, b""))
+        if member.info.size > self._largest:
+            sentence = f"it has {member.info.size:,} bytes; at most {self._largest:,} are read at once"
+            failure = member.failure or Failure("memory", sentence)
+            return Block([Content(member.name, None, failure)], 0, partial(carried, b""))
         info = member.info
         end = info.offset_data + info.size
         header, data = self._bytes(info.offset, info.offset_data), self._bytes(info.offset_data, end)
@@ -219,8 +223,6 @@ def obstacle(info: tarfile.TarInfo, name: str, unique: str) -> Failure | None:
         return Failure("write", f"the tar would have it written outside, to {name!r}")
     if unique != name:
         return Failure("write", f"the tar holds an earlier member of the same name, {name!r}")
-    if info.size > LARGEST_READ:
-        return Failure("read", f"it has {info.size:,} bytes; at most {LARGEST_READ:,} are read at once")
     return None
 
 

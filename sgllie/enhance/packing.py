@@ -23,6 +23,7 @@ from sgllie.runs.segments import Segments
 from sgllie.runs.shard_runner import LOOK_SECONDS
 from sgllie.runs.totals import Totals
 from sgllie.storage import Entry
+from sgllie.storage.base import LARGEST_READ
 
 if TYPE_CHECKING:
     from sgllie.enhance.pipeline import ImagePipeline, Processor
@@ -31,6 +32,8 @@ SEGMENT_BYTES = 64 * 2**20
 """Of what is saved together: what a worker that is killed loses, at most."""
 UNDER_WAY_BYTES = 256 * 2**20
 """Of the files of images that are under way at a time, where the memory of the worker allows as much."""
+COPIES = 4
+"""Of what is read at once, memory holds so many: as it is stored, as images, as it is written, and what follows it."""
 NOT_THERE = Failure("missing", "the image was listed but is not there now")
 UNREADABLE = Failure("read", "the file could not be read to its end when it was listed; --overwrite begins anew")
 
@@ -142,7 +145,8 @@ class PackedShard:
         source = self.pipeline.source
         try:
             self._refuse_changes()
-            self.pack = open_pack(source, self.path, self.column)
+            largest = min(LARGEST_READ, self.pipeline.pixels.total // COPIES)
+            self.pack = open_pack(source, self.path, self.column, largest)
             blocks = self.pack.blocks(self.journal.end) if self.pack else iter(())
             while not (self.is_over or self.pipeline.is_leaving):
                 started, retries = time.perf_counter(), source.retries

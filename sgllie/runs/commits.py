@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from sgllie.errors import DamagedError
 from sgllie.runs.names import COMMITS, part_name, parts
-from sgllie.runs.schemas import Row
-from sgllie.runs.tables import read_table, to_table, with_columns
+from sgllie.runs.schemas import Row, row_schema
+from sgllie.runs.tables import check_columns, read_table, to_table, with_columns
 from sgllie.runs.totals import Tally, Totals
 from sgllie.storage import Storage
 from sgllie.storage.parquet import read_metadata, to_parquet
@@ -63,6 +63,7 @@ def commit_table(
     """
     name = f"{folder}/{part_name(shard)}"
     table = read_table(output, name, schema).replace_schema_metadata(None)
+    check_columns(table, schema or row_schema(()), f"{output.uri}/{name}")
     if size is not None and len(table) != size:
         raise DamagedError(f"{output.uri}/{name} is damaged: it holds {len(table)} rows for {size} files")
     return table

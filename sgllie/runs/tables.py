@@ -44,10 +44,15 @@ def read_table(storage: Storage, path: str, schema: pa.Schema | None = None) -> 
         raise StorageError(f"{storage.uri}/{path} cannot be read: {error}") from error
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DamagedError(f"{storage.uri}/{path} is damaged: {str(error).partition(chr(10))[0]}") from error
-    for field in schema or ():
-        if field.name not in table.column_names or table.schema.field(field.name).type != field.type:
-            raise DamagedError(f"{storage.uri}/{path} is damaged: {field.name!r} is missing or of the wrong type")
+    check_columns(table, schema or (), f"{storage.uri}/{path}")
     return table
+
+
+def check_columns(table: pa.Table, schema: Iterable[pa.Field], name: str) -> None:
+    """Raise DamagedError where a table lacks one of some columns, or has it of another type."""
+    for field in schema:
+        if field.name not in table.column_names or table.schema.field(field.name).type != field.type:
+            raise DamagedError(f"{name} is damaged: {field.name!r} is missing or of the wrong type")
 
 
 def items_in(data: bytes, item_type: type[Item]) -> list[Item]:
