@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from clips import static, write_clip
 from video_jobs import pipeline_of, settings_for, work
 
 from jobs import assert_complete, make_corpus, rows_of
+from sgllie.cli import main
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import DamagedError, UsageError
@@ -186,3 +188,16 @@ def test_a_damaged_list_of_segments_is_one_sentence(rides, tmp_path, content):
 def test_a_report_does_without_a_result_that_is_damaged(output, content):
     (output / "_SUCCESS").write_text(content)
     assert write_report(ReportSettings(str(output))).endswith("report.html")
+
+
+def test_rows_that_are_gone_are_missed_where_a_run_is_measured(output, capsys):
+    (output / "commits/part-00001.parquet").unlink()
+    assert main(["evaluate", str(output), "--metrics", "brightness"]) == 2
+    error = capsys.readouterr().err
+    assert "commits/part-00001.parquet is not there any more; sgllie verify --repair makes it again" in error
+
+
+def test_a_report_does_not_call_a_run_finished_whose_rows_are_gone(output):
+    (output / "commits/part-00001.parquet").unlink()
+    page = Path(write_report(ReportSettings(str(output)))).read_text()
+    assert "not finished" in page

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from sgllie.corpus.listing import Listing
-from sgllie.errors import StorageError, UsageError
+from sgllie.errors import DamagedError, StorageError, UsageError
 from sgllie.evaluate.matching import Item, Names, join, match
 from sgllie.evaluate.settings import EvaluateSettings, MeasuringSettings
-from sgllie.runs.commits import commit_tables
+from sgllie.runs.commits import commit_table
 from sgllie.runs.names import IMAGES, RUN, SUCCESS
-from sgllie.runs.run_file import ENHANCE_KINDS, read_run
+from sgllie.runs.run_file import ENHANCE_KINDS, Json, plan_in, read_run
 from sgllie.runs.schemas import STATS_SCHEMA, Row, is_label_map
 from sgllie.runs.tables import some_of
 from sgllie.runs.words import plural
@@ -67,21 +67,21 @@ def refuse_strangers(inputs: Inputs, main: str, side: str) -> None:
 def enhanced(settings: EvaluateSettings) -> Inputs:
     """Find enhanced images: those of a finished run, or of any tree."""
     assert settings.images is not None
-    run = finished_run(settings)
+    found = finished_run(settings)
     others: dict[str, Names] = {}
     roots: dict[str, str] = {}
     for side, kind, source in (("before", "image before", settings.before), ("truth", "reference", settings.reference)):
         if source is not None:
             others[side], roots[side] = names_in(source, kind, settings, photographs_only=True)
-    if run is None:
+    if found is None:
         listing = list_files(settings.images, settings, photographs_only=True)
         roots["after"] = listing.root
         # A limit leaves files of the other sides without a partner, and that is no fault.
-        found = match("after", listing, others, keep_left=settings.limit is None)
-        return Inputs(list(itertools.islice(found, settings.limit)), roots, note_label_maps(listing.label_maps.count))
-    output, root = run
-    roots |= {"after": output.uri} | ({} if "before" in roots else {"before": root})
-    rows = list(itertools.islice(rows_of(output), settings.limit))
+        items = match("after", listing, others, keep_left=settings.limit is None)
+        return Inputs(list(itertools.islice(items, settings.limit)), roots, note_label_maps(listing.label_maps.count))
+    output, run = found
+    roots = {"before": run["input"]["roots"]["input"]} | roots | {"after": output.uri}
+    rows = list(itertools.islice(rows_of(output, run), settings.limit))
     photographs = [row for row in rows if not is_label_map(row)]
     inputs = Inputs([of_run(row, others) for row in photographs], roots, note_label_maps(len(rows) - len(photographs)))
     inputs.notes.append(f"{settings.images} is a run of sgllie enhance; the images before are in {roots['before']}")
@@ -137,8 +137,8 @@ def list_files(source: str, settings: MeasuringSettings, *, photographs_only: bo
     )
 
 
-def finished_run(settings: EvaluateSettings) -> tuple[Storage, str] | None:
-    """Return the output of `sgllie enhance` and the root of its input, if that is what the settings name."""
+def finished_run(settings: EvaluateSettings) -> tuple[Storage, Json] | None:
+    """Return the output of `sgllie enhance` and its run.json, if that is what the settings name."""
     images = settings.images or ""
     if not ("://" in images or Path(images).is_dir()):
         return None
@@ -148,23 +148,26 @@ def finished_run(settings: EvaluateSettings) -> tuple[Storage, str] | None:
         return None
     if not output.exists(SUCCESS):
         raise UsageError(f"the run in {images} is not finished; the same sgllie enhance command goes on with it")
-    return output, run["input"]["roots"]["input"]
+    return output, run
 
 
 def fingerprint_of_run(settings: EvaluateSettings) -> dict[str, str]:
     """Return what changes when the run that is measured does, if it is one: its rows are not looked at again."""
     try:
-        run = finished_run(settings)
-        return {"the run": hashlib.sha256(run[0].read(SUCCESS)).hexdigest()[:16]} if run else {}
+        found = finished_run(settings)
+        return {"the run": hashlib.sha256(found[0].read(SUCCESS)).hexdigest()[:16]} if found else {}
     except (StorageError, OSError) as error:
         raise UsageError(f"{settings.images} cannot be read: {error}") from error
 
 
-def rows_of(output: Storage) -> Iterator[Row]:
-    """Yield the rows of a finished run, with the columns that are needed here."""
+def rows_of(output: Storage, run: Json) -> Iterator[Row]:
+    """Yield the rows of a finished run, with the columns that are needed here; DamagedError where any are missing."""
     names = ("path", "output", "status", "reason", "error", "bytes_in", "bytes_out", "sha256_in", "sha256_out")
-    for table in commit_tables(output, some_of(STATS_SCHEMA, *names)):
-        yield from table.to_pylist()
+    for shard, size in plan_in(run).commit_sizes.items():
+        try:
+            yield from commit_table(output, shard, some_of(STATS_SCHEMA, *names), size=size).to_pylist()
+        except DamagedError as error:
+            raise DamagedError(f"{error}; sgllie verify --repair makes it again") from error
 
 
 def of_run(row: Row, others: dict[str, Names]) -> Item:

@@ -62,6 +62,11 @@ class Plan:
         numbers = frozenset(range(first, first + len(others.shards)))
         return Plan(self.items, self.size, self.shards + others.shards, digest, numbers)
 
+    @property
+    def commit_sizes(self) -> dict[int, int]:
+        """How many rows each commit has, by its number."""
+        return {shard: size for shard, size in enumerate(self.shards) if shard not in self.others}
+
     def folder(self, shard: int) -> str:
         """Return where the rows of a shard are committed."""
         return OTHERS if shard in self.others else COMMITS

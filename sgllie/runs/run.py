@@ -106,7 +106,7 @@ class Run(ABC, Generic[SettingsT]):
     @property
     def commit_sizes(self) -> Mapping[int, int]:
         """How many rows each commit has, by its number."""
-        return {shard: size for shard, size in enumerate(self.plan.shards) if shard not in self.plan.others}
+        return self.plan.commit_sizes
 
     def for_workers(self, device: Device, threads: int | None = None) -> Self:
         """Return the same run with its device decided, without what only the driver needs.

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, get_args, get_origin
 
-from sgllie.errors import StorageError, UsageError
+from sgllie.errors import ReadError, StorageError, UsageError
 from sgllie.runs.names import RUN
 from sgllie.runs.plan import Plan
 from sgllie.runs.schemas import SCHEMA_VERSION
@@ -98,8 +98,10 @@ def read_json(output: Storage, name: str) -> Json | None:
         found = json.loads(output.read(name))
     except FileNotFoundError:
         return None
-    except StorageError as error:
+    except ReadError as error:
         raise UsageError(f"{output.uri}/{name} cannot be read: {error}") from error
+    except StorageError as error:
+        raise UsageError(f"output {output.uri} cannot be read: {error}") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{output.uri}/{name} is no JSON; is this an output of sgllie?") from error
     if not isinstance(found, dict):

@@ -22,7 +22,7 @@ from sgllie.runs.compaction import unsound
 from sgllie.runs.cost import Prices, part_spent
 from sgllie.runs.names import COMMITS, IMAGES, OTHERS, RUN, SUCCESS, VIDEOS, part_name, parts
 from sgllie.runs.progress import Counts, display
-from sgllie.runs.run_file import Json, read_json, read_run
+from sgllie.runs.run_file import Json, plan_in, read_json, read_run
 from sgllie.runs.schemas import OTHERS_SCHEMA, STATS_SCHEMA, VIDEOS_SCHEMA, Row
 from sgllie.runs.totals import Tally
 from sgllie.runs.words import examples, plural
@@ -78,7 +78,7 @@ class Finished(NamedTuple):
         """How many rows each commit has, by its number: one for each video."""
         if self.run["command"] == "video":
             return dict.fromkeys(range(self.run["input"]["items"]), 1)
-        return {shard: size for shard, size in enumerate(self.run["shards"]) if shard not in self.run["others"]}
+        return plan_in(self.run).commit_sizes
 
     @property
     def other_sizes(self) -> dict[int, int]:
