@@ -130,6 +130,24 @@ def test_a_folder_that_is_no_run(tmp_path, name, content, sentence):
     assert (tmp_path / name).read_text() == content
 
 
+@pytest.mark.parametrize("file", ["state.json", "state.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff"])
+def test_a_damaged_checkpoint_is_one_sentence(tmp_path, file, content):
+    run = RunFolder(settings(run=str(tmp_path)))
+    run.claim(is_new=True)
+    run.save(Checkpoint(1, 4, [{"validation_loss": 0.5}], {"a": np.zeros(2)}), weights_module.load("sgllie"))
+    assert run.load().steps == 4
+    (tmp_path / "checkpoints/epoch-00001" / file).write_bytes(content)
+    with pytest.raises(UsageError, match=r"epoch-00001 is damaged .* begins anew"):
+        run.load()
+
+
+@pytest.mark.parametrize("content", ["{}", '{"epochs": 2}', '{"epochs": 2, "best": [1]}'])
+def test_a_damaged_result_is_no_end(tmp_path, content):
+    (tmp_path / "_SUCCESS").write_text(content)
+    assert RunFolder(settings(run=str(tmp_path))).finished() is None
+
+
 def test_of_two_commands_that_train_in_one_folder_the_later_goes_on(tmp_path):
     earlier, later = (RunFolder(settings(run=str(tmp_path))) for _ in range(2))
     earlier.claim(is_new=True)

@@ -71,6 +71,7 @@ def carry_out(settings: TrainSettings, run: RunFolder) -> str | None:
     earlier = run.describe()
     if earlier and run.epochs_done():
         refuse_differences(earlier, settings)
+        run.load()  # a damaged checkpoint is told here, not by every training process
     finished = run.finished()
     if finished:
         say(f"{settings.run} is finished: {finished['epochs']} epochs, the best is {finished['best']['epoch']}.")

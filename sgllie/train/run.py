@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load as read_tensors
 from safetensors.numpy import save as write_tensors
 
-from sgllie.errors import StorageError, UsageError
+from sgllie.errors import ReadError, StorageError, UsageError
 from sgllie.network import weights
 from sgllie.network.weights import Weights
 from sgllie.runs.names import RUN, SUCCESS
@@ -95,8 +96,10 @@ class RunFolder:
         raise StorageError(f"another command has begun to train in {self.storage.uri}")
 
     def finished(self) -> Row | None:
-        """Return what _SUCCESS says, if the run has finished."""
-        return read_json(self.storage, SUCCESS)
+        """Return what _SUCCESS says, if the run has finished; None where that is damaged, too."""
+        found = read_json(self.storage, SUCCESS) or {}
+        is_sound = isinstance(found.get("epochs"), int) and isinstance(found.get("best"), dict)
+        return found if is_sound and "epoch" in found["best"] else None
 
     def epochs_done(self) -> int:
         """Return how many epochs are finished: the number of the last checkpoint that is whole."""
@@ -105,13 +108,20 @@ class RunFolder:
         return max((int(name.removeprefix("epoch-")) for name in whole), default=0)
 
     def load(self) -> Checkpoint | None:
-        """Read the last checkpoint that is whole; None where there is none."""
+        """Read the last checkpoint that is finished; None where there is none, UsageError where it is damaged."""
         epoch = self.epochs_done()
         if not epoch:
             return None
-        state = json.loads(self.storage.read(f"{folder(epoch)}/state.json"))
-        tensors = read_tensors(self.storage.read(f"{folder(epoch)}/state.safetensors"))
-        return Checkpoint(epoch, state["steps"], state["history"], tensors)
+        try:
+            state = json.loads(self.storage.read(f"{folder(epoch)}/state.json"))
+            tensors = read_tensors(self.storage.read(f"{folder(epoch)}/state.safetensors"))
+            best_epoch(state["history"])
+            return Checkpoint(epoch, int(state["steps"]), state["history"], tensors)
+        except (SafetensorError, ReadError, OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+            raise UsageError(
+                f"the checkpoint {self.storage.uri}/{folder(epoch)} is damaged ({error}): without this folder the "
+                "training begins anew; its weights are also in weights/last.safetensors"
+            ) from error
 
     def save(self, checkpoint: Checkpoint, found: Weights) -> None:
         """Write a checkpoint, weights/last and perhaps weights/best; earlier checkpoints are removed."""
