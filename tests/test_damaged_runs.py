@@ -18,6 +18,7 @@ from sgllie.runs.commits import commit_tables
 from sgllie.runs.job import InProcess, run_job
 from sgllie.runs.schemas import SCHEMA_VERSION
 from sgllie.storage import open_storage
+from sgllie.storage.parquet import from_parquet, to_parquet
 from sgllie.video.run import prepare as prepare_videos
 
 pytestmark = pytest.mark.jobs
@@ -90,6 +91,17 @@ def test_a_manifest_that_is_damaged_is_one_sentence(settings, output, capsys):
     code, words = resume(settings, capsys)
     assert code == 1
     assert "manifest/part-00001.parquet is damaged" in words
+
+
+def test_a_manifest_that_has_lost_rows_is_one_sentence_each_time(settings, output, capsys):
+    manifest = output / "manifest/part-00001.parquet"
+    (output / "commits/part-00001.parquet").unlink()
+    (output / "_SUCCESS").unlink()
+    manifest.write_bytes(to_parquet(from_parquet(manifest.read_bytes()).slice(1)))
+    for _ in range(2):
+        code, words = resume(settings, capsys)
+        assert code == 1
+        assert "manifest/part-00001.parquet lacks rows that were listed; --overwrite begins anew" in words
 
 
 @pytest.mark.parametrize("key", ["input", "fingerprints", "output_settings", "shards", "id", "sources"])

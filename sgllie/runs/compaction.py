@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from sgllie.errors import DamagedError, StorageError
 from sgllie.runs.commits import commit_table, read_ahead
-from sgllie.runs.names import COMMITS, STATS, SUCCESS, part_name, parts
+from sgllie.runs.names import COMMITS, MANIFEST, STATS, SUCCESS, part_name, parts
 from sgllie.storage import Storage
 from sgllie.storage.parquet import WRITING, count_rows, read_metadata
 
@@ -122,6 +122,9 @@ def checked_table(output: Storage, shard: int, size: int) -> pa.Table:
     except DamagedError as error:
         output.remove(f"{COMMITS}/{part_name(shard)}")
         output.remove(SUCCESS)
+        listed = f"{MANIFEST}/{part_name(shard)}"
+        if (count_rows(output, listed) or size) < size:
+            raise StorageError(f"{output.uri}/{listed} lacks rows that were listed; --overwrite begins anew") from error
         raise DamagedError(f"{error}; the same command does its shard again") from error
 
 
