@@ -9,10 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from emulators import azurite, empty_place, gcs_emulator
 from hypothesis import HealthCheck, settings
-from radosgw import OWNER, Ceph, answers, free_port, obstacle, start_ceph, wait_until
 
+from emulators import azurite, empty_place, gcs_emulator
+from radosgw import OWNER, Ceph, answers, free_port, obstacle, start_ceph, wait_until
 from sgllie import Enhancer
 from sgllie.cli import main
 from sgllie.storage import S3Options

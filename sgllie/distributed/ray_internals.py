@@ -1,7 +1,7 @@
 """All that is used of Ray without being promised by it; `pyproject.toml` bounds Ray above because of it.
 
-`INTERNALS` names each, with what it is for, and what would replace it. `tests/test_ray_internals.py` tells which of
-them a new version of Ray has moved.
+`INTERNALS` names each, with what it is for, and what would replace it. `tests/distributed/test_ray_internals.py` tells
+which of them a new version of Ray has moved.
 """
 
 import os

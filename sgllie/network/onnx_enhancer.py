@@ -4,7 +4,7 @@
     enhanced   1 x H x W x 3, uint8, RGB
 
 What lies around the network is written in ONNX's own textual syntax, step for step as in `model.EnhancementModel`.
-`tests/test_onnx_enhancer.py` compares it with `Enhancer`.
+`tests/network/test_onnx_enhancer.py` compares it with `Enhancer`.
 """
 
 import onnx

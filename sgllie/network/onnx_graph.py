@@ -1,7 +1,7 @@
 """The factor network as an ONNX graph for onnxruntime, which runs it several times as fast on a CPU as eager torch.
 
 The graph is written out node by node from the tensors, so that a process that enhances on the CPU never imports torch.
-`tests/test_enhancer.py` holds it against `model.EnhancementModel`.
+`tests/network/test_enhancer.py` holds it against `model.EnhancementModel`.
 """
 
 import onnx

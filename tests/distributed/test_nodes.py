@@ -1,0 +1,90 @@
+"""Small versions of what benchmarks/faults.py plays: clusters of several nodes, which are lost."""
+
+import json
+import random
+
+import faults
+import pytest
+
+from commands import assert_complete, make_corpus
+from places import HOOKS
+
+pytestmark = [pytest.mark.timeout(600), pytest.mark.jobs]
+
+
+@pytest.mark.slow
+def test_nodes_share_the_work_one_joins_one_is_killed_and_the_driver_too(tmp_path, monkeypatch):
+    source, output = make_corpus(tmp_path / "in", 1600), tmp_path / "out"
+    for path in source.rglob("*.jpg"):
+        path.write_bytes(path.read_bytes() + b"WAIT WITH ME")
+    monkeypatch.setenv("PYTHONPATH", HOOKS)
+    with faults.closing(faults.Nodes()) as nodes:
+        gpu = nodes.add(num_gpus=2)
+        job = faults.Job(source, output, "--address", nodes.address, "--device", "cpu")
+        job.wait_for(lambda: all(len(nodes.workers(node)) == 1 for node in (nodes.cluster.head_node, gpu)))
+        job.wait_for_images(20)
+        joined = nodes.add(2)
+        job.wait_for(lambda: len(nodes.workers(joined)) == 2)  # Ray Data looks for new nodes every 20 seconds
+        nodes.kill(gpu)
+        job.wait_for_images(20)
+        faults.kill_all([random.Random(0).choice(nodes.workers(joined))])
+        job.wait_for_images(20)
+        job.kill()
+        assert not (output / "_SUCCESS").exists()
+        job.begin()
+        job.end()
+    rows = assert_complete(source, output)
+    assert max(row["attempt"] for row in rows) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "workers", "cpus", "gpus"),
+    [
+        ([], [3, 4], 1, 0.25),  # a CPU for each, though four might share a GPU
+        (["--threads", "2"], [1, 2], 2, 0.25),  # they have the CPUs that they use
+        (["--workers-per-gpu", "1"], [1, 2], 2, 1),
+    ],
+)
+def test_workers_go_where_the_gpus_are(tmp_path, monkeypatch, options, workers, cpus, gpus):
+    """The GPUs are pretended: of three nodes two have some, and the job is told nothing of it."""
+    source, output = make_corpus(tmp_path / "in", 400), tmp_path / "out"
+    for path in source.rglob("*.jpg"):
+        path.write_bytes(path.read_bytes() + b"WAIT WITH ME")
+    monkeypatch.setenv("PYTHONPATH", HOOKS)
+    monkeypatch.setenv("PRETEND_CUDA", "yes")
+    with faults.closing(faults.Nodes()) as nodes:
+        one, two = nodes.add(3, num_gpus=1), nodes.add(4, num_gpus=2)
+        job = faults.Job(source, output, "--address", nodes.address, "--scale-factor", "2", *options)
+        job.wait_for(lambda: [len(nodes.workers(node)) for node in (one, two)] == workers)
+        assert len(nodes.workers()) == sum(workers)
+        said = job.end()
+    assert "1 CPUs of nodes without a GPU are not used" in said
+    assert {row["device"] for row in assert_complete(source, output)} == {"cuda"}
+    spent = json.loads((output / "_SUCCESS").read_text())
+    assert spent["core_seconds"] / spent["gpu_seconds"] == pytest.approx(cpus / gpus, rel=1e-3), "by what Ray gave them"
+
+
+@pytest.mark.slow
+def test_a_gpu_that_does_not_work_gets_no_more_work_and_no_image_is_blamed(tmp_path, monkeypatch):
+    """It is pretended, and fails at every image as torch says that a GPU has failed."""
+    source, output = make_corpus(tmp_path / "in", 30), tmp_path / "out"
+    for name, value in {"PYTHONPATH": HOOKS, "PRETEND_CUDA": "yes", "BROKEN_GPU": "yes"}.items():
+        monkeypatch.setenv(name, value)
+    with faults.closing(faults.Nodes()) as nodes:
+        nodes.add(num_gpus=1)
+        job = faults.Job(source, output, "--address", nodes.address, "--device", "cuda")
+        job.end()
+    rows = assert_complete(source, output)
+    assert {(row["device"], row["attempt"]) for row in rows} == {("cpu", 3)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", [faults.head_killed, faults.disk_full])
+def test_the_end_of_a_cluster_and_of_a_disk(tmp_path, scenario):
+    source, output = make_corpus(tmp_path / "in", 1000, size=(240, 320)), tmp_path / "out"
+    try:
+        scenario(source, output)
+    except faults.SkippedError as error:
+        pytest.skip(str(error))
+    assert_complete(source, output)

@@ -1,0 +1,187 @@
+"""Tars and Parquet files that are damaged, workers that are killed in the midst of them, and both over S3."""
+
+import hashlib
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+from test_packed_job import assert_consistent, enhance, parquet_images
+
+from commands import make_corpus, rows_of, sgllie, start
+from disturbances import MARKER, SLOW, wait_for
+from packs import make_parquet, make_tar, members_of, samples
+from places import HOOKS
+from sgllie.corpus.packed import packed
+from sgllie.enhance import packing
+from sgllie.enhance.pipeline import ImagePipeline
+from sgllie.runs.memory import worker_bytes
+from sgllie.storage import open_storage
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory):
+    """Twelve dark photographs."""
+    return sorted(make_corpus(tmp_path_factory.mktemp("photographs"), 12).rglob("*.jpg"))
+
+
+def test_packs_that_are_damaged(photographs, tmp_path, capsys):
+    """What can be read is enhanced, and what cannot is a row."""
+    source, output = tmp_path / "in", tmp_path / "out"
+    tar = make_tar(source / "cut.tar", samples(photographs))
+    data = tar.read_bytes()
+    tar.write_bytes(data[: data.index(photographs[5].read_bytes()) + 100])
+    make_parquet(source / "group.parquet", [path.read_bytes() for path in photographs])
+    group = pq.ParquetFile(source / "group.parquet").metadata.row_group(1).column(1).data_page_offset
+    with (source / "group.parquet").open("r+b") as file:
+        file.seek(group)
+        file.write(b"\xff" * 50)
+    (source / "no.parquet").write_bytes(b"no Parquet")
+    (source / "no.tar").write_bytes(b"no tar" * 1000)
+    assert enhance(source, output) == 3
+    assert "21 images: 13 enhanced, 8 failed (6 corrupt, 2 truncated)" in capsys.readouterr().out
+    rows = assert_consistent(output, 21)
+    failed = {path: row["error"] for path, row in rows.items() if row["status"] == "failed"}
+    assert failed.keys() == {
+        "cut.tar",
+        "cut.tar/00005.jpg",
+        "no.tar",
+        "no.parquet",
+        *(f"group.parquet/image/{number:06d}" for number in range(4, 8)),
+    }
+    assert failed["cut.tar"].startswith("the tar is damaged: it is cut off at byte")
+    assert [name for name, _ in members_of(output / "images/cut.tar")] == [name for name, _ in members_of(data)][:10]
+    assert [image is None for image in parquet_images(output / "images/group.parquet")] == [
+        n in range(4, 8) for n in range(12)
+    ]
+    assert {path.name for path in (output / "images").iterdir()} == {"cut.tar", "group.parquet"}
+
+
+def test_what_is_too_large_for_the_memory_of_its_worker(photographs, tmp_path, monkeypatch):
+    """Here: of more than 20 kB at once."""
+    source, output = tmp_path / "in", tmp_path / "out"
+    monkeypatch.setattr(packing, "COPIES", worker_bytes(None) // 20_000)
+    large = bytes(50_000)
+    make_parquet(source / "a.parquet", [path.read_bytes() for path in photographs[:3]] + [large])
+    make_tar(source / "b.tar", [("a.jpg", photographs[0].read_bytes()), ("b.jpg", large)])
+    assert enhance(source, output) == 3
+    rows = assert_consistent(output, 6)
+    assert rows["b.tar/a.jpg"]["status"] == "ok"
+    failed = {path: row for path, row in rows.items() if row["status"] == "failed"}
+    assert failed.keys() == {"b.tar/b.jpg", *(f"a.parquet/image/{number:06d}" for number in range(4))}
+    assert {row["error_type"] for row in failed.values()} == {"memory"}
+    assert "at once: write the file with smaller ones or give" in failed["a.parquet/image/000003"]["error"]
+
+
+def test_odd_names_are_failed_rows(photographs, tmp_path):
+    data = photographs[0].read_bytes()
+    names = ["a.jpg", "../b.jpg", "/etc/c.jpg", "./a.jpg", "a.jpg"]
+    make_tar(tmp_path / "in/a.tar", [(name, data) for name in names])
+    assert enhance(tmp_path / "in", tmp_path / "out") == 3
+    rows = assert_consistent(tmp_path / "out", 5)
+    assert {path for path, row in rows.items() if row["status"] == "ok"} == {"a.tar/a.jpg"}
+    assert {row["error_type"] for row in rows.values()} == {None, "write"}
+    assert [name for name, _ in members_of(tmp_path / "out/images/a.tar")] == ["a.jpg"]
+    assert enhance(tmp_path / "in", tmp_path / "copy", on_failure="copy") == 3
+    assert_consistent(tmp_path / "copy", 5)
+    assert [name for name, _ in members_of(tmp_path / "copy/images/a.tar")] == names
+
+
+def test_a_pack_that_is_gone_or_changed_since_it_was_listed(photographs, tmp_path, monkeypatch):
+    source = tmp_path / "in"
+    make_tar(source / "a.tar", samples(photographs[:4]))
+    make_tar(source / "b.tar", samples(photographs[:4]))
+    run = ImagePipeline.run
+
+    def run_later(self, shard):
+        (source / "a.tar").unlink(missing_ok=True)
+        make_tar(source / "b.tar", samples(photographs[:2]))
+        return run(self, shard)
+
+    monkeypatch.setattr(ImagePipeline, "run", run_later)
+    assert enhance(source, tmp_path / "out") == 3
+    rows = assert_consistent(tmp_path / "out", 8)
+    kinds = [rows[path]["error_type"] for path in sorted(rows)]
+    assert kinds == ["missing"] * 4 + ["read"] * 4
+    assert "it has changed since it was listed" in rows["b.tar/00000.jpg"]["error"]
+    assert not (tmp_path / "out/images").exists()
+
+
+@pytest.fixture
+def slow_packs(photographs, tmp_path):
+    """A tar and a Parquet file of 36 images that take a tenth of a second each."""
+    data = [path.read_bytes() + SLOW + bytes([number]) for number in range(3) for path in photographs]
+    make_tar(tmp_path / "in/a.tar", [(f"{n}.{kind}", one) for n, one in enumerate(data) for kind in ("jpg", "cls")])
+    make_parquet(tmp_path / "in/b.parquet", data, rows=10)
+    return tmp_path / "in"
+
+
+def assert_whole(source, output):
+    """Every member and row is there, in its order, and once."""
+    rows = assert_consistent(output, 72)
+    assert {row["status"] for row in rows.values()} == {"ok"}
+    before, after = members_of(source / "a.tar"), members_of(output / "images/a.tar")
+    assert [name for name, _ in after] == [name for name, _ in before]
+    assert [data for name, data in after if name.endswith("cls")] == [
+        data for name, data in before if name.endswith("cls")
+    ]
+    hashes = [hashlib.sha256(data).hexdigest() for data in parquet_images(output / "images/b.parquet")]
+    assert hashes == [rows[f"b.parquet/image/{number:06d}"]["sha256_out"] for number in range(36)]
+    assert hashes == [rows[f"a.tar/{number}.jpg"]["sha256_out"] for number in range(36)]
+
+
+@pytest.mark.jobs
+def test_a_worker_is_killed_in_the_midst_of_packs(slow_packs, tmp_path):
+    output = tmp_path / "out"
+    job = start("enhance", slow_packs, output, PYTHONPATH=HOOKS, SEGMENT_BYTES="20000")
+    wait_for(lambda: list(output.glob(".partial/shard-*/data-*")))
+    workers = [child for child in psutil.Process(job.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+    workers[0].kill()
+    assert job.wait(180) == 0
+    assert_whole(slow_packs, output)
+    assert {row["attempt"] for row in rows_of(output)} == {1, 2}
+
+
+@pytest.mark.slow
+@pytest.mark.jobs
+def test_an_image_in_a_pack_that_kills_its_process(photographs, tmp_path):
+    data = [path.read_bytes() for path in photographs]
+    data[3] += MARKER
+    make_tar(tmp_path / "in/a.tar", [(f"{n}.jpg", one) for n, one in enumerate(data)])
+    make_parquet(tmp_path / "in/b.parquet", data)
+    output = tmp_path / "out"
+    result = sgllie("enhance", tmp_path / "in", output, "--on-failure", "copy", PYTHONPATH=HOOKS)
+    assert result.returncode == 3, result.stderr
+    assert "22 enhanced, 2 failed (2 crash)" in result.stdout
+    rows = assert_consistent(output, 24)
+    assert {path for path, row in rows.items() if row["status"] == "failed"} == {
+        "a.tar/3.jpg",
+        "b.parquet/image/000003",
+    }
+    assert dict(members_of(output / "images/a.tar"))["3.jpg"] == data[3]
+    result = sgllie("enhance", tmp_path / "in", output, "--on-failure", "copy", "--retry-failed")
+    assert result.returncode == 0, result.stderr
+    assert {row["status"] for row in assert_consistent(output, 24).values()} == {"ok"}
+
+
+@pytest.mark.parametrize("s3", ["ceph", "moto"], indirect=True)
+def test_from_bucket_to_bucket(s3, photographs, tmp_path):
+    source, output = open_storage("s3://bucket/in", s3), packed(open_storage("s3://bucket/out", s3))
+    source.upload("x/a.tar", make_tar(tmp_path / "a.tar", samples(photographs)))
+    source.upload("b.parquet", make_parquet(tmp_path / "b.parquet", [path.read_bytes() for path in photographs]))
+    assert enhance("s3://bucket/in", "s3://bucket/out", s3=s3) == 0
+    assert enhance(tmp_path, tmp_path / "out") == 0
+    assert output.read("images/x/a.tar") == (tmp_path / "out/images/a.tar").read_bytes()
+    assert output.read("images/b.parquet") == (tmp_path / "out/images/b.parquet").read_bytes()
+    assert len(output.read("images/x/a.tar/00003.jpg")) > 500
+    assert {entry.path.split("/")[0] for entry in output.list()} == {
+        "images",
+        "commits",
+        "stats",
+        "manifest",
+        "run.json",
+        "_SUCCESS",
+    }
+    output.remove("_SUCCESS")
+    output.remove("commits/part-00000.parquet")
+    assert enhance("s3://bucket/in", "s3://bucket/out", s3=s3) == 0
+    assert output.read("images/b.parquet") == (tmp_path / "out/images/b.parquet").read_bytes()

@@ -1,0 +1,215 @@
+"""Outputs that a full disk, a power cut or a stray program have damaged: what cannot be read is not done."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from clips import static, write_clip
+from commands import assert_complete, make_corpus, rows_of
+from sgllie.cli import main
+from sgllie.enhance.run import prepare
+from sgllie.enhance.settings import EnhanceSettings
+from sgllie.errors import DamagedError, UsageError
+from sgllie.report import ReportSettings, write_report
+from sgllie.runs.commits import commit_tables
+from sgllie.runs.job import InProcess, run_job
+from sgllie.runs.schemas import SCHEMA_VERSION
+from sgllie.storage import open_storage
+from sgllie.storage.parquet import from_parquet, to_parquet
+from sgllie.video.run import prepare as prepare_videos
+from video_jobs import pipeline_of, settings_for, work
+
+pytestmark = pytest.mark.jobs
+
+
+@pytest.fixture
+def settings(tmp_path):
+    """A job over 40 images in two shards."""
+    return EnhanceSettings(str(make_corpus(tmp_path / "in", 40)), str(tmp_path / "out"), device="cpu", shard_images=20)
+
+
+@pytest.fixture
+def output(settings, tmp_path):
+    """Its finished output."""
+    assert run_job(prepare, settings, InProcess()) == 0
+    return tmp_path / "out"
+
+
+def resume(settings, capsys):
+    """Exit code and words of the same command."""
+    capsys.readouterr()
+    return run_job(prepare, settings, InProcess()), capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [b"PAR1", b"PAR1" + b"x" * 5000, b"no table at all"])
+def test_a_table_of_statistics_that_is_damaged_is_not_done(settings, output, tmp_path, capsys, content):
+    (output / "commits/part-00001.parquet").write_bytes(content)
+    code, words = resume(settings, capsys)
+    assert code == 0
+    assert "1 file damaged, whose shards are done again: commits/part-00001.parquet" in words
+    assert_complete(tmp_path / "in", output)
+
+
+def test_rows_that_are_damaged_before_the_end_of_their_table_are_not_done(settings, output, tmp_path, capsys):
+    path = output / "commits/part-00001.parquet"
+    data = bytearray(path.read_bytes())
+    data[4:200] = bytes(196)
+    path.write_bytes(data)
+    code, words = resume(settings, capsys)
+    assert code == 1
+    assert "part-00001.parquet is damaged" in words
+    assert "the same command does its shard again" in words
+    assert resume(settings, capsys)[0] == 0
+    assert_complete(tmp_path / "in", output)
+
+
+def test_an_empty_table_is_not_done(settings, output, tmp_path, capsys):
+    (output / "commits/part-00000.parquet").write_bytes(b"")
+    (output / "commits/part-notes.parquet").write_bytes(b"of somebody else")
+    assert resume(settings, capsys)[0] == 0
+    (output / "commits/part-notes.parquet").unlink()
+    assert_complete(tmp_path / "in", output)
+
+
+@pytest.mark.jobs
+def test_rows_of_a_journal_that_are_damaged_are_done_again(settings, output, tmp_path, capsys):
+    (output / "commits/part-00001.parquet").unlink()
+    (output / "_SUCCESS").unlink()
+    journal = output / ".partial/shard-00001"
+    journal.mkdir(parents=True)
+    for name in ("attempt-1", "rows-1-0.parquet", "attempt-x", ".nfs000001", "rows-1.parquet~"):
+        (journal / name).write_bytes(b"half a table")
+    assert resume(settings, capsys)[0] == 0
+    assert_complete(tmp_path / "in", output)
+
+
+def test_a_manifest_that_is_damaged_is_one_sentence(settings, output, capsys):
+    (output / "commits/part-00001.parquet").unlink()
+    (output / "manifest/part-00001.parquet").write_bytes(b"half a table")
+    code, words = resume(settings, capsys)
+    assert code == 1
+    assert "manifest/part-00001.parquet is damaged" in words
+
+
+def test_a_manifest_that_has_lost_rows_is_one_sentence_each_time(settings, output, capsys):
+    manifest = output / "manifest/part-00001.parquet"
+    (output / "commits/part-00001.parquet").unlink()
+    (output / "_SUCCESS").unlink()
+    manifest.write_bytes(to_parquet(from_parquet(manifest.read_bytes()).slice(1)))
+    for _ in range(2):
+        code, words = resume(settings, capsys)
+        assert code == 1
+        assert "manifest/part-00001.parquet lacks rows that were listed; --overwrite begins anew" in words
+
+
+@pytest.mark.parametrize("key", ["input", "fingerprints", "output_settings", "shards", "id", "sources"])
+@pytest.mark.parametrize("value", [None, 7])
+def test_a_run_file_with_a_wrong_key_is_one_sentence(settings, output, key, value):
+    run = json.loads((output / "run.json").read_text())
+    (output / "run.json").write_text(json.dumps(run | {key: value}))
+    with pytest.raises(UsageError, match=f"run.json is damaged: '{key}' is missing or of the wrong type"):
+        prepare(settings)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("input.digest", 7), ("input.digest", None), ("input.items", "4"), ("shards", [20, "20"])]
+)
+def test_a_run_file_with_a_wrong_value_within_is_one_sentence(settings, output, key, value):
+    run = json.loads((output / "run.json").read_text())
+    group, _, name = key.rpartition(".")
+    (run[group] if group else run)[name] = value
+    (output / "run.json").write_text(json.dumps(run))
+    with pytest.raises(UsageError, match=f"run.json is damaged: '{key}' is missing or of the wrong type"):
+        prepare(settings)
+
+
+@pytest.mark.parametrize("roots", [None, {}, {"input": 7}])
+def test_a_run_file_without_its_input_is_no_run_to_report(settings, output, roots):
+    run = json.loads((output / "run.json").read_text())
+    (output / "run.json").write_text(json.dumps(run | {"input": run["input"] | {"roots": roots}}))
+    with pytest.raises(UsageError, match=r"run\.json is damaged: 'input\.roots"):
+        write_report(ReportSettings(str(output)))
+
+
+@pytest.mark.parametrize("content", ["", "[" * 100_000, '{"a": ', "\0"])
+def test_a_run_file_that_is_no_json_is_one_sentence(settings, output, content):
+    (output / "run.json").write_text(content)
+    with pytest.raises(UsageError, match=r"run\.json"):
+        prepare(settings)
+
+
+def test_an_output_of_another_version_is_refused(settings, output):
+    run = json.loads((output / "run.json").read_text())
+    (output / "run.json").write_text(json.dumps(run | {"schema_version": 1}))
+    with pytest.raises(UsageError, match=rf"another version of sgllie \(schema 1 there, {SCHEMA_VERSION} here\)"):
+        prepare(settings)
+
+
+def test_rows_that_cannot_be_read_are_told_by_their_file(output):
+    (output / "commits/part-00001.parquet").write_bytes(b"x")
+    with pytest.raises(DamagedError, match="part-00001"):
+        list(commit_tables(open_storage(str(output))))
+    assert len(rows_of(output)) == 40
+
+
+@pytest.fixture
+def rides(tmp_path):
+    """The settings of a finished run over two videos in several segments."""
+    (tmp_path / "rides").mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        write_clip(tmp_path / "rides" / name, static(30), sound=False)
+    settings = settings_for(tmp_path / "rides", tmp_path / "out", segment_seconds=0.5)
+    work(settings)
+    return settings
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1" + b"x" * 5000, None])
+def test_a_video_whose_row_is_damaged_is_made_again(rides, tmp_path, content):
+    output = tmp_path / "out"
+    before = rows_of(output)
+    (output / "commits/part-00001.parquet").unlink()
+    if content is not None:
+        (output / "commits/part-00001.parquet").write_bytes(content)
+    (output / "videos/b.mp4").unlink()
+    assert work(rides)["failed"] == 0
+    assert [row["sha256_out"] for row in rows_of(output)] == [row["sha256_out"] for row in before]
+    assert (output / "videos/b.mp4").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1" + b"x" * 5000])
+def test_a_segment_whose_row_is_damaged_is_made_again(rides, tmp_path, content):
+    output = tmp_path / "out"
+    shutil.rmtree(output)
+    run = prepare_videos(rides)
+    pipeline_of(run).run(0)  # killed after the first segment
+    assert len(run.segments) > 2
+    (output / "segments/part-00000.parquet").write_bytes(content)
+    assert work(rides)["ok"] == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"no table", b"PAR1" + b"x" * 5000])
+def test_a_damaged_list_of_segments_is_one_sentence(rides, tmp_path, content):
+    (tmp_path / "out/manifest/segments.parquet").write_bytes(content)
+    with pytest.raises(UsageError, match="--overwrite"):
+        work(rides)
+
+
+@pytest.mark.parametrize("content", ["null", "[" * 100_000, '{"images": 40}', ""])
+def test_a_report_does_without_a_result_that_is_damaged(output, content):
+    (output / "_SUCCESS").write_text(content)
+    assert write_report(ReportSettings(str(output))).endswith("report.html")
+
+
+def test_rows_that_are_gone_are_missed_where_a_run_is_measured(output, capsys):
+    (output / "commits/part-00001.parquet").unlink()
+    assert main(["evaluate", str(output), "--metrics", "brightness"]) == 2
+    error = capsys.readouterr().err
+    assert "commits/part-00001.parquet is not there any more; sgllie verify --repair makes it again" in error
+
+
+def test_a_report_does_not_call_a_run_finished_whose_rows_are_gone(output):
+    (output / "commits/part-00001.parquet").unlink()
+    page = Path(write_report(ReportSettings(str(output)))).read_text()
+    assert "not finished" in page

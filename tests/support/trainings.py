@@ -1,0 +1,59 @@
+"""Small trainings as people run them: photographs, options, and what a run leaves behind."""
+
+import contextlib
+import csv
+import subprocess
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import psutil
+
+from sgllie.network import weights
+
+EPOCHS = 4
+OPTIONS = f"""--preset published --loss.semantic 0 --epochs {EPOCHS} --batch-size 4 --validation.images 4
+    --validation.size 64 --images.size 96 --images.crop 64 --images.flip --loaders 2 --optimiser.ema-decay 0.5
+    --optimiser.schedule cosine --dead-layers stop""".split()
+
+
+def photographs(folder: Path, count: int = 24) -> Path:
+    """Pictures with some structure, from dark to bright, in a folder of folders."""
+    generator = np.random.default_rng(0)
+    for number in range(count):
+        path = folder / f"{number % 2}" / f"{number:03d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = generator.integers(0, 40 + 200 * number // count, (12, 16, 3), dtype=np.uint8)
+        cv2.imwrite(str(path), cv2.resize(pixels, (160, 120), interpolation=cv2.INTER_CUBIC))
+    return folder
+
+
+def history(run: Path) -> list[dict[str, str]]:
+    """The metrics table."""
+    with (run / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def fingerprint(run: Path, name: str = "last") -> str:
+    """Of the weights that a run has come to."""
+    return weights.load(str(run / f"weights/{name}.safetensors")).fingerprint
+
+
+def wait_beside(condition, job: subprocess.Popen[bytes], seconds: float = 600):
+    """Wait until something is there, and give it back."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert job.poll() is None, "the job ended before it was disturbed"
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+    return found
+
+
+def training_processes(above: psutil.Process) -> list[psutil.Process]:
+    """Those of a job, a raylet or a machine: of all processes below one."""
+    found = []
+    for process in above.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found += [process] if "RayTrainWorker" in " ".join(process.cmdline()[:1]) else []
+    return found

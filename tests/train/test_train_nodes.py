@@ -1,0 +1,64 @@
+"""Training over several nodes, of which one loses its training process, or is lost: raylets of one machine."""
+
+import re
+import signal
+from pathlib import Path
+
+import faults
+import pytest
+
+from commands import sgllie, start
+from trainings import OPTIONS, fingerprint, history, photographs, training_processes, wait_beside
+
+pytestmark = [pytest.mark.timeout(900), pytest.mark.jobs, pytest.mark.slow]
+
+ALL = "training_|validation_"
+"""How the columns begin that times play no part in."""
+
+
+def measured(run: Path, columns: str = ALL) -> list[dict[str, str]]:
+    """The columns of the metrics table whose names match."""
+    return [{name: value for name, value in row.items() if re.match(columns, name)} for row in history(run)]
+
+
+def test_a_lost_process_costs_its_epoch_and_a_lost_node_its_place(tmp_path):
+    """Of two nodes one loses its training process after each of two epochs, though only one failure is allowed: a
+    finished epoch is a new beginning. Then the node is lost, and the same command goes on with one process.
+    """
+    data, whole, killed, fewer = (tmp_path / name for name in ("photographs", "whole", "killed", "fewer"))
+    photographs(data)
+    options = [*OPTIONS, "--epochs", "8", "--cache", "memory", "--max-failures", "1"]
+
+    def finished(run: Path) -> int:
+        return max((int(path.parent.name[6:]) for path in run.glob("checkpoints/*/state.json")), default=0)
+
+    with faults.closing(faults.Nodes()) as nodes:
+        other = nodes.add()
+        options += ["--address", nodes.address]
+        result = sgllie("train", data, whole, *options, "--num-workers", "2")
+        assert result.returncode == 0, result.stdout + result.stderr
+
+        job = start("train", data, killed, *options, "--num-workers", "2")
+        epoch = 0
+        for _ in range(2):
+            wait_beside(lambda epoch=epoch: finished(killed) > epoch, job)
+            (process,) = wait_beside(lambda: training_processes(faults.raylets(other)[0]), job)
+            epoch = finished(killed)
+            process.kill()
+        assert job.wait(400) == 0
+
+        job = start("train", data, fewer, *options, "--num-workers", "2")
+        wait_beside(lambda: finished(fewer), job)
+        nodes.kill(other)
+        job.send_signal(signal.SIGINT)
+        assert job.wait(60) == 1
+        result = sgllie("train", data, fewer, *options, "--num-workers", "1")
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert "Going on after epoch" in result.stdout
+    assert fingerprint(killed) == fingerprint(whole)
+    assert measured(killed) == measured(whole)
+    losses = rf"({ALL})(loss|total_variation|spatial|colour|exposure)$"
+    for one, two in zip(measured(fewer, losses), measured(whole, losses), strict=True):
+        assert {name: float(value) for name, value in one.items()} == pytest.approx(
+            {name: float(value) for name, value in two.items()}, rel=1e-3
+        )
