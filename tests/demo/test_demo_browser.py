@@ -22,7 +22,22 @@ from PIL import Image
 from browsers import emulate, started
 from clips import static, write_clip
 from commands import sgllie
-from demo_pages import SLOW, page_of
+from demo_pages import (
+    click,
+    command_shown,
+    cut,
+    download_to,
+    downloaded,
+    drop,
+    open_page,
+    page_icons,
+    page_of,
+    pictures,
+    press,
+    slider,
+    status,
+    until,
+)
 from image_files import RGB, pillow
 from places import SAMPLES
 
@@ -68,93 +83,6 @@ def page(browser, address, tmp_path):
     assert any(request.startswith(address) for request in requests)
     local = ("data:", "blob:", "about:", "chrome:", "chrome-untrusted:")
     assert [request for request in requests if not request.startswith((address, *local))] == []
-
-
-def download_to(browser, folder):
-    folder.mkdir(exist_ok=True)
-    browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
-
-
-def open_page(browser, address):
-    browser.get(address)
-    until(lambda: browser.find_elements("css selector", "#strength input[type=range]"))
-
-
-def until(condition, seconds=SLOW):
-    """Wait for a condition; what it found."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            found = condition()
-        except Exception:  # the page has just drawn it anew
-            found = None
-        if found:
-            return found
-        time.sleep(0.1)
-    pytest.fail("it did not happen")
-
-
-def status(page):
-    return page.find_element("id", "status").text
-
-
-def drop(page, *paths):
-    """Drop files, and wait until something is said about the first of them."""
-    page.find_element("css selector", "#drop input[type=file]").send_keys("\n".join(map(str, paths)))
-    until(lambda: Path(paths[0]).name in status(page))
-
-
-def pictures(page):
-    """The addresses of both pictures, once they are loaded."""
-
-    def loaded():
-        return page.execute_script(
-            "const found = [...document.querySelectorAll('#pictures img')];"
-            "return found.length == 2 && found.every((one) => one.complete && one.naturalWidth)"
-            " && found.map((one) => one.src)"
-        )
-
-    return until(loaded)
-
-
-def page_icons(page, address):
-    """The widths of the pictures on the buttons of the samples, loaded anew."""
-    open_page(page, address)
-    script = "return [...document.querySelectorAll('button.sample img')].map((one) => one.complete && one.naturalWidth)"
-    return until(
-        lambda: all(width is not False for width in page.execute_script(script)) and page.execute_script(script)
-    )
-
-
-def slider(page, name):
-    return page.find_element("css selector", f"#{name} input[type=range]")
-
-
-def press(page, name, keys):
-    slider(page, name).send_keys(keys)
-
-
-def cut(page):
-    """Where the line between the pictures is, in percent."""
-    style = page.execute_script("return document.querySelectorAll('#pictures img')[1].style.clipPath")
-    return float(re.fullmatch(r"inset\(0px 0px 0px ([\d.]+)%\)", style)[1])
-
-
-def click(page, name):
-    page.execute_script("document.querySelector(arguments[0]).click()", f"#{name}")
-
-
-def downloaded(page, folder, name):
-    """The bytes of the download, after a click on the button that offers it."""
-    until(lambda: name in page.find_element("id", "download").text)
-    click(page, "download")
-    until(lambda: (folder / "downloads" / name).exists())
-    return (folder / "downloads" / name).read_bytes()
-
-
-def command_shown(page):
-    click(page, "ask")
-    return until(lambda: page.find_element("css selector", "#command textarea").get_property("value"))
 
 
 def test_a_photograph_is_shown_before_and_after(page):

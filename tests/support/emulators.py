@@ -13,6 +13,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from radosgw import answers, free_port, wait_until
 
+ODD_NAMES = ["a b+c.jpg", "ü/ñ%2F.jpg", "q?x=1&y#z.jpg", "[x].jpg", "=.jpg", "deep/er/than/most/a.jpg", "~'\".jpg"]
+"""Names of objects that are easily mistaken."""
+
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # asks by gRPC, which the emulator does not speak
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
