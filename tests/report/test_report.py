@@ -51,7 +51,7 @@ def frame_of(output):
 @pytest.mark.parametrize("kind", ["real", "random"])
 def test_numbers_are_those_of_pandas(finished_run, tmp_path, kind):
     output = finished_run[1] if kind == "real" else make_run_of_rows(tmp_path / "out", shards=7, rows=300)
-    found, frame = aggregate(commit_tables(LocalStorage(str(output)), STATS_SCHEMA.names)), frame_of(output)
+    found, frame = aggregate(commit_tables(LocalStorage(str(output)), STATS_SCHEMA)), frame_of(output)
     assert found.status == frame.status.value_counts().to_dict()
     assert found.errors == frame.error_type.value_counts().to_dict()
     assert found.nodes == frame.node.value_counts().to_dict()
@@ -74,7 +74,7 @@ def test_numbers_are_those_of_pandas(finished_run, tmp_path, kind):
 
 def test_chosen_rows_are_those_of_pandas(tmp_path):
     output = make_run_of_rows(tmp_path / "out", shards=7, rows=300)
-    found, frame = aggregate(commit_tables(LocalStorage(str(output)), STATS_SCHEMA.names)), frame_of(output)
+    found, frame = aggregate(commit_tables(LocalStorage(str(output)), STATS_SCHEMA)), frame_of(output)
     enhanced = frame[frame.status == "ok"].assign(
         change=lambda rows: (rows.luma_mean_out.astype(float) - rows.luma_mean_in.astype(float)).abs()
     )
