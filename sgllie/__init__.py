@@ -4,6 +4,7 @@ What is imported from here is the public interface: `docs/python.md` says what e
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from sgllie.video.clip import enhance_video
 
 __all__ = ["METRICS", "Enhancer", "MethodSettings", "decode", "encode", "enhance_video", "make_method"]
+
+# New versions of onnxruntime report their use to its maker, unless they are told not to before they are imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _MODULES = {
     "Enhancer": "sgllie.enhancer",

@@ -1,7 +1,9 @@
-"""Credentials stay in the environment: neither the output, nor what is printed, nor Ray's logs hold them."""
+"""Credentials stay in the environment: neither the output, nor what is printed, nor Ray's logs hold them. No library
+reports what is done with it."""
 
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -101,3 +103,11 @@ def test_an_address_of_a_cluster_holds_no_credentials(make):
         make(address="ray://user:canary@head:10001")
     assert "canary" not in str(raised.value)
     make(address="ray://head:10001")
+
+
+def test_onnxruntime_does_not_report_its_use(tmp_path):
+    """Where it does, it begins with a file that tells one process from another."""
+    known = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    line = [sys.executable, "-c", "import sgllie.network.onnx_graph"]
+    subprocess.run(line, env=known | {"TMPDIR": str(tmp_path), "HOME": str(tmp_path)}, check=True)
+    assert list(tmp_path.rglob("*")) == []
