@@ -245,14 +245,16 @@ def shared_characters(one: str, other: str) -> int:
     return next(differing, min(len(one), len(other)))
 
 
-def parse_page(response_dict: dict[str, Any], customized_response_dict: Page, **_: object) -> None:
+def parse_page(
+    operation_model: Any, response_dict: dict[str, Any], customized_response_dict: Page, **_: object
+) -> None:
     """Parse the answer to ListObjectsV2 in the place of botocore, which takes many times as long, for dates that nobody
-    asks for.
+    asks for, and parses every answer once more to look for errors that say 200.
 
     A handler of its event `before-parse`: what it puts into `customized_response_dict` becomes the answer. Errors, and
     what is no listing, are left to botocore.
     """
-    if response_dict["status_code"] != 200:
+    if operation_model.name != "ListObjectsV2" or response_dict["status_code"] != 200:
         return
     try:
         root = ElementTree.fromstring(response_dict["body"])
@@ -266,12 +268,9 @@ def parse_page(response_dict: dict[str, Any], customized_response_dict: Page, **
         if value := root.findtext(own + tag):
             customized_response_dict[tag] = value
     customized_response_dict["IsTruncated"] = root.findtext(f"{own}IsTruncated") == "true"
+    key, size, etag = (own + tag for tag in ("Key", "Size", "ETag"))
+    found = ({part.tag: part.text or "" for part in one} for one in root.iter(f"{own}Contents"))
     customized_response_dict["Contents"] = [
-        {
-            "Key": one.findtext(f"{own}Key") or "",
-            "Size": int(one.findtext(f"{own}Size") or 0),
-            "ETag": one.findtext(f"{own}ETag") or "",
-        }
-        for one in root.iter(f"{own}Contents")
+        {"Key": one.get(key, ""), "Size": int(one.get(size) or 0), "ETag": one.get(etag, "")} for one in found
     ]
     response_dict["body"] = b""

@@ -306,6 +306,7 @@ def connect(options: S3Options) -> s3fs.S3FileSystem:
     connection.retries = 1
     # s3fs gives the same connection for the same options, and a request is to be counted once.
     events = connection.s3.meta.events
-    events.register("before-parse.s3.ListObjectsV2", parse_page, unique_id="sgllie.parse_page")
+    # By this name it comes before botocore's own handler of `before-parse.s3.*`.
+    events.register_first("before-parse.*.*", parse_page, unique_id="sgllie.parse_page")
     events.register("before-send.s3", count, unique_id="sgllie.count")
     return connection

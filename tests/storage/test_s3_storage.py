@@ -1,6 +1,8 @@
 """What only S3 has: pages of keys, classes and encryption of what is written, buckets that are not there."""
 
 import dataclasses
+import http.server
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -31,6 +33,37 @@ def test_many_pages_from_many_places_at_a_time(s3):
     fetch = partial(storage._call, "list_objects_v2", "s3://bucket/many", Prefix="many/", MaxKeys=10)
     assert [found["Key"].removeprefix("many/") for found in KeyListing(fetch)] == sorted(names)
     assert [entry.path for entry in storage.list()] == sorted(names)
+
+
+PAGE = b"""<ListBucketResult><IsTruncated>false</IsTruncated>
+    <Contents><Key>a.jpg</Key><Size>3</Size></Contents></ListBucketResult>"""
+NO_PAGES = {
+    "an error": b"<Error><Code>InternalError</Code><Message>We encountered an internal error.</Message></Error>",
+    "half a page": PAGE[:-30],
+}
+
+
+@pytest.mark.parametrize("kind", NO_PAGES)
+def test_what_says_200_and_is_no_page_is_asked_for_again(kind, monkeypatch):
+    answers = [NO_PAGES[kind], PAGE]
+
+    class Server(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(answers.pop(0))
+
+        def log_message(self, *_):
+            pass
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        options = S3Options(endpoint_url=f"http://127.0.0.1:{server.server_port}", region="us-east-1")
+        assert [entry[:2] for entry in open_storage("s3://bucket", options).list()] == [("a.jpg", 3)]
+        server.shutdown()
+    assert answers == []
 
 
 def test_names_that_one_request_cannot_remove_are_removed_one_by_one(s3):
