@@ -228,7 +228,9 @@ def test_serve_runs_the_config_and_follows_the_load(tmp_path):
 
     folder = tempfile.mkdtemp(prefix="ray-")  # the path of a socket has 107 bytes at most
     line = [str(Path(sys.executable).with_name("serve")), "run", str(path)]
-    environment = os.environ | {"RAY_TMPDIR": folder, "PYTHONPATH": str(ROOT)}
+    # Without what a cluster of this process has set for itself.
+    own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment = own | {"RAY_TMPDIR": folder, "PYTHONPATH": str(ROOT)}
     clients = [threading.Thread(target=client) for _ in range(12)]
     with subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
