@@ -10,7 +10,7 @@ demo: .venv/installed
 	$(BIN)/sgllie enhance samples out
 	@echo "Compare samples/ with out/images/."
 
-# The fast loop: what can be told in a minute. There is a process for each core, so each has one thread; and tests
+# The fast loop: what can be told in little more than a minute. There is a process for each core, so each has one thread; and tests
 # that have been compiled stay so.
 check: export OMP_NUM_THREADS = 1
 check: export PYTHONDONTWRITEBYTECODE =
