@@ -10,8 +10,8 @@ demo: .venv/installed
 	$(BIN)/sgllie enhance samples out
 	@echo "Compare samples/ with out/images/."
 
-# The fast loop: what can be told in little more than a minute. There is a process for each core, so each has one thread; and tests
-# that have been compiled stay so.
+# The fast loop: what can be told in little more than a minute. There is a process for each core, so each has one
+# thread; and tests that have been compiled stay so.
 check: export OMP_NUM_THREADS = 1
 check: export PYTHONDONTWRITEBYTECODE =
 check: .venv/tests lint

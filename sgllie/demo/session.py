@@ -104,11 +104,12 @@ class Session:
             ItemError: it cannot be enhanced, or is beyond a limit.
             UsageError: weights and method do not fit.
         """
-        key = item, choice.in_full
+        in_full = choice.in_full
+        key = item, in_full
         with self._lock:
             if key not in self._shown:
                 # Whoever moves a slider is not kept waiting for libraries: the method is made before the file is read.
-                method = full_method(key[1])
+                method = full_method(in_full)
                 preview = make_preview(self.stills[item], method)
                 self._shown[key] = Shown(preview, preview.side(preview.before))
             self._shown.move_to_end(key)

@@ -21,7 +21,7 @@ from sgllie.enhance.totals import TALLY
 from sgllie.errors import Failure, NameRefusedError, ReadError, failure_of
 from sgllie.network.factor import Level
 from sgllie.runs.allocator import make_room
-from sgllie.runs.memory import UNKNOWN_FILE_BYTES, budgets, worker_bytes
+from sgllie.runs.memory import budgets, file_bytes, worker_bytes
 from sgllie.runs.names import IMAGES, MANIFEST, part_name
 from sgllie.runs.schemas import STATS_SCHEMA, Row
 from sgllie.runs.shard_runner import Report, ShardRunner
@@ -97,7 +97,7 @@ class ImagePipeline(ShardRunner[Entry]):
 
         def measure(one: Entry) -> Level | None:
             self.in_hand[threading.get_ident()] = one
-            size = UNKNOWN_FILE_BYTES if one.size is None else one.size
+            size = file_bytes(one.size)
             try:
                 self.pixels.check(size)
                 with self.files.held(min(size, self.files.total)):
@@ -119,7 +119,7 @@ class ImagePipeline(ShardRunner[Entry]):
         """Take one image all the way, and count the requests that had to be repeated for it, all by this thread."""
         retries = self.source.retries + self.output.retries
         level = self.level(item, processor)
-        size = UNKNOWN_FILE_BYTES if item.size is None else item.size
+        size = file_bytes(item.size)
         self.pixels.check(size)
         known: Row = {}
         started = time.perf_counter()

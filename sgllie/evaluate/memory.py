@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from sgllie import images
 from sgllie.errors import ImageError
 from sgllie.runs.allocator import make_room
-from sgllie.runs.memory import MARGIN, UNKNOWN_FILE_BYTES, budgets, lenient, worker_bytes
+from sgllie.runs.memory import MARGIN, budgets, file_bytes, lenient, worker_bytes
 
 KEPT_BYTES = 4
 """Of each pixel of a decoded file, for each 8 bits of its depth: RGB and alpha."""
@@ -35,7 +35,7 @@ class PictureMemory:
     @contextmanager
     def reading(self, size: int | None) -> Iterator[None]:
         """Hold memory for files of so many bytes together; ItemError where they need too many."""
-        with self.files.held(UNKNOWN_FILE_BYTES if size is None else size):
+        with self.files.held(file_bytes(size)):
             yield
 
     @contextmanager

@@ -23,6 +23,11 @@ UNKNOWN_FILE_BYTES = 8_000_000
 ADVICE = "give each worker more memory, and say how much with --worker-memory"
 
 
+def file_bytes(size: int | None) -> int:
+    """Return the bytes of memory to hold for a file whose size is what its listing tells."""
+    return UNKNOWN_FILE_BYTES if size is None else size
+
+
 class MemoryBudget:
     """Admits work while all that is admitted needs no more than so many bytes; first come, first served.
 

@@ -15,7 +15,7 @@ from sgllie import images
 from sgllie.errors import failure_of
 from sgllie.images import OpenedImage
 from sgllie.metrics import clipped_share
-from sgllie.runs.memory import UNKNOWN_FILE_BYTES, MemoryBudget, budgets, lenient
+from sgllie.runs.memory import MemoryBudget, budgets, file_bytes, lenient
 from sgllie.storage import Entry, Storage
 from sgllie.train.scenes import layout
 
@@ -114,7 +114,7 @@ def inspect(
         if path in crashers:
             return PhotoInfo(path, error="decoding it killed its process"), None
         try:
-            with files().held(UNKNOWN_FILE_BYTES if entry.size is None else entry.size):
+            with files().held(file_bytes(entry.size)):
                 data = storage.read(path)
                 photograph = load(data, size)
         except Exception as error:
