@@ -1,13 +1,13 @@
 """The sizes of images, which YOLO's boxes are shares of."""
 
-import io
 from collections.abc import Collection
 
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, UnidentifiedImageError
 
 from sgllie.corpus.listing import Listing
 from sgllie.corpus.packed import packed
 from sgllie.errors import StorageError, UsageError
+from sgllie.images.pillow import open_image
 from sgllie.metrics.boxes import stem
 from sgllie.storage import S3Options, open_storage
 
@@ -44,7 +44,7 @@ class ImageSizes:
     def _size(self, path: str) -> tuple[int, int]:
         try:
             return upright_size(self._storage.read(path))
-        except (OSError, StorageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except (OSError, StorageError, ValueError, SyntaxError) as error:
             raise UsageError(f"the size of {self._storage.uri}/{path} cannot be read: {reason(error)}") from error
 
 
@@ -54,7 +54,7 @@ def upright_size(data: bytes) -> tuple[int, int]:
     Raises:
         OSError: the bytes are not those of an image.
     """
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+    with open_image(data, FORMATS) as image:
         width, height = image.size
         if image.format == "TIFF":  # some releases of Pillow turn the size of a TIFF already
             width, height = image.tag_v2[WIDTH], image.tag_v2[HEIGHT]  # type: ignore[attr-defined]

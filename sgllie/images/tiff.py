@@ -9,15 +9,13 @@ byte for byte.
 import warnings
 import zlib
 from dataclasses import replace
-from io import BytesIO
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, TiffImagePlugin
 
 from sgllie.errors import ImageError
-from sgllie.images import cmyk, exif, ifd, tiff_layout, tiff_pages, xmp
+from sgllie.images import cmyk, exif, ifd, pillow, tiff_layout, tiff_pages, xmp
 from sgllie.images.metadata import Header, Metadata
 from sgllie.images.tiff_layout import (
     ALPHA,
@@ -62,8 +60,6 @@ _STRIP_BYTES = 1 << 20
 # Pillow warns of damaged tags on stderr, once for each place in its code; failures arrive as exceptions all the same.
 # What libtiff itself prints about damaged strips cannot be stopped from here.
 warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
-# The caller says how many pixels are allowed, and they are counted before; Pillow would go by a limit of its own.
-Image.MAX_IMAGE_PIXELS = None
 
 
 def read(data: bytes, *, upright: bool) -> tuple[Header, Layout]:
@@ -154,7 +150,7 @@ def _decode_with_cv2(file: bytes) -> NDArray:
 
 
 def _decode_with_pillow(file: bytes, layout: Layout) -> NDArray[np.uint8]:
-    image = TiffImagePlugin.TiffImageFile(BytesIO(file))
+    image = pillow.open_tiff(file)
     if layout.photometric == CMYK:
         return cmyk.to_rgb(image, layout.icc)
     grey = layout.photometric == BLACK_IS_ZERO

@@ -1,6 +1,5 @@
 """Label maps: from the bytes of a file with ids, a palette or colours to an array of class numbers."""
 
-import io
 import struct
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
@@ -13,11 +12,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sgllie.errors import ImageError
 from sgllie.images import tiff_layout
+from sgllie.images.pillow import open_image
 from sgllie.metrics.segmentation import IGNORE
 
 Colour = tuple[int, int, int]
 
-Image.MAX_IMAGE_PIXELS = None  # pixels are counted here, against what the caller allows
 FORMATS = ("PNG", "BMP", "TIFF")
 """What label maps are read from. Pillow knows many more, of which some change colours and some run other programs."""
 LOSSY = ("jpeg", "tiff_jpeg", "webp")
@@ -135,7 +134,7 @@ def read_map(data: bytes, scheme: LabelScheme, max_pixels: int | None) -> NDArra
     try:
         if data[:2] in (b"II", b"MM"):
             tiff_layout.check_claims(data)
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with open_image(data, FORMATS) as image:
             refuse_strange(image, max_pixels)
             upright = ImageOps.exif_transpose(image)
             if image.mode in ("RGB", "RGBA") or is_of_colours(image, scheme):
