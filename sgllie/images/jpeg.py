@@ -33,6 +33,7 @@ _COLOUR_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 _START_OF_SCAN, _END = 0xDA, 0xD9
 # Not padding, and not a marker without a length.
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
+_SCAN = re.compile(rb"\xff\xda")
 _MOST_SCANS = 100
 """Encoders make about ten; thousands, each over all pixels, only keep a decoder busy."""
 # Warnings of libjpeg about an odd header, and of a chroma subsampling such as 3x1 that only simplejpeg does not know.
@@ -188,7 +189,7 @@ def decode(data: bytes, header: Header, least: int = 0) -> NDArray[np.uint8]:
 
 def _check_scans(data: bytes, scan: int) -> None:
     """Refuse more scans than any picture needs; what looks like the start of one is counted before the real ones."""
-    if data.count(bytes((0xFF, _START_OF_SCAN)), scan) < _MOST_SCANS:
+    if len(_SCAN.findall(data, scan)) < _MOST_SCANS:
         return
     scans = 1 + sum(marker == _START_OF_SCAN for marker, _, _ in _segments(data, scan))
     if scans > _MOST_SCANS:

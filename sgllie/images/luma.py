@@ -7,9 +7,6 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-PAIRS = 1 << 16
-"""Of two pixels of 8 bits."""
-
 
 class LumaStatistics(NamedTuple):
     """Luma of one image. It is Rec. 601, 0.299 R + 0.587 G + 0.114 B, of the encoded values; black 0, white 1.
@@ -41,41 +38,28 @@ def measure(pixels: NDArray[Any]) -> LumaStatistics:
 
 def histogram(luma: NDArray[Any]) -> NDArray[np.int64]:
     """Return the counts of each of the 256 or 65,536 levels of an H x W uint8 or uint16 array."""
-    if luma.dtype == np.uint16:
-        return np.bincount(luma.ravel(), minlength=65536)
     levels = luma.ravel()
-    return count_pairs(levels) if levels.size > PAIRS else np.bincount(levels, minlength=256)
+    return count(levels) if levels.dtype == np.uint8 else np.bincount(levels, minlength=65536)
 
 
 @njit(cache=True, nogil=True)
-def count_pairs(luma: NDArray[np.uint8]) -> NDArray[np.int64]:
+def count(luma: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Count how often each of the 256 levels occurs in a contiguous row of pixels.
 
-    Two neighbours are counted at once, as one of 65,536 pairs, and eight pixels are read at a time. Two tables take
-    turns, because equal pairs would wait for each other's write.
+    Eight pixels are read at a time, and each of them has a table of its own, because equal levels would wait for each
+    other's write. The tables stay in the first-level cache, and leave the image in the second.
     """
     whole = len(luma) // 8 * 8
     words = luma[:whole].view(np.uint64)
-    pairs = np.zeros((2, PAIRS), np.uint32)
-    mask, one = np.uint64(PAIRS - 1), np.uint32(1)
+    tables = np.zeros((8, 256), np.uint32)
+    mask, one = np.uint64(255), np.uint32(1)
     for i in range(len(words)):
-        pixels = words[i]
-        pairs[0, pixels & mask] += one
-        pairs[1, (pixels >> np.uint64(16)) & mask] += one
-        pairs[0, (pixels >> np.uint64(32)) & mask] += one
-        pairs[1, pixels >> np.uint64(48)] += one
-    counts = np.zeros(256, np.int64)
-    firsts = np.zeros(256, np.uint32)
-    for second in range(256):
-        seconds = np.uint32(0)
-        for first in range(256):
-            found = pairs[0, second * 256 + first] + pairs[1, second * 256 + first]
-            seconds += found
-            firsts[first] += found
-        counts[second] += seconds
+        for place in range(8):
+            tables[place, (words[i] >> np.uint64(8 * place)) & mask] += one
+    counts = tables.sum(0).astype(np.int64)
     for level in luma[whole:]:
         counts[level] += 1
-    return counts + firsts
+    return counts
 
 
 @njit(cache=True, nogil=True)

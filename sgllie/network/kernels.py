@@ -50,27 +50,31 @@ def downscale(image: Image, scale: int, peak: float, small: NDArray[np.float32])
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def columns_between(columns: int, scale: int, channels: int, width: int) -> tuple[Any, Any, Any]:
-    """Find for each of the width * C samples of a row the two samples of a factor row it lies between, and how far."""
-    left = np.empty(width * channels, np.int32)
-    right = np.empty(width * channels, np.int32)
-    weight = np.empty(width * channels, np.float32)
+def columns_between(columns: int, scale: int, width: int) -> tuple[Any, Any]:
+    """Find where in a row of pixels each column of the factor map begins, and how far each pixel is from its own."""
+    starts = np.full(columns + 1, width, np.int32)
+    weight = np.empty(width, np.float32)
     ratio = (columns - 1) / max(columns * scale - 1, 1)
-    for x in range(width):
+    for x in range(width - 1, -1, -1):
         position = x * ratio
-        column = int(position)
-        for channel in range(channels):
-            left[x * channels + channel] = column * channels + channel
-            right[x * channels + channel] = min(column + 1, columns - 1) * channels + channel
-            weight[x * channels + channel] = position - column
-    return left, right, weight
+        starts[int(position)] = x
+        weight[x] = position - int(position)
+    return starts, weight
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def stretch_row(row: Any, left: Any, right: Any, weight: Any, wide: Any) -> None:
-    """Stretch one row of the factor map, w * C, to the full width of the image, W * C."""
-    for i in range(len(wide)):
-        wide[i] = row[left[i]] + weight[i] * (row[right[i]] - row[left[i]])
+def stretch_row(row: Any, starts: Any, weight: Any, channels: Any, wide: Any) -> None:
+    """Stretch one row of the factor map, w * C, to the full width of the image, W * C.
+
+    Column by column: to look up the two neighbours of each sample takes gathers, which some processors do slowly.
+    """
+    last = len(starts) - 2
+    for column in range(last + 1):
+        left, right = column * channels, min(column + 1, last) * channels
+        for x in range(starts[column], starts[column + 1]):
+            for channel in range(channels):
+                value = row[left + channel]
+                wide[x * channels + channel] = value + weight[x] * (row[right + channel] - value)
 
 
 @njit(cache=True, nogil=True, fastmath=True)
@@ -132,7 +136,7 @@ def apply_curve(
     maps, rows, map_samples = factor.shape
     pixels = image.reshape(height, width * channels)
     result = enhanced.reshape(height, width * channels)
-    left, right, sideways = columns_between(map_samples // channels, scale, channels, width)
+    starts, sideways = columns_between(map_samples // channels, scale, width)
     stretched = np.empty((2, maps, width * channels), np.float32)
     levels = np.empty(width * channels, np.float32)
     # Turned once: within the loop the conversion alone was measured to cost a twentieth.
@@ -145,7 +149,20 @@ def apply_curve(
         while newest < next_row:
             newest += 1
             for m in range(maps):
-                stretch_row(factor[m, newest], left, right, sideways, stretched[newest % 2, m])
+                if channels == 3:  # a constant, by which the compiler unrolls the loop over the channels
+                    stretch_row(factor[m, newest], starts, sideways, 3, stretched[newest % 2, m])
+                else:
+                    stretch_row(factor[m, newest], starts, sideways, 1, stretched[newest % 2, m])
         down = np.float32(y * ratio - row)
         above, below = stretched[row % 2], stretched[next_row % 2]
         curve_row(pixels[y], above, below, down, peak_level, share, levels, result[y])
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def mean_and_range(values: NDArray[np.float32]) -> tuple[float, float, float]:
+    """Return mean, lowest and highest of a row of values."""
+    total, lowest, highest = 0.0, values[0], values[0]
+    for value in values:
+        total += value
+        lowest, highest = min(lowest, value), max(highest, value)
+    return total / len(values), lowest, highest
