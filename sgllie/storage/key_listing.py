@@ -11,12 +11,13 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 from queue import SimpleQueue
 from string import digits
 from typing import Any
-from xml.etree import ElementTree
+from xml.parsers.expat import ExpatError, ParserCreate
 
 from sgllie.errors import StorageError
 
@@ -256,21 +257,38 @@ def parse_page(
     """
     if operation_model.name != "ListObjectsV2" or response_dict["status_code"] != 200:
         return
-    try:
-        root = ElementTree.fromstring(response_dict["body"])
-    except ElementTree.ParseError:
-        return
-    space, brace, name = root.tag.rpartition("}")
-    if name != "ListBucketResult":
-        return
-    own = space + brace
-    for tag in ("EncodingType", "NextContinuationToken"):
-        if value := root.findtext(own + tag):
-            customized_response_dict[tag] = value
-    customized_response_dict["IsTruncated"] = root.findtext(f"{own}IsTruncated") == "true"
-    key, size, etag = (own + tag for tag in ("Key", "Size", "ETag"))
-    found = ({part.tag: part.text or "" for part in one} for one in root.iter(f"{own}Contents"))
-    customized_response_dict["Contents"] = [
-        {"Key": one.get(key, ""), "Size": int(one.get(size) or 0), "ETag": one.get(etag, "")} for one in found
-    ]
-    response_dict["body"] = b""
+    with suppress(ExpatError):
+        page = page_of(response_dict["body"])
+        if page is not None:
+            customized_response_dict.update(page)
+            response_dict["body"] = b""
+
+
+def page_of(body: bytes) -> Page | None:
+    """Return what a page says; None where it is no page, or of another form than S3's.
+
+    No tree is made of it: its thousands of elements would have Python's garbage collector go through all that the
+    process holds every few pages, which was measured to take as long as all else.
+    """
+    found: list[dict[str, Any]] = []
+    values: dict[str, str] = {}
+    text: list[str] = []
+
+    def begin(_name: str, _attributes: object) -> None:
+        text.clear()
+
+    def end(name: str) -> None:
+        if name == "Contents":
+            key, size, etag = (values.pop(part, "") for part in ("Key", "Size", "ETag"))
+            found.append({"Key": key, "Size": int(size or 0), "ETag": etag})
+        else:
+            values[name] = "".join(text)
+
+    parser = ParserCreate()
+    parser.buffer_text = True
+    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = begin, end, text.append
+    parser.Parse(body, True)
+    if "ListBucketResult" not in values:
+        return None
+    told = {name: values[name] for name in ("EncodingType", "NextContinuationToken") if values.get(name)}
+    return {**told, "IsTruncated": values.get("IsTruncated") == "true", "Contents": found}
