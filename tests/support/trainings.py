@@ -2,8 +2,6 @@
 
 import contextlib
 import csv
-import subprocess
-import time
 from pathlib import Path
 
 import cv2
@@ -38,16 +36,6 @@ def history(run: Path) -> list[dict[str, str]]:
 def fingerprint(run: Path, name: str = "last") -> str:
     """Of the weights that a run has come to."""
     return weights.load(str(run / f"weights/{name}.safetensors")).fingerprint
-
-
-def wait_beside(condition, job: subprocess.Popen[bytes], seconds: float = 600):
-    """Wait until something is there, and give it back."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert job.poll() is None, "the job ended before it was disturbed"
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
-    return found
 
 
 def training_processes(above: psutil.Process) -> list[psutil.Process]:

@@ -3,7 +3,6 @@
 import io
 import json
 import shutil
-import time
 
 import av
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 
 from clips import packets, pan, pictures, static, timestamps, varying, write_clip
 from commands import kill_all, sgllie, start
+from disturbances import wait_for
 from places import HOOKS
 from sgllie import Enhancer
 from sgllie.errors import StorageError, UsageError
@@ -338,10 +338,7 @@ def test_the_command_is_killed_and_started_again(tmp_path):
     arguments = ("video", source, tmp_path / "out.mp4", "--segment-seconds", 1)
     job = start(*arguments, PYTHONPATH=HOOKS, HOLD="segments/*.parquet")  # it waits to be killed
     segments = tmp_path / ".out.mp4.run/segments"
-    end = time.monotonic() + 200
-    while not any(segments.glob("*.parquet")):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
+    wait_for(lambda: any(segments.glob("*.parquet")))
     kill_all(job)
     (tmp_path / "first-in-.out.mp4.run").unlink()  # of the hook
     done = {path: path.stat().st_mtime_ns for path in segments.iterdir()}
