@@ -23,6 +23,7 @@ from sgllie.runs.schemas import SEGMENTS_SCHEMA
 from sgllie.runs.shard_runner import MOST_ATTEMPTS_WITHOUT_PROGRESS, ShardRunner
 from sgllie.storage import open_storage
 from sgllie.video.clip import Encoding, enhance_video
+from sgllie.video.pipeline import VideoPipeline
 from sgllie.video.run import prepare
 from video_jobs import pipeline_of, rows, settings_for, work
 
@@ -330,6 +331,21 @@ def test_too_many_failures_stop_the_job(here, rides, tmp_path, monkeypatch):
     assert not (tmp_path / "out/_SUCCESS").exists()
     assert here(*arguments).returncode == 3
     assert len(rows(tmp_path / "out")) == 10
+
+
+def test_of_two_workers_that_join_a_video_the_later_one_spoils_nothing(tmp_path, monkeypatch):
+    settings = settings_for(write_clip(tmp_path / "in.mp4", static(3)), tmp_path / "out.mp4")
+    run = prepare(settings)
+    joined, other = VideoPipeline._joined, pipeline_of(run)
+
+    def late(pipeline, segment, rows):
+        monkeypatch.setattr(VideoPipeline, "_joined", joined)
+        other.run(segment.shard)
+        return joined(pipeline, segment, rows)
+
+    monkeypatch.setattr(VideoPipeline, "_joined", late)
+    pipeline_of(run).run(0)
+    assert finish(run, {}, InProcess())["ok"] == 1
 
 
 @pytest.mark.slow
