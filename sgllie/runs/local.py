@@ -122,7 +122,7 @@ class LocalPool:
             return
         self.silent_deaths[shard] += 1
         if self.silent_deaths[shard] >= MOST_SILENT_DEATHS:
-            self.error = f"{MOST_SILENT_DEATHS} child processes have ended before they began with a shard"
+            self.error = f"{MOST_SILENT_DEATHS} child processes in a row have died without a word"
             return
         self.waiting.appendleft(shard)
         self._give(begin_child(self.for_workers))

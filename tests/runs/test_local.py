@@ -41,7 +41,7 @@ def run(tmp_path):
     ("kind", "reason"),
     [
         (Raising, "a child process cannot begin: the bucket is gone"),
-        (Dying, f"{MOST_SILENT_DEATHS} child processes have ended before they began with a shard"),
+        (Dying, f"{MOST_SILENT_DEATHS} child processes in a row have died without a word"),
     ],
 )
 def test_children_that_never_begin_stop_the_job(run, kind, reason):

@@ -11,7 +11,7 @@ from sgllie.errors import CollapseError, StorageError, UsageError
 from sgllie.network import weights as weights_module
 from sgllie.runs.run_file import header
 from sgllie.train.loop import TrainingLoop
-from sgllie.train.run import Checkpoint, RunFolder, begin_or_resume, best_epoch
+from sgllie.train.run import OWNER, Checkpoint, RunFolder, begin_or_resume, best_epoch
 from sgllie.train.train_step import TrainStep
 from trainings import batches, settings
 
@@ -78,7 +78,26 @@ def test_of_two_commands_that_train_in_one_folder_the_later_goes_on(tmp_path):
     later.check_owner()
     with pytest.raises(StorageError, match="another command has begun to train in"):
         earlier.save(Checkpoint(1, 4, [], {}), weights_module.load("sgllie"))
-    assert earlier.epochs_done() == 0
+    with pytest.raises(StorageError, match="another command has begun to train in"):
+        earlier.snapshot(weights_module.load("sgllie"))
+    assert [entry.path for entry in later.storage.list()] == [OWNER]
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "owner"}
+
+
+@pytest.mark.jobs
+def test_who_trains_where_another_command_has_begun_leaves_its_record_alone(tmp_path):
+    training = loop(tmp_path)
+    training.run.claim(is_new=True)
+    rows = training.epochs(iter(batches(16)))
+    next(rows)
+    record = contents(tmp_path)
+    RunFolder(training.settings).claim(is_new=False)
+    with pytest.raises(StorageError, match="another command has begun to train in"):
+        next(rows)
+    assert contents(tmp_path) == record
 
 
 def loop(folder, epochs: int = 4, **changes) -> TrainingLoop:
