@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from disturbances import wait_for
 from emulators import azurite, empty_place, gcs_emulator
-from radosgw import OWNER, Ceph, answers, free_port, obstacle, start_ceph, wait_until
+from radosgw import OWNER, Ceph, answers, free_port, obstacle, start_ceph
 from sgllie import Enhancer
 from sgllie.cli import main
 from sgllie.storage import S3Options
@@ -113,7 +114,7 @@ def moto() -> Iterator[str]:
     line = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     server = subprocess.Popen(line, stderr=subprocess.DEVNULL)
     endpoint = f"http://127.0.0.1:{port}"
-    wait_until(lambda: answers(endpoint))
+    wait_for(lambda: answers(endpoint))
     yield endpoint
     server.kill()
     server.wait()
@@ -160,7 +161,7 @@ def empty_bucket(monkeypatch) -> Callable[[str], S3Options]:
             monkeypatch.setenv(name, OWNER)
         s3fs.S3FileSystem.clear_instance_cache()  # another test's may have other credentials
         filesystem = s3fs.S3FileSystem(endpoint_url=endpoint, skip_instance_cache=True)
-        wait_until(lambda: is_removed(filesystem))
+        wait_for(lambda: is_removed(filesystem))
         filesystem.mkdir("bucket")
         return S3Options(endpoint_url=endpoint, region="us-east-1")
 

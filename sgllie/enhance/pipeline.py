@@ -72,7 +72,7 @@ class ImagePipeline(ShardRunner[Entry]):
     def columns(self, shard: int) -> pa.Table | None:
         """Return the columns that the manifest of a shard has of the input list."""
         names = split_names(self.settings.columns)
-        return read_table(self.output, f"{MANIFEST}/{part_name(shard)}").select(["path", *names]) if names else None
+        return read_table(self.output, f"{MANIFEST}/{part_name(shard)}", names=["path", *names]) if names else None
 
     def processor(self, isolated: bool) -> AbstractContextManager[Processor]:
         """Return the image processor of this process, or of processes of their own."""

@@ -63,7 +63,7 @@ class Aggregates:
         self.formats: Counter[str] = Counter()
         self.nodes: Counter[str] = Counter()
         self.retried = self.bytes_in = self.bytes_out = self.retries = 0
-        self.brightness = {name: Distribution(bins_of(name)) for side in ("in", "out") for name in columns_of(side)}
+        self.brightness = {name: Distribution(bins_of(name)) for side in ("in", "out") for name, _ in luma_fields(side)}
         self.grid = np.zeros((GRID, GRID), np.int64)
         self.stages = {stage: Distribution(np.geomspace(1e-3, 1e7, 1001)) for stage in STAGES}
         self.timeline = Timeline()
@@ -127,11 +127,6 @@ def column(table: pa.Table, name: str) -> Floats:
 def change(table: pa.Table) -> Floats:
     """Return by how much the mean brightness changed."""
     return np.abs(column(table, "luma_mean_out") - column(table, "luma_mean_in"))
-
-
-def columns_of(side: str) -> list[str]:
-    """Return the names of the columns of brightness, `in` or `out`."""
-    return [name for name, _ in luma_fields(side)]
 
 
 def bins_of(name: str) -> Floats:

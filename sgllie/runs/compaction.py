@@ -77,16 +77,11 @@ def outdated(output: Storage, sizes: Mapping[int, int]) -> list[StatsFile]:
             missing = part_name(list(shards)[entries.index(None)])
             raise StorageError(f"{output.uri}/{COMMITS}/{missing} is not there any more")
         sources = hashlib.sha256(repr(entries).encode()).hexdigest()
-        if number not in there or sources_of(output, number) != sources:
+        if number not in there or read_metadata(output, f"{STATS}/{part_name(number)}", SOURCES_KEY) != sources:
             found.append(StatsFile(number, shards, sources))
     for surplus in there - set(range(number + 1)):
         output.remove(f"{STATS}/{part_name(surplus)}")
     return found
-
-
-def sources_of(output: Storage, number: int) -> str | None:
-    """Return which state of its commits a file holds; None where it cannot be read."""
-    return read_metadata(output, f"{STATS}/{part_name(number)}", SOURCES_KEY)
 
 
 def write_stats_file(output: Storage, file: StatsFile) -> None:

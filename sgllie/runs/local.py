@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections import deque
+from collections import Counter, deque
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from sgllie.runs.isolation import end_with_parent
 from sgllie.runs.progress import Reports
 from sgllie.runs.run import Run
+from sgllie.runs.shard_runner import MOST_ATTEMPTS_WITHOUT_PROGRESS
 from sgllie.runs.totals import Totals
 from sgllie.runs.watch import watch
 from sgllie.runs.worker import ShardWorker
@@ -20,6 +21,8 @@ from sgllie.runs.worker import ShardWorker
 POLL_SECONDS = 0.2
 LEAVE_SECONDS = 2.0
 """Until a child that was asked to end is killed; it takes less than half of that."""
+MOST_SILENT_DEATHS = 2 * MOST_ATTEMPTS_WITHOUT_PROGRESS
+"""Of children in a row with one shard, none of which has said a word: its journal would have given up before."""
 
 
 class Child(NamedTuple):
@@ -32,7 +35,8 @@ class Child(NamedTuple):
 class LocalPool:
     """Child processes, each with a shard at a time.
 
-    A child that dies gives its shard back, which knows what was done; the shard's journal ends a vicious circle.
+    A child that dies gives its shard back, which knows what was done. The shard's journal ends a vicious circle; where
+    no child comes so far as to begin one, the job stops.
 
     Args:
         run: whose shards are left.
@@ -50,6 +54,7 @@ class LocalPool:
         self.results = results
         self.waiting = deque(run.order)
         self.reports = Reports()
+        self.silent_deaths: Counter[int] = Counter()
         self.at_work: dict[Child, int] = {}
         self.left: list[int] = []
         self.is_leaving = False
@@ -99,6 +104,7 @@ class LocalPool:
         """Note the state of a shard, or that a child has finished its own."""
         if len(message) > 2:
             self.reports.set(*message)
+            del self.silent_deaths[message[0]]
             return
         totals, error = message
         self.error = self.error or error or None
@@ -114,15 +120,20 @@ class LocalPool:
         if self.is_leaving:
             self.left.append(shard)
             return
+        self.silent_deaths[shard] += 1
+        if self.silent_deaths[shard] >= MOST_SILENT_DEATHS:
+            self.error = f"{MOST_SILENT_DEATHS} child processes in a row have died without a word"
+            return
         self.waiting.appendleft(shard)
         self._give(begin_child(self.for_workers))
 
     def _give(self, child: Child) -> None:
         """Give a child the next shard, or let it end."""
         shard = self.waiting.popleft() if self.waiting else None
-        child.pipe.send(shard)
         if shard is not None:
             self.at_work[child] = shard
+        with contextlib.suppress(ConnectionError):  # it has died, which the end of its pipe tells next
+            child.pipe.send(shard)
 
 
 def begin_child(run: Run[Any]) -> Child:
@@ -139,7 +150,11 @@ def work(run: Run[Any], pipe: Connection) -> None:
     """Run shards in a child until there is none, it is asked to end by SIGTERM, or its parent is gone."""
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C of the terminal is for the parent to answer
-    worker = ShardWorker(run, lambda *state: pipe.send(state))
+    try:
+        worker = ShardWorker(run, lambda *state: pipe.send(state))
+    except Exception as error:  # it would be the same in every child
+        pipe.send(({}, f"a child process cannot begin: {error or type(error).__name__}"))
+        return
     signal.signal(signal.SIGTERM, worker.leave)
     with contextlib.suppress(EOFError, ConnectionError):
         while (shard := pipe.recv()) is not None:

@@ -28,16 +28,19 @@ def read_manifest(storage: Storage, shard: int, item_type: type[Item]) -> list[I
     return [item_type(**row) for row in table.to_pylist()]
 
 
-def read_table(storage: Storage, path: str, schema: pa.Schema | None = None) -> pa.Table:
-    """Return one table of a run, or these columns of it.
+def read_table(
+    storage: Storage, path: str, schema: pa.Schema | None = None, names: list[str] | None = None
+) -> pa.Table:
+    """Return one table of a run, or some columns of it: those of a schema, or those of these names and of any type.
 
     Raises:
         DamagedError: it is none, lacks a column or has it of another type, or is gone: another command may have begun
             anew.
         StorageError: it cannot be read.
     """
+    wanted = names if schema is None else schema.names
     try:
-        table = from_parquet(storage.read(path), schema and schema.names)
+        table = from_parquet(storage.read(path), wanted)
     except FileNotFoundError as error:
         raise DamagedError(f"{storage.uri}/{path} is not there any more") from error
     except ReadError as error:
@@ -45,6 +48,9 @@ def read_table(storage: Storage, path: str, schema: pa.Schema | None = None) -> 
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DamagedError(f"{storage.uri}/{path} is damaged: {str(error).partition(chr(10))[0]}") from error
     check_columns(table, schema or (), f"{storage.uri}/{path}")
+    for name in names or ():
+        if name not in table.column_names:
+            raise DamagedError(f"{storage.uri}/{path} is damaged: {name!r} is missing")
     return table
 
 

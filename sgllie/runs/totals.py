@@ -1,7 +1,7 @@
 """What the rows of shards come to: numbers that add up, so that nobody need read the rows again to count them."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,16 +58,15 @@ def outcome_counts(totals: Totals) -> dict[str, Any]:
 
 
 def counts_of(totals: Totals, name: str) -> dict[str, int]:
-    """Return the counts of each kind under a name, the most frequent first: the errors of `failed`, or a column's."""
+    """Return the counts of each kind under a name: the errors of `failed`, or a column's.
+
+    The most frequent come first, equal ones by name: rows come in any order, and one run has one summary.
+    """
     prefix = f"{name}:"
-    return most_frequent({key.removeprefix(prefix): int(totals[key]) for key in totals if key.startswith(prefix)})
+    counts = {key.removeprefix(prefix): int(totals[key]) for key in totals if key.startswith(prefix)}
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def mean_of(totals: Totals, name: str) -> float:
     """Return the mean of a column over the rows that have it; 0 where none has."""
     return totals.get(name, 0) / max(totals.get(f"{name}:rows", 0), 1)
-
-
-def most_frequent(counts: Mapping[str, int]) -> dict[str, int]:
-    """Return counts with the highest first, equal ones by name: rows come in any order, and one run has one summary."""
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

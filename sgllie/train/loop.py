@@ -87,6 +87,7 @@ class TrainingLoop:
             row[f"{VALIDATION}dead_layers"] = " ".join(findings["dead_layers"])
             self.history.append(row)
             if self.rank == 0:
+                self.run.check_owner()
                 self._record(steps, shown)
             reason = collapse(findings)
             if reason and not (findings["dead_layers"] and self.settings.dead_layers == "warn"):

@@ -140,6 +140,7 @@ class RunFolder:
 
     def snapshot(self, found: Weights) -> None:
         """Replace weights/last in the middle of an epoch."""
+        self.check_owner()
         self.storage.write("weights/last.safetensors", weights.to_bytes(found))
 
     def finish(self) -> Row:

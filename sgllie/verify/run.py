@@ -21,6 +21,7 @@ from sgllie.runs.commits import commit_table, read_totals, write_commit
 from sgllie.runs.compaction import unsound
 from sgllie.runs.cost import Prices, part_spent
 from sgllie.runs.names import COMMITS, IMAGES, OTHERS, RUN, SUCCESS, VIDEOS, part_name, parts
+from sgllie.runs.plan import Plan
 from sgllie.runs.progress import Counts, display
 from sgllie.runs.run_file import Json, plan_in, read_json, read_run
 from sgllie.runs.schemas import OTHERS_SCHEMA, STATS_SCHEMA, VIDEOS_SCHEMA, Row
@@ -30,6 +31,7 @@ from sgllie.settings import flat_fields
 from sgllie.storage import S3Options, Storage, open_storage, split_uri
 from sgllie.verify.settings import VerifySettings
 from sgllie.video.formats import CONTAINERS
+from sgllie.video.run import commit_sizes as videos_in_commits
 from sgllie.video.run import prepare as prepare_videos
 from sgllie.video.run import run_folder
 from sgllie.video.settings import VideoSettings
@@ -40,18 +42,22 @@ WHOLE_BYTES, PART_BYTES = 2**26, 2**23
 
 
 class Kind(NamedTuple):
-    """What a command makes: its settings, how it begins, where its outputs lie, the columns and sums of its rows."""
+    """What a command makes: its settings, how it begins, where its outputs lie, and the columns and sums of its rows.
+
+    `commit_sizes` tells how many rows each commit of a plan has.
+    """
 
     settings: type[EnhanceSettings] | type[VideoSettings]
     prepare: Callable[[Any], Any]
     folder: str
     schema: pa.Schema
     tally: Tally
+    commit_sizes: Callable[[Plan], dict[int, int]]
 
 
 KINDS = {
-    "enhance": Kind(EnhanceSettings, prepare_images, IMAGES, STATS_SCHEMA, TALLY),
-    "video": Kind(VideoSettings, prepare_videos, VIDEOS, VIDEOS_SCHEMA, VIDEOS_TALLY),
+    "enhance": Kind(EnhanceSettings, prepare_images, IMAGES, STATS_SCHEMA, TALLY, lambda plan: plan.commit_sizes),
+    "video": Kind(VideoSettings, prepare_videos, VIDEOS, VIDEOS_SCHEMA, VIDEOS_TALLY, videos_in_commits),
 }
 
 
@@ -75,10 +81,8 @@ class Finished(NamedTuple):
 
     @property
     def commit_sizes(self) -> dict[int, int]:
-        """How many rows each commit has, by its number: one for each video."""
-        if self.run["command"] == "video":
-            return dict.fromkeys(range(self.run["input"]["items"]), 1)
-        return plan_in(self.run).commit_sizes
+        """How many rows each commit has, by its number."""
+        return self.kind.commit_sizes(plan_in(self.run))
 
     @property
     def other_sizes(self) -> dict[int, int]:

@@ -1,7 +1,7 @@
 """One segment from manifest to commit, and one video from its segments to its commit.
 
 A segment is done when its row is there, a video when its own is. The worker that finishes the last segment of a video
-joins it; when two of them finish at the same moment both do, and write the same.
+joins it; when two of them finish at the same moment both do, and write the same, or one finds that it is done.
 """
 
 import hashlib
@@ -156,6 +156,8 @@ class VideoPipeline(ShardRunner[Segment]):
             row = self._joined(segment, rows)
         except Exception as error:
             row = {"status": "failed"} | failure_of(error, self.noun)._asdict()
+            if self.output.exists(f"{COMMITS}/{part_name(segment.video)}"):
+                return  # another worker has joined it meanwhile, and removed the pictures
             self.report(segment.shard, segment.frames, 1, segment.path)
         row |= {"path": segment.path, "segments": len(rows), "bytes_in": segment.size}
         row |= summed(rows) | worked(sum(one["seconds"] for one in rows))

@@ -69,7 +69,7 @@ class VideoRun(Run[VideoSettings]):
     @property
     def commit_sizes(self) -> dict[int, int]:
         """One row for each video."""
-        return dict.fromkeys(range(self.plan.items), 1)
+        return commit_sizes(self.plan)
 
     @property
     def order(self) -> list[int]:
@@ -163,6 +163,11 @@ def prepare(settings: VideoSettings) -> VideoRun:
     shards = open_shards(output, segments) if run.resumed else [segment.shard for segment in segments]
     left = dict.fromkeys(shards, 1)
     return VideoRun(settings, *run, left, committed(output) if run.resumed else {}, target=target, segments=segments)
+
+
+def commit_sizes(plan: Plan) -> dict[int, int]:
+    """Return how many rows each commit of a run over videos has, by its number: one, since each is about a video."""
+    return dict.fromkeys(range(plan.items), 1)
 
 
 def has_run(output: Storage) -> bool:

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import re
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -93,3 +94,15 @@ def test_what_cannot_be_carried_is_one_sentence(source, tmp_path, suffix, column
     with pytest.raises(UsageError, match=f"^{sentence}"):
         enhance(listed, tmp_path / "out", columns)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_manifest_without_its_columns_is_one_sentence(source, tmp_path, capsys):
+    listed, output = write_list(source, ".csv", {}), tmp_path / "out"
+    enhance(listed, output, "hour")
+    for name in ("_SUCCESS", "commits/part-00000.parquet"):
+        (output / name).unlink()
+    part = output / "manifest/part-00000.parquet"
+    pq.write_table(pq.read_table(part).drop(["hour"]), part)
+    assert enhance(listed, output, "hour") == 1
+    said = capsys.readouterr().out
+    assert re.search(r"^Stopped: .*/manifest/part-00000.parquet is damaged: 'hour' is missing\.$", said, re.MULTILINE)

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -23,6 +22,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from disturbances import wait_for
 from image_files import ONE_OF_EACH, RGB, deep, pillow, png
 from places import ROOT
 from radosgw import free_port
@@ -166,10 +166,7 @@ def test_above_its_capacity_it_refuses_and_goes_on(address):
 def test_a_replica_that_was_killed_is_started_anew(address):
     (replica,) = [one for one in psutil.process_iter(["cmdline"]) if "ServeReplica:sgllie" in str(one.info["cmdline"])]
     replica.kill()
-    end = time.monotonic() + SLOW
-    while time.monotonic() < end and ask(address, ONE_OF_EACH["jpeg"])[0] != 200:
-        time.sleep(0.5)
-    assert ask(address, ONE_OF_EACH["jpeg"])[0] == 200
+    wait_for(lambda: ask(address, ONE_OF_EACH["jpeg"])[0] == 200, SLOW)
 
 
 @pytest.mark.parametrize("name", ["input", "output", "strenght", "num_replicas"])
@@ -203,14 +200,6 @@ def replicas(process):
     return [one for one in below if "ServeReplica:sgllie" in " ".join(one.cmdline()[:1])]
 
 
-def waited_for(happened):
-    end = time.monotonic() + SLOW
-    while not (found := happened()):
-        assert time.monotonic() < end
-        time.sleep(0.5)
-    return found
-
-
 def test_serve_runs_the_config_and_follows_the_load(tmp_path):
     """The file itself, but for the port, and for delays with which a test would take minutes."""
     port = free_port()
@@ -234,13 +223,13 @@ def test_serve_runs_the_config_and_follows_the_load(tmp_path):
     clients = [threading.Thread(target=client) for _ in range(12)]
     with subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            waited_for(lambda: is_up(address))
+            wait_for(lambda: is_up(address), SLOW)
             assert ask(address, data)[2] == ImageProcessor(EnhanceSettings("in", "out", device="cpu"))("", data).data
             for one in clients:
                 one.start()
-            waited_for(lambda: len(replicas(process)) == 2)
+            wait_for(lambda: len(replicas(process)) == 2, SLOW)
             over.set()
-            waited_for(lambda: len(replicas(process)) == 1)
+            wait_for(lambda: len(replicas(process)) == 1, SLOW)
         finally:
             over.set()
             process.send_signal(signal.SIGINT)

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import pytest
 
 from clips import static, write_clip
 from commands import assert_complete, kill_all, make_corpus, rows_of
+from disturbances import wait_for
 from places import HOOKS, ROOT
 from trainings import EPOCHS, OPTIONS, history, photographs
 
@@ -63,7 +63,7 @@ class Head:
         options = ("--no-wait", "--submission-id", name, "--runtime-env-json", hold)
         sent = self.submit(*entrypoint, options=options)
         assert sent.returncode == 0, sent.stdout + sent.stderr
-        wait_for(lambda: any(output.glob(pattern)))
+        wait_for(lambda: any(output.glob(pattern)), SECONDS)
         stopped = self.job("stop", "--address", self.address, name)
         assert stopped.returncode == 0, stopped.stdout + stopped.stderr
         status = self.job("status", "--address", self.address, name)
@@ -79,14 +79,6 @@ def free_ports(count: int) -> list[int]:
     finally:
         for bound in sockets:
             bound.close()
-
-
-def wait_for(condition) -> None:
-    """Wait until it holds."""
-    end = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
 
 
 def status_without_token(address: str) -> int:
@@ -120,7 +112,7 @@ def head() -> Iterator[Head]:
         address = f"http://127.0.0.1:{dashboard}"
         process = subprocess.Popen(line.split(), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            wait_for(lambda: process.poll() is not None or status_without_token(address))
+            wait_for(lambda: process.poll() is not None or status_without_token(address), SECONDS)
             assert process.poll() is None, "Ray did not start"
             yield Head(address, environment, Path(folder))
         finally:

@@ -73,7 +73,7 @@ def test_a_list_of_web_addresses(tmp_path):
     make_tar(tmp_path / "in/a.tar", [("large.bin", bytes(9 * 2**20)), *samples(files)])
     handler = partial(Plain, directory=str(tmp_path / "in"))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     address = f"http://127.0.0.1:{server.server_address[1]}"
     names = ["000/00000.jpg", "000/00001.jpg", "000/absent.jpg", "a.tar"]
     (tmp_path / "list.txt").write_text("".join(f"{address}/{name}\n" for name in names))

@@ -122,6 +122,7 @@ def test_over_a_cluster(here, source, enhanced, tmp_path):
     assert parquet_images(tmp_path / "out/images/b.parquet") == [enhanced[stem] for stem in sorted(enhanced)]
 
 
+@pytest.mark.jobs
 def test_the_dataset_is_read_by_its_own_loaders(source, enhanced, tmp_path, monkeypatch):
     webdataset, datasets = pytest.importorskip("webdataset"), pytest.importorskip("datasets")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))

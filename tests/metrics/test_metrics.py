@@ -224,6 +224,7 @@ def test_brisque_rises_with_noise(pair):
     assert brisque(noisy) > brisque(image) + 10
 
 
+@pytest.mark.jobs
 def test_no_torch_and_no_ray_are_imported():
     code = "import json, sys, sgllie.metrics; print(json.dumps(sorted(sys.modules)))"
     modules = json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)

@@ -6,6 +6,7 @@ import torch
 from torch.testing import assert_close
 
 from golden import NETWORKS, dark_image, golden_weights, load
+from golden.make import PARITY, TESTS
 from sgllie.network import model, weights
 from sgllie.network.architecture import CONV_TYPES, parameter_shapes
 
@@ -89,3 +90,9 @@ def test_published_zero_dce(shared):
         enhanced, curves = model.EnhancementModel(network)(x)
     assert_close(enhanced[0].permute(1, 2, 0), torch.from_numpy(golden["enhanced"]), atol=1e-6, rtol=0)
     assert_close(curves[0].permute(1, 2, 0), torch.from_numpy(golden["curves"]), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("place", PARITY)
+def test_golden_files_are_made_after_tests_that_exist(place):
+    file, name = place.split("::")
+    assert f"def {name}(" in (TESTS / file).read_text()

@@ -48,6 +48,7 @@ def test_enhance_help_has_every_option(capsys):
         assert option in out
 
 
+@pytest.mark.jobs
 def test_a_reader_who_has_seen_enough():
     process = subprocess.Popen(command("enhance", "--help"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.close()

@@ -19,7 +19,7 @@ from PIL import Image
 
 from report_runs import ODD_NAMES, Page, make_finished_run, make_rows, make_run_of_rows
 from sgllie.cli import main
-from sgllie.report.aggregates import EXAMPLES, GRID, SAMPLE, SHOWN, STAGES, aggregate, columns_of
+from sgllie.report.aggregates import EXAMPLES, GRID, SAMPLE, SHOWN, STAGES, aggregate
 from sgllie.report.charts import clock, nice_step
 from sgllie.report.distribution import Distribution
 from sgllie.report.gallery import MOST_SHOWN, thumbnail
@@ -27,7 +27,7 @@ from sgllie.report.timeline import Timeline
 from sgllie.runs import commits
 from sgllie.runs.commits import commit_tables
 from sgllie.runs.names import part_name
-from sgllie.runs.schemas import STATS_SCHEMA
+from sgllie.runs.schemas import STATS_SCHEMA, luma_fields
 from sgllie.runs.tables import row_bytes
 from sgllie.storage import LocalStorage, open_storage
 
@@ -60,7 +60,7 @@ def test_numbers_are_those_of_pandas(finished_run, tmp_path, kind):
     assert found.retried == (frame.attempt > 1).sum()
     assert found.timeline.counts.total() == len(frame)
     done = frame[frame.status != "failed"]
-    for name in [*columns_of("in"), *columns_of("out")]:
+    for name, _ in [*luma_fields("in"), *luma_fields("out")]:
         distribution, values = found.brightness[name], done[name].astype(float)
         assert distribution.mean == pytest.approx(values.mean(), abs=1e-9)
         assert distribution.counts.tolist() == np.histogram(values, distribution.edges)[0].tolist()

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from commands import make_corpus, rows_of
-from disturbances import TOGETHER
+from disturbances import TOGETHER, wait_for
 from image_files import GREY, RGB, pillow, png, tiff
 from places import HOOKS
 from sgllie.enhance.memory import PROCESS_BYTES
@@ -32,15 +32,6 @@ from sgllie.runs.memory import LEAST_BYTES, MARGIN, WORKER_BYTES, MemoryBudget, 
 from sgllie.runs.shard_runner import WAITING_THREADS
 
 pytestmark = pytest.mark.jobs
-
-
-def eventually(condition):
-    """Wait until it is true, for a while."""
-    for _ in range(500):
-        if condition():
-            return
-        time.sleep(0.01)
-    raise AssertionError
 
 
 class Waiting:
@@ -60,11 +51,11 @@ class Waiting:
 
         self.threads.append(threading.Thread(target=hold))
         self.threads[-1].start()
-        eventually(lambda: name in self.inside or self.budget._waiting)
+        wait_for(lambda: name in self.inside or self.budget._waiting)
 
     def end(self, name):
         self.gates[name].set()
-        eventually(lambda: name not in self.inside)
+        wait_for(lambda: name not in self.inside)
 
 
 @pytest.fixture
@@ -86,7 +77,7 @@ def test_small_ones_run_side_by_side_and_large_ones_one_after_another(waiting):
     waiting.end("b")
     assert waiting.inside == ["c"]
     waiting.end("c")
-    eventually(lambda: waiting.inside == ["large"])
+    wait_for(lambda: waiting.inside == ["large"])
 
 
 def test_nobody_overtakes_what_needs_much(waiting):
@@ -95,7 +86,7 @@ def test_nobody_overtakes_what_needs_much(waiting):
     assert waiting.inside == ["a"]
     assert len(waiting.budget._waiting) == 2
     waiting.end("a")
-    eventually(lambda: sorted(waiting.inside) == ["b", "large"])
+    wait_for(lambda: sorted(waiting.inside) == ["b", "large"])
 
 
 def test_what_needs_more_than_there_is_waits_for_nobody(waiting):

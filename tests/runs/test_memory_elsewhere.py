@@ -7,10 +7,11 @@ import threading
 import cv2
 import numpy as np
 import pytest
-from test_memory import begun, black, eventually, noisy
+from test_memory import begun, black, noisy
 
 from clips import write_clip
 from commands import rows_of
+from disturbances import wait_for
 from image_files import RGB
 from sgllie.compare.run import prepare as prepare_comparison
 from sgllie.compare.settings import CompareSettings
@@ -142,7 +143,7 @@ def test_photographs_of_a_training_share_the_memory_of_a_process(monkeypatch):
     with photographs.memory().held(photographs.memory().total):
         thread = threading.Thread(target=photographs.load, args=(data, 8), daemon=True)
         thread.start()
-        eventually(lambda: photographs.memory()._waiting)
+        wait_for(lambda: photographs.memory()._waiting)
     thread.join()
     with pytest.raises(ItemError, match="take smaller photographs"):
         photographs.load(black(4000), 8)

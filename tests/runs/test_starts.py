@@ -159,7 +159,8 @@ def test_an_overwriting_command_that_is_killed_leaves_nothing_to_resume(settings
     assert_complete(tmp_path / "in", tmp_path / "out")
 
 
-def test_one_holds_the_lock_at_a_time(tmp_path):
+def test_one_holds_the_lock_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "LOOK_SECONDS", 0.02)
     output, inside, most = open_storage(str(tmp_path)), [], []
 
     def hold(number):

@@ -59,7 +59,7 @@ def test_what_says_200_and_is_no_page_is_asked_for_again(kind, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         options = S3Options(endpoint_url=f"http://127.0.0.1:{server.server_port}", region="us-east-1")
         assert [entry[:2] for entry in open_storage("s3://bucket", options).list()] == [("a.jpg", 3)]
         server.shutdown()

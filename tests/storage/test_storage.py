@@ -229,7 +229,7 @@ def test_a_fault_of_a_web_server_is_no_absent_file(status, kind):
     address = f"http://127.0.0.1:{server.server_address[1]}"
     with server:
         if status:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
+            threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         else:
             server.server_close()
         for read in (open_storage(address).read, open_storage(address).open):

@@ -1,4 +1,4 @@
-"""Ways to disturb a job: bytes at which the hooks of its processes misbehave, and who these processes are."""
+"""Ways to disturb a job: the right moment, bytes at which the hooks of its processes misbehave, and who these are."""
 
 import subprocess
 import time
@@ -13,12 +13,14 @@ TOGETHER = b"WAIT FOR ANOTHER"
 STOPPED = b"STOP THE DECODER"
 
 
-def wait_for(condition, seconds=180.0):
-    """Wait until something is true."""
+def wait_for(condition, seconds=600.0, beside=None):
+    """Wait until something is true, or is there, and give it back; a job beside it must not end before."""
     end = time.monotonic() + seconds
-    while not condition():
+    while not (found := condition()):
+        assert beside is None or beside.poll() is None, "the job ended before it was disturbed"
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
+    return found
 
 
 def written(output: Path) -> int:

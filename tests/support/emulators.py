@@ -11,7 +11,8 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from radosgw import answers, free_port, wait_until
+from disturbances import wait_for
+from radosgw import answers, free_port
 
 ODD_NAMES = ["a b+c.jpg", "ü/ñ%2F.jpg", "q?x=1&y#z.jpg", "[x].jpg", "=.jpg", "deep/er/than/most/a.jpg", "~'\".jpg"]
 """Names of objects that are easily mistaken."""
@@ -34,7 +35,7 @@ def azurite() -> Iterator[str]:
     line.append("--disableTelemetry")
     server = subprocess.Popen(line, stdout=subprocess.DEVNULL)
     endpoint = f"http://127.0.0.1:{port}/{ACCOUNT}"
-    wait_until(lambda: answers(endpoint))
+    wait_for(lambda: answers(endpoint))
     yield f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={endpoint};"
     server.kill()
     server.wait()

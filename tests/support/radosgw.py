@@ -9,14 +9,14 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from disturbances import wait_for
 
 PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin")
 OWNER, STRANGER = "test", "stranger"
@@ -104,7 +104,7 @@ class Ceph:
     def start_gateway(self) -> None:
         """Start the gateway, and wait until it answers."""
         self._start("radosgw", "-n", "client.rgw.a")
-        wait_until(self._is_ready)
+        wait_for(self._is_ready)
 
     def _is_ready(self) -> bool:
         if self.processes["ceph-osd"].poll() is not None:
@@ -178,11 +178,3 @@ def answers(endpoint: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
-    """Wait until it holds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)

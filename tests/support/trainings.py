@@ -1,21 +1,40 @@
-"""Small trainings as people run them: photographs, options, and what a run leaves behind."""
+"""Small trainings: their photographs, options and settings, and what a run leaves behind."""
 
 import contextlib
 import csv
-import subprocess
-import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import psutil
+import torch
 
 from sgllie.network import weights
+from sgllie.train.settings import GuideSettings, LossSettings, OptimiserSettings, TrainSettings, ValidationSettings
+from sgllie.train.train_step import Batch
 
 EPOCHS = 4
 OPTIONS = f"""--preset published --loss.semantic 0 --epochs {EPOCHS} --batch-size 4 --validation.images 4
     --validation.size 64 --images.size 96 --images.crop 64 --images.flip --loaders 2 --optimiser.ema-decay 0.5
     --optimiser.schedule cosine --dead-layers stop""".split()
+
+
+def settings(**changes) -> TrainSettings:
+    """The published recipe without its guide, small."""
+    small = {
+        "loss": LossSettings(semantic=0),
+        "guide": GuideSettings(name="none"),
+        "optimiser": OptimiserSettings(),
+        "epochs": 4,
+        "validation": ValidationSettings(size=64),
+    }
+    return TrainSettings(**({"data": "photographs", "run": "run"} | small | changes))
+
+
+def batches(count: int, size: int = 2, seed: int = 0) -> list[Batch]:
+    """Dark noise."""
+    generator = torch.Generator().manual_seed(seed)
+    return [Batch(torch.rand(size, 3, 64, 64, generator=generator) * 0.3) for _ in range(count)]
 
 
 def photographs(folder: Path, count: int = 24) -> Path:
@@ -38,16 +57,6 @@ def history(run: Path) -> list[dict[str, str]]:
 def fingerprint(run: Path, name: str = "last") -> str:
     """Of the weights that a run has come to."""
     return weights.load(str(run / f"weights/{name}.safetensors")).fingerprint
-
-
-def wait_beside(condition, job: subprocess.Popen[bytes], seconds: float = 600):
-    """Wait until something is there, and give it back."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert job.poll() is None, "the job ended before it was disturbed"
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
-    return found
 
 
 def training_processes(above: psutil.Process) -> list[psutil.Process]:

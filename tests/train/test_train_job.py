@@ -12,10 +12,11 @@ import pytest
 
 from breaking_proxy import ON_GET, ON_PUT, BreakingProxy
 from commands import kill_all, sgllie, start
+from disturbances import wait_for
 from places import HOOKS
 from sgllie.network import weights
 from sgllie.storage import open_storage
-from trainings import EPOCHS, OPTIONS, fingerprint, history, photographs, training_processes, wait_beside
+from trainings import EPOCHS, OPTIONS, fingerprint, history, photographs, training_processes
 
 # A busy machine starts Ray's processes slowly; and the training that went through is that of all the tests.
 pytestmark = [pytest.mark.timeout(1500), pytest.mark.jobs]
@@ -67,10 +68,10 @@ def test_two_workers_train_as_one_does(here, undisturbed, data, tmp_path):
 def test_killed_and_started_again_it_ends_as_if_undisturbed(undisturbed, data, tmp_path):
     """In any moment: the first time during an epoch, the second time while a checkpoint is being written."""
     job = start("train", data, tmp_path, *OPTIONS)
-    wait_beside(lambda: (tmp_path / "checkpoints/epoch-00001/state.json").exists(), job)
+    wait_for(lambda: (tmp_path / "checkpoints/epoch-00001/state.json").exists(), beside=job)
     kill_all(job)
     job = start("train", data, tmp_path, *OPTIONS)
-    wait_beside(lambda: (tmp_path / "checkpoints/epoch-00003").exists(), job)
+    wait_for(lambda: (tmp_path / "checkpoints/epoch-00003").exists(), beside=job)
     job.send_signal(signal.SIGKILL)
     job.wait()
     result = sgllie("train", data, tmp_path, *OPTIONS)
@@ -85,8 +86,8 @@ def test_killed_and_started_again_it_ends_as_if_undisturbed(undisturbed, data, t
 def test_a_worker_that_is_killed_is_replaced(undisturbed, data, tmp_path):
     job = start("train", data, tmp_path, *OPTIONS)
 
-    wait_beside((tmp_path / "checkpoints/epoch-00001/state.json").exists, job)
-    wait_beside(lambda: training_processes(psutil.Process(job.pid)), job)[0].kill()
+    wait_for((tmp_path / "checkpoints/epoch-00001/state.json").exists, beside=job)
+    wait_for(lambda: training_processes(psutil.Process(job.pid)), beside=job)[0].kill()
     assert job.wait(600) == 0
     assert fingerprint(tmp_path) == fingerprint(undisturbed)
 
@@ -140,8 +141,7 @@ def test_photographs_that_are_gone_stop_the_training_and_back_again_it_goes_on(d
     hooks = {"PYTHONPATH": f"{HOOKS}:{os.environ.get('PYTHONPATH', '')}"}
 
     def take_away() -> None:
-        while not (run / "checkpoints/epoch-00001/state.json").exists():
-            time.sleep(0.05)
+        wait_for((run / "checkpoints/epoch-00001/state.json").exists)
         there.rename(away)
 
     thief = threading.Thread(target=take_away, daemon=True)
@@ -236,7 +236,7 @@ def test_training_through_a_network_that_breaks(here, undisturbed, data, ceph, e
         proxy.faults.share = 0.2
         options = [*OPTIONS, "--cache", "none", "--s3.endpoint-url", proxy.endpoint, "--s3.region", s3.region]
         job = start("train", "s3://bucket/data", "s3://bucket/run", *options)
-        wait_beside(lambda: run.exists("checkpoints/epoch-00001/state.json"), job)
+        wait_for(lambda: run.exists("checkpoints/epoch-00001/state.json"), beside=job)
         kill_all(job)
         restart.start()
         result = here("train", "s3://bucket/data", "s3://bucket/run", *options)

@@ -8,7 +8,8 @@ import faults
 import pytest
 
 from commands import sgllie, start
-from trainings import OPTIONS, fingerprint, history, photographs, training_processes, wait_beside
+from disturbances import wait_for
+from trainings import OPTIONS, fingerprint, history, photographs, training_processes
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.jobs, pytest.mark.slow]
 
@@ -41,14 +42,14 @@ def test_a_lost_process_costs_its_epoch_and_a_lost_node_its_place(tmp_path):
         job = start("train", data, killed, *options, "--num-workers", "2")
         epoch = 0
         for _ in range(2):
-            wait_beside(lambda epoch=epoch: finished(killed) > epoch, job)
-            (process,) = wait_beside(lambda: training_processes(faults.raylets(other)[0]), job)
+            wait_for(lambda epoch=epoch: finished(killed) > epoch, beside=job)
+            (process,) = wait_for(lambda: training_processes(faults.raylets(other)[0]), beside=job)
             epoch = finished(killed)
             process.kill()
         assert job.wait(400) == 0
 
         job = start("train", data, fewer, *options, "--num-workers", "2")
-        wait_beside(lambda: finished(fewer), job)
+        wait_for(lambda: finished(fewer), beside=job)
         nodes.kill(other)
         job.send_signal(signal.SIGINT)
         assert job.wait(60) == 1

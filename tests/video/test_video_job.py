@@ -3,7 +3,6 @@
 import io
 import json
 import shutil
-import time
 
 import av
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 
 from clips import packets, pan, pictures, static, timestamps, varying, write_clip
 from commands import kill_all, sgllie, start
+from disturbances import wait_for
 from places import HOOKS
 from sgllie import Enhancer
 from sgllie.errors import StorageError, UsageError
@@ -23,6 +23,7 @@ from sgllie.runs.schemas import SEGMENTS_SCHEMA
 from sgllie.runs.shard_runner import MOST_ATTEMPTS_WITHOUT_PROGRESS, ShardRunner
 from sgllie.storage import open_storage
 from sgllie.video.clip import Encoding, enhance_video
+from sgllie.video.pipeline import VideoPipeline
 from sgllie.video.run import prepare
 from video_jobs import pipeline_of, rows, settings_for, work
 
@@ -332,16 +333,28 @@ def test_too_many_failures_stop_the_job(here, rides, tmp_path, monkeypatch):
     assert len(rows(tmp_path / "out")) == 10
 
 
+def test_of_two_workers_that_join_a_video_the_later_one_spoils_nothing(tmp_path, monkeypatch):
+    settings = settings_for(write_clip(tmp_path / "in.mp4", static(3)), tmp_path / "out.mp4")
+    run = prepare(settings)
+    joined, other = VideoPipeline._joined, pipeline_of(run)
+
+    def late(pipeline, segment, rows):
+        monkeypatch.setattr(VideoPipeline, "_joined", joined)
+        other.run(segment.shard)
+        return joined(pipeline, segment, rows)
+
+    monkeypatch.setattr(VideoPipeline, "_joined", late)
+    pipeline_of(run).run(0)
+    assert finish(run, {}, InProcess())["ok"] == 1
+
+
 @pytest.mark.slow
 def test_the_command_is_killed_and_started_again(tmp_path):
     source = write_clip(tmp_path / "in.mp4", pan(60) * 3)
     arguments = ("video", source, tmp_path / "out.mp4", "--segment-seconds", 1)
     job = start(*arguments, PYTHONPATH=HOOKS, HOLD="segments/*.parquet")  # it waits to be killed
     segments = tmp_path / ".out.mp4.run/segments"
-    end = time.monotonic() + 200
-    while not any(segments.glob("*.parquet")):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
+    wait_for(lambda: any(segments.glob("*.parquet")))
     kill_all(job)
     (tmp_path / "first-in-.out.mp4.run").unlink()  # of the hook
     done = {path: path.stat().st_mtime_ns for path in segments.iterdir()}

@@ -1,4 +1,4 @@
-"""Makes the golden files anew: `cd tests && python -m golden.make REFERENCE`.
+"""Makes the golden files anew: `cd tests/support && python -m golden.make REFERENCE`.
 
 REFERENCE is a folder with values of the published code of SGZ and Zero-DCE (both MIT): golden_losses.npz,
 golden_model.npz, golden_zero_dce.npz, golden_training.npz, and their checkpoints. Two kinds of files come of it:
@@ -28,14 +28,14 @@ from sgllie.train.settings import GuideSettings, LossSettings, TrainSettings
 from sgllie.train.train_step import Batch, TrainStep
 
 STEPS = 5
-TESTS = Path(golden.FOLDER).parent
+TESTS = golden.FOLDER.parents[1]
 PARITY = (
-    "test_model.py::test_published_sgz",
-    "test_model.py::test_published_zero_dce",
-    "test_training.py::test_five_steps_follow_the_published_training",
-    "test_metrics.py::test_psnr_and_ssim_agree_with_the_official_values",
-    "test_metrics.py::test_brisque_agrees_with_the_official_values",
-    "test_metrics_niqe.py::test_agrees_with_the_official_values",
+    "network/test_model.py::test_published_sgz",
+    "network/test_model.py::test_published_zero_dce",
+    "train/test_train_step.py::test_five_steps_follow_the_published_training",
+    "metrics/test_metrics.py::test_psnr_and_ssim_agree_with_the_official_values",
+    "metrics/test_metrics.py::test_brisque_agrees_with_the_official_values",
+    "metrics/test_metrics_niqe.py::test_agrees_with_the_official_values",
 )
 """What must hold before anything is written."""
 

@@ -1,0 +1,64 @@
+"""Child processes of the command that end when nobody has asked them to."""
+
+import dataclasses
+import multiprocessing
+import os
+import signal
+
+import pytest
+
+from commands import assert_complete, make_corpus
+from sgllie.enhance.run import EnhanceRun, prepare
+from sgllie.enhance.settings import EnhanceSettings
+from sgllie.errors import StorageError
+from sgllie.runs.job import InProcess, finish
+from sgllie.runs.local import MOST_SILENT_DEATHS, Child, LocalPool
+
+pytestmark = pytest.mark.jobs
+
+
+class Raising(EnhanceRun):
+    """Whose workers cannot be made."""
+
+    def make_pipeline(self, report):
+        raise StorageError("the bucket is gone")
+
+
+class Dying(EnhanceRun):
+    """Whose workers are killed while they are made."""
+
+    def make_pipeline(self, report):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.fixture
+def run(tmp_path):
+    make_corpus(tmp_path / "in", 20)
+    return prepare(EnhanceSettings(str(tmp_path / "in"), str(tmp_path / "out"), device="cpu", shard_images=10))
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (Raising, "a child process cannot begin: the bucket is gone"),
+        (Dying, f"{MOST_SILENT_DEATHS} child processes in a row have died without a word"),
+    ],
+)
+def test_children_that_never_begin_stop_the_job(run, kind, reason):
+    fields = {field.name: getattr(run, field.name) for field in dataclasses.fields(run)}
+    assert LocalPool(kind(**fields), {}).run_shards() == reason
+
+
+def test_a_child_that_dies_between_two_shards_is_replaced(run, tmp_path):
+    results = {}
+    pool = LocalPool(run, results)
+    shard = pool.waiting.popleft()
+    here, there = multiprocessing.Pipe()
+    pool.at_work[Child(multiprocessing.current_process(), here)] = shard
+    there.send((run.make_pipeline(lambda *_: None).run(shard), ""))
+    there.close()
+    while pool.is_running():
+        pass
+    assert pool.error is None
+    finish(run, results, InProcess())
+    assert_complete(tmp_path / "in", tmp_path / "out")
