@@ -41,13 +41,17 @@ def photographs(pixels: Pixels) -> Iterator[tuple[str, Pixels]]:
     linear = (grey / 255.0) ** 2.2 * 4095
     noise = RANDOM.normal(0, 3, grey.shape) + RANDOM.normal(0, 0.5, grey.shape) * np.sqrt(linear)
     raw = np.clip(linear + noise, 0, 4095).astype(np.uint16)
-    inside = np.hypot(*np.mgrid[-1 : 1 : grey.shape[0] * 1j, -1 : 1 : grey.shape[1] * 1j]) < 0.9
+    distance = np.hypot(*np.mgrid[-1 : 1 : grey.shape[0] * 1j, -1 : 1 : grey.shape[1] * 1j])
     yield "colour", np.asarray(colour)
     yield "grey", grey
     yield "grey, three stops darker", grey // 8
     yield "grey, a quarter of the side", cv2.resize(grey, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
-    yield "colour, cut out", np.asarray(colour) * inside[..., None]
-    yield "grey, round", grey * inside
+    for part in (0.9, 0.3):
+        inside = distance < part
+        yield f"colour, cut out at {part}", np.asarray(colour) * inside[..., None]
+        yield f"grey, cut out at {part}", grey * inside
+        yield f"16 bits, cut out at {part}", grey.astype(np.uint16) * 257 * inside
+        yield f"raw, cut out at {part}", raw * inside
     for colours in (256, 64, 16):
         yield f"palette of {colours}", np.asarray(colour.quantize(colours).convert("RGB"))
     for levels in (16, 8, 4):
@@ -57,7 +61,6 @@ def photographs(pixels: Pixels) -> Iterator[tuple[str, Pixels]]:
     yield "raw, 12 bits in 16", raw
     yield "raw, 12 bits at the top", raw << 4
     yield "16 bits, stretched and clipped", np.clip((grey - 20.0) * 283, 0, 65535).astype(np.uint16)
-    yield "16 bits, round", grey.astype(np.uint16) * 257 * inside
     yield "raw with dead pixels", np.where(RANDOM.random(grey.shape) < 0.003, 0, raw + 200).astype(np.uint16)
 
 

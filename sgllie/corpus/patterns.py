@@ -11,6 +11,8 @@ from sgllie.errors import UsageError
 class Patterns:
     """Tells which paths match one of some patterns; of several that match, the last decides, and `!` takes back.
 
+    It takes back a file of a folder that matches, too, which it does not in git.
+
     Args:
         lines: the patterns.
         option: where the user gave them.
@@ -20,6 +22,7 @@ class Patterns:
     """
 
     def __init__(self, lines: Sequence[str] = (), option: str = "the patterns") -> None:
+        self.lines = lines
         try:
             self._spec = GitIgnoreSpec.from_lines(lines) if lines else None
         except GitIgnorePatternError as error:

@@ -57,12 +57,14 @@ def plan_inputs(
         except (StorageError, OSError) as error:
             raise UsageError(f"input {listing.source} cannot be listed: {error}") from error
     if not plan.items:
-        count = listing.ignored.count + listing.others.count
-        left = f" ({plural(count, 'other files')})" if count else ""
+        count, excluded = listing.ignored.count + listing.others.count, listing.excluded.count
+        left = [plural(count, "other files")] * bool(count)
+        left += [f"{plural(excluded, 'files')} left out by --exclude"] * bool(excluded)
+        beside = f" ({', '.join(left)})" if left else ""
         advice = "; *, ? and [ are wildcards in it: write [[] for a bracket" if is_pattern(listing.source) else ""
         if listing.image_column:
             advice += f"; no Parquet file in it has a column of images that is called {listing.image_column}"
-        raise UsageError(f"input {listing.source} holds no {noun}{left}{advice}")
+        raise UsageError(f"input {listing.source} holds no {noun}{beside}{advice}")
     return plan, described(listing, moments.note() if moments else [])
 
 
@@ -85,6 +87,8 @@ def notes_on(listing: Listing) -> list[str]:
     """Return what the user is to know of a listing."""
     notes = ignored_note(listing.ignored.count, listing.ignored.examples)
     notes += ignored_note(listing.excluded.count, listing.excluded.examples, "files", "excluded")
+    if listing.left_out.lines and not listing.excluded.count:
+        notes.append(f"--exclude leaves out no file: {', '.join(listing.left_out.lines)}")
     carried = f"({listing.others.size / 1e6:,.1f} MB) carried as {'it is' if listing.others.count == 1 else 'they are'}"
     notes += ignored_note(listing.others.count, listing.others.examples, "other files", carried)
     if listing.unreadable:

@@ -72,14 +72,14 @@ class LocalStorage:
             try:
                 return file.read()
             except OSError as error:
-                raise self._read_error(error) from error
+                raise self._read_error(path, error) from error
 
     def open(self, path: str) -> BinaryIO:
         try:
             # Without blocking: a pipe that nobody writes to would be waited for, for ever.
             descriptor = os.open(self.root / path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            raise self._read_error(error) from error
+            raise self._read_error(path, error) from error
         except ValueError as error:
             raise ReadError(f"{path!r} can be no name of a file: {error}") from error
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -87,13 +87,14 @@ class LocalStorage:
             raise ReadError("it is no regular file")
         return os.fdopen(descriptor, "rb")
 
-    def _read_error(self, error: OSError) -> Exception:
+    def _read_error(self, path: str, error: OSError) -> Exception:
         """Return what to raise for a file that cannot be read."""
         if error.errno in MOUNT_ERRORS or (self.was_listed and not self.root.exists()):
             return UnreachableError(f"{self.root} is not there any more: {error.strerror}")
-        if isinstance(error, FileNotFoundError):
-            return error
-        return ReadError(error.strerror or str(error))
+        file = self.root / path
+        if isinstance(error, FileNotFoundError) and not os.path.islink(file):
+            return FileNotFoundError(f"{file} does not exist")
+        return ReadError(reason(file, error))
 
     def write(self, path: str, data: bytes) -> None:
         self._place(path, partial(write_file, data=data))
@@ -103,7 +104,7 @@ class LocalStorage:
         try:
             os.makedirs(target.parent, exist_ok=True)
         except OSError as error:
-            raise StorageError(f"{self.root} cannot be written: {error.strerror}") from error
+            raise StorageError(f"{self.root} cannot be written: {reason(self.root, error)}") from error
         try:
             # Not by a link to a whole file, which many mounted buckets do not have.
             with target.open("xb", buffering=0) as file:
@@ -198,6 +199,19 @@ class LocalStorage:
             target.unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(f"{target} cannot be removed: {error.strerror}") from error
+
+
+def reason(file: Path, error: OSError) -> str:
+    """Describe what went wrong with a file, in the operating system's words, and where it leads if it is a link."""
+    said = error.strerror or str(error)
+    if not os.path.islink(file):
+        return said
+    if error.errno == errno.ELOOP:
+        return "it is a link that leads in a circle; mend or remove it"
+    target = os.path.realpath(file)
+    if error.errno in (errno.ENOENT, errno.EEXIST) and not os.path.lexists(target):
+        return f"it is a link to {target}, which does not exist; mend or remove it"
+    return f"it is a link to {target}: {said}"
 
 
 def is_folder(found: os.DirEntry[str]) -> bool:

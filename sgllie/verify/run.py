@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from sgllie.corpus.pack import pack_of
-from sgllie.corpus.packed import packed, unpacked
+from sgllie.corpus.packed import Member, packed, unpacked
 from sgllie.enhance.run import prepare as prepare_images
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.enhance.totals import OTHERS_TALLY, TALLY
@@ -28,7 +28,7 @@ from sgllie.runs.schemas import OTHERS_SCHEMA, STATS_SCHEMA, VIDEOS_SCHEMA, Row
 from sgllie.runs.totals import Tally
 from sgllie.runs.words import examples, plural
 from sgllie.settings import flat_fields
-from sgllie.storage import S3Options, Storage, open_storage, split_uri
+from sgllie.storage import Entry, S3Options, Storage, open_storage, split_uri
 from sgllie.verify.settings import VerifySettings
 from sgllie.video.formats import CONTAINERS
 from sgllie.video.run import commit_sizes as videos_in_commits
@@ -94,7 +94,8 @@ class Finished(NamedTuple):
 class Findings:
     """What was found: the files that are not what their rows say, by shard, and those of `folder` that no row knows.
 
-    `lost` are the tables that are gone or damaged: the rows of shards, and OUT/stats.
+    `lost` are the tables that are gone or damaged: the rows of shards, and OUT/stats. `packs` are the packs that hold
+    outputs, each with its shard.
     """
 
     folder: str
@@ -103,6 +104,7 @@ class Findings:
     lost: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     known: set[str] = field(default_factory=set)
+    packs: dict[str, int] = field(default_factory=dict)
 
     def note(self, shard: int, row: Row, kind: str | None) -> None:
         """Take down what a row's output is: right, or wrong in this way."""
@@ -111,14 +113,24 @@ class Findings:
         if kind:
             self.wrong.setdefault(shard, {})[row["path"]] = kind
 
+    def note_stray(self, entry: Entry) -> None:
+        """Take down a file that no row knows, or a pack whose images are right, but which is damaged behind them."""
+        name = f"{self.folder}/{entry.path}"
+        if name not in self.packs:
+            self.unknown.append(name)
+        elif isinstance(entry, Member):
+            self.wrong.setdefault(self.packs[name], {entry.path: "damaged"})
+
     @property
     def kinds(self) -> Counter[str]:
-        """How many outputs are `missing`, `changed` or cannot be read."""
+        """How many outputs are `missing`, `changed`, `damaged` or cannot be read."""
         return Counter(kind for shard in self.wrong.values() for kind in shard.values())
 
     def describe(self) -> str:
         """Say what was found."""
-        lines = [f"{plural(self.checked, 'files')} checked, {self.kinds.total():,} are not what their rows say."]
+        count = self.kinds.total()
+        differ = "is not what its row says" if count == 1 else "are not what their rows say"
+        lines = [f"{plural(self.checked, 'files')} checked, {count:,} {differ}."]
         for kind, count in sorted(self.kinds.items()):
             named = [path for shard in self.wrong.values() for path, one in shard.items() if one == kind]
             lines.append(f"{count:,} {kind}: {examples(named)}")
@@ -163,12 +175,15 @@ def verify(settings: VerifySettings, finished: Finished) -> Findings:
             for shard, found in sound_tables(output, folder, sizes, schema, findings.lost):
                 rows = [row for row in found if row["output"]]
                 # A row of Parquet keeps its name, whatever the format of its image, and is there without one.
-                findings.known |= {f"{IMAGES}/{row['path']}" for row in found if pack_of(row["path"])}
+                packs = {row["path"]: pack_of(row["path"]) for row in found}
+                findings.known |= {f"{IMAGES}/{path}" for path, pack in packs.items() if pack not in (None, path)}
+                findings.packs |= {f"{IMAGES}/{pack}": shard for pack in packs.values() if pack}
                 for row, kind in zip(rows, pool.map(check, rows), strict=True):
                     findings.note(shard, row, kind)
                     shown.update(Counts({"": (findings.checked, findings.kinds.total())}))
     findings.lost += unsound(output, finished.commit_sizes)
-    findings.unknown = list(unknown(open_storage(output.uri, settings.s3), findings, finished.run))
+    for entry in unknown(open_storage(output.uri, settings.s3), findings, finished.run):
+        findings.note_stray(entry)
     return findings
 
 
@@ -186,13 +201,13 @@ def sound_tables(
             lost.append(f"{folder}/{part_name(shard)}")
 
 
-def unknown(output: Storage, findings: Findings, run: Json) -> Iterator[str]:
-    """Yield the files, and the images in packs, that are no output of any row."""
+def unknown(output: Storage, findings: Findings, run: Json) -> Iterator[Entry]:
+    """Yield the files, the images in packs, and the damaged packs, that are no output of any row."""
     folder, known = findings.folder, findings.known
     left = (entry for entry in output.list(folder) if f"{folder}/{entry.path}" not in known)  # not what was carried
     for entry in unpacked(left, output, folder, run["settings"].get("image_column")):
         if f"{folder}/{entry.path}" not in known:
-            yield f"{folder}/{entry.path}"
+            yield entry
 
 
 def difference(files: Storage, row: Row) -> str | None:
@@ -238,7 +253,7 @@ def mark_failed(finished: Finished, findings: Findings) -> None:
 def marked(rows: list[Row], wrong: dict[str, str]) -> Iterator[Row]:
     """Yield the rows, those of wrong files as failed."""
     for row in rows:
-        kind = wrong.get(row["path"])
+        kind = wrong.get(row["path"]) or wrong.get(pack_of(row["path"]) or "")
         failed = {"status": "failed", "error_type": "write", "error": f"its output is {kind}", "output": None}
         yield row | failed | {"bytes_out": None, "sha256_out": None, "bytes": None} if kind else row
 

@@ -230,6 +230,32 @@ def test_a_pattern_that_is_none_is_one_sentence():
     assert "a" not in Patterns()
 
 
+@pytest.mark.parametrize(
+    ("lines", "kept"),
+    [
+        (["x/"], ["a.jpg", "b.png"]),
+        (["/b.png"], ["a.jpg", "x/a.jpg", "x/y/b.png"]),
+        (["**/y/**"], ["a.jpg", "b.png", "x/a.jpg"]),
+        (["*", "!*/", "!*.png"], ["b.png", "x/y/b.png"]),
+        (["*", "!x/"], []),  # whose files still match the star
+        (["!*.png", "*.png"], ["a.jpg", "x/a.jpg"]),
+        (["x/", "!x/y/"], ["a.jpg", "b.png", "x/y/b.png"]),  # git would not take it back
+        (["y"], ["a.jpg", "b.png", "x/a.jpg"]),
+        (["b.png/", "#a.jpg", ""], ["a.jpg", "b.png", "x/a.jpg", "x/y/b.png"]),
+    ],
+)
+def test_patterns_are_those_of_gitignore(lines, kept):
+    patterns = Patterns(lines)
+    assert [path for path in ("a.jpg", "b.png", "x/a.jpg", "x/y/b.png") if path not in patterns] == kept
+
+
+def test_patterns_that_leave_out_nothing_or_all_are_told(tree, tmp_path, capsys):
+    enhance(tree, tmp_path / "out", exclude=("odl/",))
+    assert "--exclude leaves out no file: odl/\n" in capsys.readouterr().out
+    with pytest.raises(UsageError, match=r"^input .* holds no images \(8 files left out by --exclude\)$"):
+        enhance(tree, tmp_path / "none", exclude=("*", "!day/"))
+
+
 def test_maps_do_not_count_in_the_mean(tree, tmp_path):
     rows = enhance(tree, tmp_path / "out")
     means = [row["luma_mean_in"] for row in rows.values() if row["luma_mean_in"] is not None]

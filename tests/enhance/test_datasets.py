@@ -111,7 +111,7 @@ def test_packs_without_images_are_other_files(source, tmp_path, capsys):
     assert not (output / "images/._s.tar").exists()
     (output / "images/boxes.parquet").unlink()
     assert main(["verify", str(output)]) == 3
-    assert "13 files checked, 1 are not what their rows say.\n1 missing: boxes.parquet" in capsys.readouterr().out
+    assert "13 files checked, 1 is not what its row says.\n1 missing: boxes.parquet" in capsys.readouterr().out
     assert main(["verify", str(output), "--repair"]) == 0
     assert main(["verify", str(output)]) == 0
     assert enhance(source, output, check_input=True) == 0

@@ -120,12 +120,14 @@ def test_they_can_be_skipped(source, tmp_path, capsys):
         enhance(source, tmp_path / "out")
 
 
-def test_a_file_that_is_gone_is_a_row_and_can_be_tried_again(source, tmp_path, capsys):
+def test_a_link_to_nowhere_is_a_row_and_can_be_tried_again(source, tmp_path, capsys):
     (source / "gone.txt").symlink_to(tmp_path / "later.txt")
     assert enhance(source, tmp_path / "out") == 3
     assert "6 other files (0.0 MB): 5 copied, 1 failed." in capsys.readouterr().out
     row = others_of(tmp_path / "out")["gone.txt"]
-    assert (row["status"], row["error_type"], row["output"]) == ("failed", "missing", None)
+    assert (row["status"], row["error_type"], row["output"]) == ("failed", "read", None)
+    leads = f"it is a link to {tmp_path}/later.txt, which does not exist; mend or remove it"
+    assert row["error"] == f"the file cannot be read: {leads}"
     assert main(["verify", str(tmp_path / "out")]) == 0
     (tmp_path / "later.txt").write_text("here")
     assert enhance(source, tmp_path / "out", retry_failed=True) == 0

@@ -1,7 +1,9 @@
 """Jobs over tars and Parquet files: the same rows as of a tree, and a dataset that its own loaders read."""
 
 import hashlib
+import io
 import json
+import tarfile
 from pathlib import Path
 
 import cv2
@@ -10,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from commands import make_corpus, rows_of
-from packs import make_parquet, make_tar, members_of, samples
+from packs import make_parquet, make_tar, member, members_of, samples
 from sgllie.cli import main
 from sgllie.corpus.packed import packed
 from sgllie.enhance import packing
@@ -251,6 +253,25 @@ def test_verify_finds_a_changed_member_and_repairs_it(source, enhanced, tmp_path
     assert main(["verify", str(output), "--repair"]) == 0
     assert tar.read_bytes() == good
     assert_consistent(output, 2 * COUNT + 1)
+
+
+@pytest.mark.jobs
+def test_verify_finds_a_tar_that_is_cut_off_behind_its_images(source, tmp_path, capsys):
+    with tarfile.open(source / "train/a.tar", "a") as tar:
+        tar.addfile(member("lidar.bin", 3000), io.BytesIO(bytes(range(250)) * 12))
+    output = tmp_path / "out"
+    assert enhance(source, output) == 0
+    tar = output / "images/train/a.tar"
+    good = tar.read_bytes()
+    tar.write_bytes(good[: good.index(b"lidar.bin") + 1000])
+    capsys.readouterr()
+    assert main(["verify", str(output)]) == 3
+    said = capsys.readouterr().out
+    assert f"{2 * COUNT + 2} files checked, 1 is not what its row says.\n1 damaged: train/a.tar\n" in said
+    assert "that no row knows" not in said
+    assert main(["verify", str(output), "--repair"]) == 0
+    assert tar.read_bytes() == good
+    assert main(["verify", str(output)]) == 0
 
 
 @pytest.mark.parametrize("name", ["train/a.tar", "b.parquet"])

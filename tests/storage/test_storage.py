@@ -1,5 +1,6 @@
 """Storages: the same promises for a local folder and for S3, the real one of Ceph and the lenient one of moto."""
 
+import errno
 import http.server
 import logging
 import os
@@ -289,6 +290,47 @@ def test_what_cannot_be_read_is_said(tmp_path, name):
     (tmp_path / "folder").mkdir()
     with pytest.raises(ReadError):
         open_storage(str(tmp_path)).read(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("nowhere.jpg", "it is a link to {there}/absent.jpg, which does not exist; mend or remove it"),
+        ("twice.jpg", "it is a link to {there}/absent.jpg, which does not exist; mend or remove it"),
+        ("loop.jpg", "it is a link that leads in a circle; mend or remove it"),
+        ("self.jpg", "it is a link that leads in a circle; mend or remove it"),
+        ("through.jpg", "it is a link to {there}/a.jpg/b.jpg: Not a directory"),
+        ("folder.jpg", "it is no regular file"),
+    ],
+)
+def test_what_is_wrong_with_a_link_is_said(tmp_path, name, sentence):
+    (tmp_path / "a.jpg").write_bytes(b"a")
+    (tmp_path / "folder").mkdir()
+    links = {"nowhere": "absent.jpg", "twice": "nowhere.jpg", "through": "a.jpg/b.jpg", "folder": "folder"}
+    for link, target in (links | {"loop": "back.jpg", "back": "loop.jpg", "self": "self.jpg"}).items():
+        (tmp_path / f"{link}.jpg").symlink_to(target)
+    with pytest.raises(ReadError) as raised:
+        open_storage(str(tmp_path)).read(name)
+    assert str(raised.value) == sentence.format(there=tmp_path)
+
+
+def test_a_link_to_what_nobody_may_read_names_it(tmp_path, monkeypatch):
+    """Root may read all, so that the operating system's answer is played."""
+    (tmp_path / "a.jpg").write_bytes(b"a")
+    (tmp_path / "link.jpg").symlink_to("a.jpg")
+    monkeypatch.setattr(
+        os, "open", lambda *_: (_ for _ in ()).throw(PermissionError(errno.EACCES, "Permission denied"))
+    )
+    with pytest.raises(ReadError, match=rf"^it is a link to {tmp_path}/a.jpg: Permission denied$"):
+        open_storage(str(tmp_path)).read("link.jpg")
+    with pytest.raises(ReadError, match=r"^Permission denied$"):
+        open_storage(str(tmp_path)).read("a.jpg")
+
+
+def test_an_output_that_is_a_link_to_nowhere_says_so(tmp_path):
+    (tmp_path / "out").symlink_to("absent")
+    with pytest.raises(StorageError, match=rf"it is a link to {tmp_path}/absent, which does not exist; mend or remove"):
+        open_storage(str(tmp_path / "out")).create("run.json", b"{}")
 
 
 def test_what_is_too_large_is_not_read(tmp_path):
