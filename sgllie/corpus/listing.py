@@ -71,7 +71,7 @@ class Listing:
         ignored: the same if they are not, and what macOS or a run that is at work has put there.
         excluded: files that a pattern leaves out.
         label_maps: images that are label maps by their names.
-        unreadable: the folders that may not be listed.
+        unreadable: the folders that may not be listed, and pipes, sockets and devices.
     """
 
     def __init__(

@@ -92,6 +92,6 @@ def notes_on(listing: Listing) -> list[str]:
     carried = f"({listing.others.size / 1e6:,.1f} MB) carried as {'it is' if listing.others.count == 1 else 'they are'}"
     notes += ignored_note(listing.others.count, listing.others.examples, "other files", carried)
     if listing.unreadable:
-        folders = f"{plural(len(listing.unreadable), 'folders')} cannot be read, and left out"
-        notes.append(f"{folders}: {examples(listing.unreadable)}")
+        paths = f"{plural(len(listing.unreadable), 'paths')} left out: folders that may not be read, pipes or devices"
+        notes.append(f"{paths}: {examples(listing.unreadable)}")
     return notes

@@ -58,7 +58,7 @@ WRITABLE = ("s3", "gs", "gcs", "az", "abfs", "abfss", "memory")
 """Schemes whose objects appear as a whole or not at all, each by one request. Elsewhere a reader could see a part of a
 file; and Hugging Face makes a commit of each."""
 
-Folders = list[str]
+Unreadable = list[str]
 """Paths of folders below a root."""
 
 
@@ -87,12 +87,13 @@ class Storage(Protocol):
     def retries(self) -> int:
         """How many requests of the calling thread had to be repeated, since the beginning."""
 
-    def list(self, folder: str = "", unreadable: Folders | None = None) -> Iterator[Entry]:
+    def list(self, folder: str = "", unreadable: Unreadable | None = None) -> Iterator[Entry]:
         """Yield all objects below a folder of the root, their paths relative to it, in a fixed order.
 
         Args:
             folder: below the root; by default the root itself.
-            unreadable: takes the paths of folders that may not be listed; without it the first raises ReadError.
+            unreadable: takes the paths of folders that may not be listed, and of pipes, sockets and devices; without it
+                the first such folder raises ReadError.
         """
 
     def read(self, path: str) -> bytes:

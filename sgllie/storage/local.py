@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from sgllie.errors import NameRefusedError, ReadError, StorageError, UnreachableError
-from sgllie.storage.base import SCRATCH, Entry, Folders, refuse_large
+from sgllie.storage.base import SCRATCH, Entry, Unreadable, refuse_large
 
 NAME_ERRORS = {errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EINVAL, errno.EEXIST, errno.EILSEQ}
 MOUNT_ERRORS = {errno.ENOTCONN, errno.ESTALE, errno.ENODEV, errno.EHOSTDOWN, errno.ETIMEDOUT}
@@ -42,12 +42,12 @@ class LocalStorage:
         self.uri = str(self.root)
         self.retries = 0
 
-    def list(self, folder: str = "", unreadable: Folders | None = None) -> Iterator[Entry]:
+    def list(self, folder: str = "", unreadable: Unreadable | None = None) -> Iterator[Entry]:
         start = self.root / folder
         if start.is_dir():
             yield from self._walk(str(start), "", (os.path.realpath(start),), unreadable)
 
-    def _walk(self, folder: str, prefix: str, above: tuple[str, ...], unreadable: Folders | None) -> Iterator[Entry]:
+    def _walk(self, folder: str, prefix: str, above: tuple[str, ...], unreadable: Unreadable | None) -> Iterator[Entry]:
         try:
             with os.scandir(folder) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
@@ -65,6 +65,8 @@ class LocalStorage:
                     yield from self._walk(entry.path, f"{prefix}{entry.name}/", (*above, real), unreadable)
             elif (listed := as_entry(entry, prefix + entry.name)) is not None:
                 yield listed
+            elif unreadable is not None and os.path.lexists(entry.path):
+                unreadable.append(prefix + entry.name)
 
     def read(self, path: str) -> bytes:
         with self.open(path) as file:
@@ -166,7 +168,7 @@ class LocalStorage:
         try:
             write(scratch, target)
         except FileNotFoundError:
-            # Folders are made when they turn out to be missing: to ask first would cost a call for each file.
+            # Unreadable are made when they turn out to be missing: to ask first would cost a call for each file.
             os.makedirs(os.path.dirname(scratch), exist_ok=True)
             os.makedirs(os.path.dirname(target), exist_ok=True)
             write(scratch, target)
@@ -223,7 +225,10 @@ def is_folder(found: os.DirEntry[str]) -> bool:
 
 
 def as_entry(found: os.DirEntry[str], path: str) -> Entry | None:
-    """Return the entry of a file or of a link that leads nowhere, whose reader has to say so; None for a pipe."""
+    """Return the entry of a file or of a link that leads nowhere, whose reader has to say so.
+
+    None for a pipe, a socket or a device, and for what is gone.
+    """
     try:
         status = found.stat()
     except OSError:

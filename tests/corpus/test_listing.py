@@ -188,9 +188,11 @@ def test_links_that_lead_nowhere_are_listed_for_a_row(tree):
     (tree / "gone.jpg").symlink_to(tree / "absent.jpg")
     (tree / "self.jpg").symlink_to(tree / "self.jpg")
     os.mkfifo(tree / "pipe.jpg")
-    found = {entry.path: entry.size for entry in Listing(str(tree))}
+    listing = Listing(str(tree))
+    found = {entry.path: entry.size for entry in listing}
     assert set(found) == {*IMAGES, "gone.jpg", "self.jpg"}
     assert found["gone.jpg"] is found["self.jpg"] is None
+    assert listing.unreadable == ["pipe.jpg"]
 
 
 def test_names_that_are_no_text_are_ignored_by_name(tree):
