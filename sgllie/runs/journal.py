@@ -51,16 +51,16 @@ class Journal:
         begun, left = set[int](), set[int]()
         last_with_rows = 0
         for entry in self._output.list(self._folder):
-            name = re.fullmatch(r"(attempt|left|rows)-(\d+)(-\d+\.parquet)?", entry.path)
+            name = re.fullmatch(r"(attempt|left|rows)-(\d{1,4})(-\d+\.parquet)?", entry.path)
             if not name:
                 continue
             attempt = int(name[2])
             (left if name[1] == "left" else begun).add(attempt)
             if name[1] == "rows":
+                last_with_rows = max(last_with_rows, attempt)
                 # It may be damaged, or gone with a worker that was taken for dead and has just committed.
                 with contextlib.suppress(DamagedError):
                     self.rows += read_rows(self._output, f"{self._folder}/{entry.path}", self._schema)
-                    last_with_rows = max(last_with_rows, attempt)
         died = begun - left - {0}  # of which `replace_rows` makes rows
         return max(begun, default=0) + 1, len(died), sum(attempt > last_with_rows for attempt in died)
 

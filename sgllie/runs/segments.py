@@ -1,15 +1,16 @@
 """What is known of a shard that writes one file, before it is done: parts of the file, and the rows of each.
 
     OUT/.partial/shard-00042/attempt-1          written when the shard is begun
-    OUT/.partial/shard-00042/data-1-0-0-17      blocks 0 to 16 of the file, written by attempt 1
+    OUT/.partial/shard-00042/data-1-0-0-17-6543 blocks 0 to 16 of the file in 6,543 bytes, written by attempt 1
     OUT/.partial/shard-00042/rows-1-0.parquet   the rows of the images in them, written just after
 
-A part counts when its rows are there, and only if the parts before it do. A worker that was taken for dead may still be
-writing; since its parts carry the number of its attempt, the rows and the bytes that are taken over are always its own
-or those of another, never a mixture.
+A part counts when its rows are there and it has all its bytes, and only if the parts before it do. A worker that was
+taken for dead may still be writing; since its parts carry the number of its attempt, the rows and the bytes that are
+taken over are always its own or those of another, never a mixture.
 """
 
 import contextlib
+import itertools
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -24,17 +25,18 @@ from sgllie.storage import Storage
 
 
 class Segment(NamedTuple):
-    """A part of a file: who wrote it, and the numbers of its first block and of the one behind it."""
+    """A part of a file: who wrote it, the numbers of its first block and of the one behind it, and its bytes."""
 
     attempt: int
     number: int
     first: int
     end: int
+    size: int
 
     @property
     def name(self) -> str:
         """What it is called in the folder of its shard."""
-        return f"data-{self.attempt}-{self.number}-{self.first}-{self.end}"
+        return f"data-{self.attempt}-{self.number}-{self.first}-{self.end}-{self.size}"
 
     @property
     def rows_name(self) -> str:
@@ -66,8 +68,9 @@ class Segments(Journal):
 
     def _found(self) -> list[Segment]:
         """Return the segments of earlier attempts."""
-        names = (re.fullmatch(r"data-(\d+)-(\d+)-(\d+)-(\d+)", entry.path) for entry in self._output.list(self._folder))
-        return [Segment(*map(int, name.groups())) for name in names if name]
+        sizes = {entry.path: entry.size for entry in self._output.list(self._folder)}
+        numbers = (map(int, name.split("-")[1:]) for name in sizes if re.fullmatch(r"data(-\d+){5}", name))
+        return [segment for segment in itertools.starmap(Segment, numbers) if segment.size == sizes.get(segment.name)]
 
     def _rows_of(self, segment: Segment) -> list[Row]:
         return read_rows(self._output, f"{self._folder}/{segment.rows_name}", self._schema)
@@ -96,7 +99,7 @@ class Segments(Journal):
         """Save the blocks that are not saved yet, and the rows of their images."""
         if not self._blocks:
             return
-        segment = Segment(self.attempt, self._saved_parts, self.end, self.end + self._blocks)
+        segment = Segment(self.attempt, self._saved_parts, self.end, self.end + self._blocks, len(self._data))
         self._output.write(f"{self._folder}/{segment.name}", bytes(self._data))
         self._output.write(f"{self._folder}/{segment.rows_name}", row_bytes(self._unsaved, self._schema))
         self._data, self._unsaved, self._blocks = bytearray(), [], 0

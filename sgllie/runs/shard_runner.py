@@ -157,9 +157,10 @@ class ShardRunner(ABC, Generic[Item]):
         """Do what is left of a shard, and commit it; errors as of `run`."""
         kept = self.rows_to_keep(shard)
         journal = Journal(self.output, shard, self.schema)
+        items = self._without(kept, self.items(shard))
+        journal.rows = self.sound(journal.rows, items)
+        items = self._without(journal.rows, items)
         failed = sum(row["status"] == "failed" for row in journal.rows)
-        known = {tuple(row[key] for key in self.keys) for row in (*kept, *journal.rows)}
-        items = [item for item in self.items(shard) if tuple(getattr(item, key) for key in self.keys) not in known]
         self.remember([*kept, *journal.rows])
         self.tell(shard, len(journal.rows), failed)
         try:
@@ -174,6 +175,37 @@ class ShardRunner(ABC, Generic[Item]):
             journal.leave()
             raise
         return self.commit(journal, shard, kept + journal.rows)
+
+    def _of_row(self, row: Row) -> tuple[Any, ...]:
+        """Return what tells the item of a row from all others."""
+        return tuple(row[key] for key in self.keys)
+
+    def _of_item(self, item: Item) -> tuple[Any, ...]:
+        """Return what tells an item from all others."""
+        return tuple(getattr(item, key) for key in self.keys)
+
+    def _without(self, rows: list[Row], items: list[Item]) -> list[Item]:
+        """Return the items that none of these rows is about."""
+        known = set(map(self._of_row, rows))
+        return [item for item in items if self._of_item(item) not in known]
+
+    def sound(self, rows: list[Row], items: list[Item]) -> list[Row]:
+        """Return the rows of a journal that count: of these items, one of each, with outputs that are there.
+
+        A worker that was taken for dead may have gone on beside another one, and a power cut may have kept rows and
+        lost files.
+        """
+        found = {self._of_row(row): row for row in rows}
+        of_items = [found[key] for key in map(self._of_item, items) if key in found]
+        are_there = self.pool.map(self.is_there, of_items)
+        return [row for row, is_there in zip(of_items, are_there, strict=True) if is_there]
+
+    def is_there(self, row: Row) -> bool:
+        """Tell whether the output that a row names is there, and of the size that it says."""
+        if not row.get("output"):
+            return True
+        found = self.output.find(row["output"])
+        return found is not None and row.get("bytes_out", row.get("bytes")) in (None, found.size)
 
     def remember(self, rows: list[Row]) -> None:
         """Note the rows of a shard that are there before its items are begun."""

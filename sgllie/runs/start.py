@@ -1,7 +1,8 @@
 """How a run begins in its output, or is found there."""
 
 import os
-from collections.abc import Callable, Collection, Iterator
+import re
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -36,6 +37,10 @@ from sgllie.runs.totals import Totals
 from sgllie.runs.words import examples, plural
 from sgllie.storage import SCRATCH, Storage
 from sgllie.storage.parquet import from_parquet
+
+UNFINISHED = rf"{re.escape(SCRATCH)}/([0-9a-f]{{32}}|owner|(shard-\d+|encoded)/.+)"
+PLANNED = rf"{MANIFEST}/(part-\d+|segments)\.parquet|{re.escape(LOCK)}\d+"
+"""Paths below an output that commands write before there is a run: what else lies in these folders is not theirs."""
 
 
 class Opened(NamedTuple):
@@ -159,8 +164,9 @@ def begin(output: Storage, manifest: Path, description: Json, check: Callable[[]
         output.commit(RUN, run)
         remove_run(output)
     else:
-        refuse_other_files(output, (MANIFEST, SCRATCH))
+        refuse_other_files(output, f"{UNFINISHED}|{PLANNED}")
         output.remove(MANIFEST)  # of a planning that was killed
+        output.remove(SCRATCH)  # the journals of a run of which somebody has removed all else that is to be seen
     with ThreadPoolExecutor(16) as pool:
         writes = [
             pool.submit(output.write, f"{MANIFEST}/{file.name}", file.read_bytes()) for file in manifest.iterdir()
@@ -218,10 +224,15 @@ def real_folder(folder: str) -> str:
     return os.path.realpath(folder)
 
 
-def refuse_other_files(output: Storage, own: Collection[str]) -> None:
-    """Raise UsageError if the output holds anything but what a start that was killed may have left."""
+def refuse_other_files(output: Storage, own: str = UNFINISHED) -> None:
+    """Raise UsageError if the output holds anything but what a command that was killed may have left.
+
+    Args:
+        output: of a run that is to begin.
+        own: pattern of the paths of that.
+    """
     for entry in output.list():
-        if entry.path.split("/")[0] not in own and not entry.path.startswith(LOCK):
+        if not re.fullmatch(own, entry.path):
             raise UsageError(f"output {output.uri} holds other files ({entry.path}); choose an empty folder")
 
 

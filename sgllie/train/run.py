@@ -79,7 +79,7 @@ class RunFolder:
             UsageError: nothing can be written there, or a new run would lie among other files.
         """
         if is_new:
-            refuse_other_files(self.storage, (SCRATCH,))
+            refuse_other_files(self.storage)
         self.token = uuid.uuid4().hex.encode()
         try:
             self.storage.write(OWNER, self.token)

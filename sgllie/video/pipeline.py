@@ -97,6 +97,10 @@ class VideoPipeline(ShardRunner[Segment]):
     def tell(self, shard: int, done: int, failed: int) -> None:
         """Report nothing: frames are counted, not segments."""
 
+    def is_there(self, row: Row) -> bool:
+        """Tell whether the pictures of a segment are there."""
+        return row["status"] == "failed" or self.output.exists(encoded_name(row["shard"]))
+
     def process(self, item: Segment, processor: Callable[..., Any]) -> Row:
         """Enhance a segment, and keep its pictures until its video is joined."""
         started = time.monotonic()

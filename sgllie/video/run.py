@@ -3,8 +3,9 @@
 For one video that is written to a file the run lies in a hidden folder beside it: `.OUT.mp4.run`.
 """
 
+import os
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -104,7 +105,8 @@ class VideoRun(Run[VideoSettings]):
         mark_finished(self.output, result)
         if self.target:
             beside = open_storage(self.target[0], self.settings.s3)
-            beside.remove(SCRATCH)
+            with suppress(OSError):  # it is not there, or holds what is not of this run
+                os.rmdir(os.path.join(self.target[0], SCRATCH))
             if result["failed"]:
                 beside.remove(split_uri(self.output.uri)[1])  # other settings may do better, and must be free to try
         return result

@@ -2,8 +2,10 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from clips import static, write_clip
@@ -15,7 +17,7 @@ from sgllie.errors import DamagedError, UsageError
 from sgllie.report import ReportSettings, write_report
 from sgllie.runs.commits import commit_tables
 from sgllie.runs.job import InProcess, run_job
-from sgllie.runs.schemas import SCHEMA_VERSION
+from sgllie.runs.schemas import SCHEMA_VERSION, STATS_SCHEMA
 from sgllie.storage import open_storage
 from sgllie.storage.parquet import from_parquet, to_parquet
 from sgllie.video.run import prepare as prepare_videos
@@ -83,6 +85,90 @@ def test_rows_of_a_journal_that_are_damaged_are_done_again(settings, output, tmp
         (journal / name).write_bytes(b"half a table")
     assert resume(settings, capsys)[0] == 0
     assert_complete(tmp_path / "in", output)
+
+
+def claim(output, shard, without=()):
+    """Make a finished run one whose shard has only a journal left, which says that all but some of it is done."""
+    commit = output / f"commits/part-{shard:05d}.parquet"
+    journal = output / f".partial/shard-{shard:05d}"
+    journal.mkdir(parents=True)
+    table = from_parquet(commit.read_bytes()).replace_schema_metadata(None)
+    rows = [row for row in table.to_pylist() if row["path"] not in without]
+    (journal / "rows-1-0.parquet").write_bytes(to_parquet(pa.Table.from_pylist(rows, table.schema)))
+    (journal / "attempt-1").touch()
+    commit.unlink()
+    (output / "_SUCCESS").unlink()
+    return journal
+
+
+def test_rows_of_a_journal_whose_outputs_are_gone_or_cut_are_done_again(settings, output, tmp_path, capsys):
+    claim(output, 1, without=["000/00025.jpg"])
+    (output / "images/000/00023.jpg").unlink()
+    (output / "images/000/00024.jpg").write_bytes(b"")
+    assert resume(settings, capsys)[0] == 0
+    rows = assert_complete(tmp_path / "in", output)
+    assert {row["path"] for row in rows if row["attempt"] == 2} == {f"000/{n:05d}.jpg" for n in (23, 24, 25)}
+
+
+def test_files_that_were_carried_and_are_gone_are_carried_again(settings, tmp_path, capsys):
+    for number in range(3):
+        (tmp_path / f"in/000/{number:05d}.txt").write_text("a label")
+    output = tmp_path / "out"
+    settings = replace(settings, others="copy")
+    assert run_job(prepare, settings, InProcess()) == 0
+    claim(output, 1)
+    journal = output / ".partial/shard-00002"
+    journal.mkdir(parents=True)
+    (output / "others/part-00002.parquet").rename(journal / "rows-1-0.parquet")
+    (output / "images/000/00001.txt").unlink()
+    assert resume(settings, capsys)[0] == 0
+    assert (output / "images/000/00001.txt").read_text() == "a label"
+
+
+def test_rows_that_two_attempts_or_another_run_left_count_once_or_not_at_all(settings, output, tmp_path, capsys):
+    """A worker that was stopped goes on beside the one that took its shard over."""
+    journal = claim(output, 1)
+    shutil.copy(journal / "rows-1-0.parquet", journal / "rows-2-0.parquet")
+    other = pa.Table.from_pylist([row | {"path": "of/another.jpg"} for row in rows_of(output)], STATS_SCHEMA)
+    (journal / "rows-3-0.parquet").write_bytes(to_parquet(other))
+    assert resume(settings, capsys)[0] == 0
+    assert_complete(tmp_path / "in", output)
+
+
+@pytest.mark.parametrize("name", ["attempt-99999999999", "rows-32767-0.parquet"])
+def test_a_number_that_no_attempt_has_is_not_counted_on(settings, output, tmp_path, capsys, name):
+    journal = claim(output, 1, without=["000/00025.jpg"])
+    (journal / name).touch()
+    assert resume(settings, capsys)[0] == 0
+    assert_complete(tmp_path / "in", output)
+
+
+def test_the_journals_of_a_run_that_was_removed_are_not_those_of_the_next(settings, output, tmp_path, capsys):
+    """As `rm -r OUT/*` does, which leaves what begins with a dot."""
+    claim(output, 1)
+    for path in output.glob("[!.]*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert resume(replace(settings, quality=50), capsys)[0] == 0
+    assert {row["attempt"] for row in assert_complete(tmp_path / "in", output)} == {1}
+
+
+@pytest.mark.parametrize("path", ["manifest/list.csv", "manifest/part-1.txt", ".partial/notes.txt", ".partial/x/a.jpg"])
+def test_files_of_others_in_folders_of_our_names_are_not_removed(settings, tmp_path, path):
+    theirs = tmp_path / "out" / path
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("precious")
+    with pytest.raises(UsageError, match=f"holds other files .{path}.; choose an empty folder"):
+        prepare(settings)
+    assert theirs.read_text() == "precious"
+
+
+def test_what_a_killed_command_left_is_not_in_the_way(settings, tmp_path):
+    for path in ("manifest/part-00000.parquet", f".partial/{'a' * 32}", ".partial/shard-00000/attempt-1"):
+        left = tmp_path / "out" / path
+        left.parent.mkdir(parents=True, exist_ok=True)
+        left.write_text("half")
+    assert run_job(prepare, settings, InProcess()) == 0
+    assert_complete(tmp_path / "in", tmp_path / "out")
 
 
 def test_a_manifest_that_is_damaged_is_one_sentence(settings, output, capsys):
@@ -187,6 +273,25 @@ def test_a_segment_whose_row_is_damaged_is_made_again(rides, tmp_path, content):
     assert len(run.segments) > 2
     (output / "segments/part-00000.parquet").write_bytes(content)
     assert work(rides)["ok"] == 2
+
+
+def test_a_segment_whose_pictures_are_gone_is_made_again(rides, tmp_path):
+    output = tmp_path / "out"
+    shutil.rmtree(output)
+    pipeline_of(prepare_videos(rides)).run(0)
+    journal = output / ".partial/shard-00000"
+    journal.mkdir()
+    (output / "segments/part-00000.parquet").rename(journal / "rows-1-0.parquet")
+    (output / ".partial/encoded/00000.mp4").unlink()
+    assert work(rides)["ok"] == 2
+
+
+def test_a_folder_of_others_beside_a_single_video_stays(tmp_path):
+    write_clip(tmp_path / "a.mp4", static(10), sound=False)
+    (tmp_path / ".partial").mkdir()
+    (tmp_path / ".partial/theirs").write_text("precious")
+    assert work(settings_for(tmp_path / "a.mp4", tmp_path / "b.mp4"))["ok"] == 1
+    assert (tmp_path / ".partial/theirs").read_text() == "precious"
 
 
 @pytest.mark.parametrize("content", [b"", b"no table", b"PAR1" + b"x" * 5000])

@@ -1,7 +1,10 @@
 """What is known of a shard whose workers die."""
 
+import pytest
+
 from sgllie.runs.journal import Journal
 from sgllie.runs.schemas import STATS_SCHEMA
+from sgllie.runs.segments import Segments
 from sgllie.storage import LocalStorage, open_storage
 
 
@@ -35,3 +38,33 @@ def test_another_worker_commits_the_shard_meanwhile(tmp_path, monkeypatch):
 
     monkeypatch.setattr(LocalStorage, "read", read_and_remove)
     assert [row["path"] for row in Journal(output, 7, STATS_SCHEMA).rows] == ["a.jpg"]
+
+
+def test_rows_that_cannot_be_read_any_more_were_progress_all_the_same(tmp_path):
+    output = open_storage(str(tmp_path))
+    for _ in range(2):
+        journal = Journal(output, 7, STATS_SCHEMA)
+        journal.add({"path": "a.jpg"})
+        journal.flush()
+    for path in tmp_path.rglob("*.parquet"):
+        path.write_bytes(b"half a table")
+    journal = Journal(output, 7, STATS_SCHEMA)
+    assert (journal.rows, journal.deaths, journal.deaths_without_progress) == ([], 2, 0)
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "a folder"])
+def test_a_part_of_a_file_that_is_not_whole_is_not_done(tmp_path, damage):
+    segments = Segments(open_storage(str(tmp_path)), 7, STATS_SCHEMA)
+    for name in ("a", "b", "c"):
+        segments.add_block(b"bytes of " + name.encode(), [{"path": name}])
+        segments.flush()
+    part = next(tmp_path.rglob("data-1-1-*"))
+    data = part.read_bytes()
+    part.unlink()
+    if damage == "cut":
+        part.write_bytes(data[:3])
+    elif damage == "a folder":
+        part.mkdir()
+    segments = Segments(open_storage(str(tmp_path)), 7, STATS_SCHEMA)
+    assert (segments.end, [row["path"] for row in segments.all_rows()]) == (1, ["a"])
+    assert b"".join(segments.data()) == b"bytes of a"
