@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from sgllie.corpus.listing import Listing
-from sgllie.errors import DamagedError, StorageError, UsageError
+from sgllie.errors import StorageError, UsageError
 from sgllie.evaluate.matching import Item, Names, join, match
 from sgllie.evaluate.settings import EvaluateSettings, MeasuringSettings
-from sgllie.runs.commits import commit_table, read_ahead
+from sgllie.runs.commits import advising, commit_table, read_ahead
 from sgllie.runs.names import IMAGES, RUN, SUCCESS
 from sgllie.runs.run_file import ENHANCE_KINDS, Json, plan_in, read_run
 from sgllie.runs.schemas import STATS_SCHEMA, Row, is_label_map
@@ -164,11 +164,9 @@ def rows_of(output: Storage, run: Json) -> Iterator[Row]:
     """Yield the rows of a finished run, with the columns that are needed here; DamagedError where any are missing."""
     names = ("path", "output", "status", "reason", "error", "bytes_in", "bytes_out", "sha256_in", "sha256_out")
     columns, sizes = some_of(STATS_SCHEMA, *names), plan_in(run).commit_sizes
-    try:
+    with advising(output):
         for table in read_ahead(lambda shard: commit_table(output, shard, columns, size=sizes[shard]), list(sizes)):
             yield from table.to_pylist()
-    except DamagedError as error:
-        raise DamagedError(f"{error}; sgllie verify --repair makes it again") from error
 
 
 def of_run(row: Row, others: dict[str, Names]) -> Item:

@@ -14,9 +14,9 @@ from sgllie.report.distribution import Distribution
 from sgllie.report.gallery import gallery
 from sgllie.report.settings import ReportSettings
 from sgllie.runs import cost
-from sgllie.runs.commits import commit_tables
+from sgllie.runs.commits import advising, commit_tables
 from sgllie.runs.names import REPORT, RUN, SUCCESS
-from sgllie.runs.run_file import ENHANCE_KINDS, read_json, read_run
+from sgllie.runs.run_file import ENHANCE_KINDS, read_result, read_run
 from sgllie.runs.schemas import STATS_SCHEMA
 from sgllie.storage import SCRATCH, Storage, open_storage
 
@@ -43,7 +43,8 @@ def write_report(settings: ReportSettings) -> str:
     run = read_run(output, "enhance", ENHANCE_KINDS)
     if run is None:
         raise UsageError(f"there is no run in {settings.output}: it has no {RUN}. OUT is the output of sgllie enhance")
-    aggregates = aggregate(commit_tables(output, STATS_SCHEMA))
+    with advising(output):
+        aggregates = aggregate(commit_tables(output, STATS_SCHEMA))
     finished = output.exists(SUCCESS) and aggregates.status.total() == run["input"]["items"]  # a commit may be gone
     html = render(run, aggregates, output, source_of(run, settings), finished)
     output.write(REPORT, html.encode())
@@ -55,9 +56,9 @@ def write_report(settings: ReportSettings) -> str:
 def described_cost(run: dict[str, Any], output: Storage) -> str:
     """Say what a finished run cost; nothing where its result does not tell."""
     try:
-        result = read_json(output, SUCCESS) or {}
+        result = read_result(output) or {}
         return cost.describe(result, result["images"], cost.Prices(**run["settings"].get("price", {})))
-    except (UsageError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return ""
 
 

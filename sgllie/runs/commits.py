@@ -3,12 +3,13 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 
 import pyarrow as pa
 
 from sgllie.errors import DamagedError
-from sgllie.runs.names import COMMITS, part_name, parts
+from sgllie.runs.names import COMMITS, SUCCESS, part_name, parts
 from sgllie.runs.schemas import Row, row_schema
 from sgllie.runs.tables import check_columns, read_table, to_table, with_columns
 from sgllie.runs.totals import Tally, Totals
@@ -16,6 +17,7 @@ from sgllie.storage import Storage
 from sgllie.storage.parquet import read_metadata, to_parquet
 
 TOTALS_KEY = b"sgllie.totals"
+SAME_COMMAND = "the same command does its shard again"
 READERS = 32
 """Footers that are read at the same time."""
 AHEAD = 8
@@ -72,6 +74,16 @@ def commit_table(
 def commit_tables(output: Storage, schema: pa.Schema | None = None) -> Iterator[pa.Table]:
     """Yield the rows of each finished shard, or these columns of them, in order; errors as above."""
     return read_ahead(partial(commit_table, output, schema=schema), sorted(parts(output.list(COMMITS))))
+
+
+@contextmanager
+def advising(output: Storage) -> Iterator[None]:
+    """Let what the block says of a damaged commit tell what makes it again."""
+    try:
+        yield
+    except DamagedError as error:
+        advice = "sgllie verify --repair makes it again" if output.exists(SUCCESS) else SAME_COMMAND
+        raise DamagedError(f"{error}; {advice}") from error
 
 
 def read_ahead(read: Callable[[int], pa.Table], shards: Sequence[int]) -> Iterator[pa.Table]:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sgllie.errors import DamagedError, StorageError
-from sgllie.runs.commits import commit_table, read_ahead
+from sgllie.runs.commits import SAME_COMMAND, commit_table, read_ahead
 from sgllie.runs.names import COMMITS, MANIFEST, STATS, SUCCESS, part_name, parts
 from sgllie.storage import Storage
 from sgllie.storage.parquet import WRITING, count_rows, read_metadata
@@ -120,7 +120,7 @@ def checked_table(output: Storage, shard: int, size: int) -> pa.Table:
         listed = f"{MANIFEST}/{part_name(shard)}"
         if (count_rows(output, listed) or size) < size:
             raise StorageError(f"{output.uri}/{listed} lacks rows that were listed; --overwrite begins anew") from error
-        raise DamagedError(f"{error}; the same command does its shard again") from error
+        raise DamagedError(f"{error}; {SAME_COMMAND}") from error
 
 
 def same_columns(tables: Iterable[pa.Table], output: Storage) -> Iterator[pa.Table]:

@@ -6,17 +6,21 @@ import json
 import platform
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, get_args, get_origin
 
 from sgllie.errors import ReadError, StorageError, UsageError
-from sgllie.runs.names import RUN
+from sgllie.runs.names import RUN, SUCCESS
 from sgllie.runs.plan import Plan
 from sgllie.runs.schemas import SCHEMA_VERSION
 from sgllie.settings import option, output_settings
 from sgllie.storage import Storage, absolute_uri
 
 PACKAGES = ("sgllie", "av", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "pyarrow", "ray", "torch")
+
+NO_RUN = "without it there is no run: put it back from a copy, or take another folder"
+"""What to do about a run.json from which nobody can tell whose the folder is: not even --overwrite removes it."""
 
 Json = dict[str, Any]
 
@@ -46,7 +50,7 @@ def read_run(
     kinds: Mapping[str, Any] = KINDS,
     *,
     replace: bool = False,
-    advice: str = "use that version, or another folder",
+    instead: str = "another folder",
 ) -> Json | None:
     """Return what run.json says, if a run was begun in the output.
 
@@ -55,7 +59,7 @@ def read_run(
         command: which began it.
         kinds: what its run.json must hold; by default that of a job over shards.
         replace: accept a run of any command over shards and of any version, since it is to be removed.
-        advice: what the user can do about a run of another version.
+        instead: what the user can take instead of a run that is damaged or of another version.
 
     Raises:
         UsageError: the output holds a run.json that is damaged, of another version or command, or of something else.
@@ -64,14 +68,14 @@ def read_run(
     if run is None:
         return None
     if not (isinstance(run.get("settings"), dict) and isinstance(run.get("versions"), dict)):
-        raise UsageError(f"{output.uri}/{RUN} was written by something else; choose an empty folder")
+        raise UsageError(f"{output.uri}/{RUN} was written by something else, or is damaged; {NO_RUN}")
     version = run.get("schema_version", 1)
     if replace and "shards" in run:
         return run
     if version != SCHEMA_VERSION:
         raise UsageError(
             f"{output.uri} was written by another version of sgllie (schema {version} there, {SCHEMA_VERSION} here); "
-            f"{advice}"
+            f"use that version, or {instead}"
         )
     if run.get("command") != command:
         raise UsageError(f"{output.uri} belongs to a run of sgllie {run.get('command')}; choose another folder")
@@ -80,7 +84,10 @@ def read_run(
         for key in name.split("."):
             found = found.get(key)
         if not fits(found, kind):
-            raise UsageError(f"{output.uri}/{RUN} is damaged: {name!r} is missing or of the wrong type")
+            raise UsageError(
+                f"{output.uri}/{RUN} is damaged: {name!r} is missing or of the wrong type; "
+                f"put it back from a copy, or take {instead}"
+            )
     return run
 
 
@@ -103,10 +110,17 @@ def read_json(output: Storage, name: str) -> Json | None:
     except StorageError as error:
         raise UsageError(f"output {output.uri} cannot be read: {error}") from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{output.uri}/{name} is no JSON; is this an output of sgllie?") from error
+        raise UsageError(f"{output.uri}/{name} is no JSON; {NO_RUN}") from error
     if not isinstance(found, dict):
-        raise UsageError(f"{output.uri}/{name} is no JSON object; is this an output of sgllie?")
+        raise UsageError(f"{output.uri}/{name} is no JSON object; {NO_RUN}")
     return found
+
+
+def read_result(output: Storage) -> Json | None:
+    """Return what _SUCCESS says; None where it is not there, or damaged: the same command writes it again."""
+    with suppress(UsageError):
+        return read_json(output, SUCCESS)
+    return None
 
 
 def describe(

@@ -133,8 +133,8 @@ def find_run(settings: Any, output: Storage, description: Json, *, replace: bool
     Raises:
         UsageError: the output holds something else, or a run with other settings that is not to be replaced.
     """
-    advice = "use that version, or another output, or --overwrite to begin anew"
-    earlier = read_run(output, description["command"], replace=replace, advice=advice)
+    instead = "another output, or --overwrite to begin anew"
+    earlier = read_run(output, description["command"], replace=replace, instead=instead)
     if earlier and not replace:
         refuse_differences(earlier, description, settings.output)
     elif settings.retry_failed:

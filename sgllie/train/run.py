@@ -10,7 +10,9 @@ Every file is written whole or not at all, and state.json comes after all else, 
 moment is as it was after its last finished epoch.
 """
 
+import hashlib
 import json
+import re
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +27,7 @@ from sgllie.errors import ReadError, StorageError, UsageError
 from sgllie.network import weights
 from sgllie.network.weights import Weights
 from sgllie.runs.names import RUN, SUCCESS
-from sgllie.runs.run_file import changed_options, header, now, read_json, read_run, refuse_changes
+from sgllie.runs.run_file import changed_options, header, now, read_result, read_run, refuse_changes
 from sgllie.runs.schemas import Row
 from sgllie.runs.start import refuse_other_files
 from sgllie.settings import output_settings
@@ -97,15 +99,14 @@ class RunFolder:
 
     def finished(self) -> Row | None:
         """Return what _SUCCESS says, if the run has finished; None where that is damaged, too."""
-        found = read_json(self.storage, SUCCESS) or {}
+        found = read_result(self.storage) or {}
         is_sound = isinstance(found.get("epochs"), int) and isinstance(found.get("best"), dict)
         return found if is_sound and "epoch" in found["best"] else None
 
     def epochs_done(self) -> int:
         """Return how many epochs are finished: the number of the last checkpoint that is whole."""
-        names = (entry.path for entry in self.storage.list(CHECKPOINTS))
-        whole = [name.split("/")[0] for name in names if name.endswith("/state.json")]
-        return max((int(name.removeprefix("epoch-")) for name in whole), default=0)
+        names = (re.fullmatch(r"epoch-(\d+)/state\.json", entry.path) for entry in self.storage.list(CHECKPOINTS))
+        return max((int(name[1]) for name in names if name), default=0)
 
     def load(self) -> Checkpoint | None:
         """Read the last checkpoint that is finished; None where there is none, UsageError where it is damaged."""
@@ -114,9 +115,11 @@ class RunFolder:
             return None
         try:
             state = json.loads(self.storage.read(f"{folder(epoch)}/state.json"))
-            tensors = read_tensors(self.storage.read(f"{folder(epoch)}/state.safetensors"))
+            data = self.storage.read(f"{folder(epoch)}/state.safetensors")
+            if state["sha256"] != digest({name: state[name] for name in ("epoch", "steps", "history")}, data):
+                raise ValueError("its bytes are not those that were written")
             best_epoch(state["history"])
-            return Checkpoint(epoch, int(state["steps"]), state["history"], tensors)
+            return Checkpoint(epoch, int(state["steps"]), state["history"], read_tensors(data))
         except (SafetensorError, ReadError, OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             raise UsageError(
                 f"the checkpoint {self.storage.uri}/{folder(epoch)} is damaged ({error}): without this folder the "
@@ -131,8 +134,10 @@ class RunFolder:
         if best_epoch(checkpoint.history) == checkpoint.epoch:
             self.storage.write("weights/best.safetensors", data)
         self.storage.write(f"{name}/weights.safetensors", data)
-        self.storage.write(f"{name}/state.safetensors", write_tensors(checkpoint.tensors))
-        state = {"epoch": checkpoint.epoch, "steps": checkpoint.steps, "history": checkpoint.history}
+        tensors = write_tensors(checkpoint.tensors)
+        self.storage.write(f"{name}/state.safetensors", tensors)
+        state: Row = {"epoch": checkpoint.epoch, "steps": checkpoint.steps, "history": checkpoint.history}
+        state["sha256"] = digest(state, tensors)
         self.storage.write(f"{name}/state.json", json.dumps(state, indent=1).encode())
         for other in {entry.path.split("/")[0] for entry in self.storage.list(CHECKPOINTS)}:
             if f"{CHECKPOINTS}/{other}" != name:
@@ -158,6 +163,11 @@ class RunFolder:
 def folder(epoch: int) -> str:
     """Return the folder of the checkpoint after `epoch` epochs."""
     return f"{CHECKPOINTS}/epoch-{epoch:05d}"
+
+
+def digest(state: Row, tensors: bytes) -> str:
+    """Return a hash of all that a training goes on with: one flipped bit of a tensor shows nowhere else."""
+    return hashlib.sha256(json.dumps(state).encode() + tensors).hexdigest()
 
 
 def best_epoch(history: list[Row]) -> int:

@@ -22,7 +22,7 @@ from sgllie.runs.names import COMMITS, FRAMES, RUN, SEGMENTS, STATS, SUCCESS, VI
 from sgllie.runs.plan import Plan
 from sgllie.runs.progress import Display
 from sgllie.runs.run import Pipeline, Run, mark_finished
-from sgllie.runs.run_file import Json, describe, now, read_json
+from sgllie.runs.run_file import Json, describe, now, read_json, read_result
 from sgllie.runs.schemas import VIDEOS_SCHEMA
 from sgllie.runs.shard_runner import Report
 from sgllie.runs.start import Opened, open_run
@@ -206,7 +206,7 @@ def exists(place: tuple[str, str], settings: VideoSettings) -> bool:
 
 def is_removed(output: Storage, target: tuple[str, str] | None, settings: VideoSettings) -> bool:
     """Tell whether the file that a finished run has written is not there any more, so that it has to be made anew."""
-    return bool(target and read_json(output, SUCCESS) and not exists(target, settings))
+    return bool(target and read_result(output) and not exists(target, settings))
 
 
 def run_folder(target: tuple[str, str]) -> str:

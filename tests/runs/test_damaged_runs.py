@@ -314,6 +314,36 @@ def test_rows_that_are_gone_are_missed_where_a_run_is_measured(output, capsys):
     assert "commits/part-00001.parquet is not there any more; sgllie verify --repair makes it again" in error
 
 
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_a_report_says_what_makes_damaged_rows_again(output, capsys, is_finished):
+    (output / "commits/part-00001.parquet").write_bytes(b"PAR1" + b"x" * 5000)
+    if not is_finished:
+        (output / "_SUCCESS").unlink()
+    assert main(["report", str(output)]) == 1
+    remedy = "sgllie verify --repair makes it again" if is_finished else "the same command does its shard again"
+    assert remedy in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["{}", '{"settin', "[]"])
+@pytest.mark.parametrize("command", ["report", "verify", "enhance", "overwrite"])
+def test_what_can_be_done_about_a_run_file_that_nobody_knows(settings, output, capsys, command, content):
+    (output / "run.json").write_text(content)
+    line = {"enhance": ["enhance", settings.input, str(output)]}.get(command, [command, str(output)])
+    line = ["enhance", settings.input, str(output), "--overwrite"] if command == "overwrite" else line
+    assert main(line) == 2
+    assert "put it back from a copy, or take another folder" in capsys.readouterr().err
+    assert len(list((output / "images").rglob("*.jpg"))) == 40
+
+
+def test_a_run_file_with_a_wrong_key_is_begun_anew_where_that_is_said(settings, output, tmp_path):
+    run = json.loads((output / "run.json").read_text())
+    (output / "run.json").write_text(json.dumps(run | {"input": 7}))
+    with pytest.raises(UsageError, match="put it back from a copy, or take another output, or --overwrite"):
+        prepare(settings)
+    assert run_job(prepare, replace(settings, overwrite=True), InProcess()) == 0
+    assert_complete(tmp_path / "in", output)
+
+
 def test_a_report_does_not_call_a_run_finished_whose_rows_are_gone(output):
     (output / "commits/part-00001.parquet").unlink()
     page = Path(write_report(ReportSettings(str(output)))).read_text()

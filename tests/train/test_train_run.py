@@ -64,7 +64,27 @@ def test_a_damaged_checkpoint_is_one_sentence(tmp_path, file, content):
         run.load()
 
 
-@pytest.mark.parametrize("content", ["{}", '{"epochs": 2}', '{"epochs": 2, "best": [1]}'])
+@pytest.mark.parametrize("file", ["state.json", "state.safetensors"])
+def test_one_bit_of_a_checkpoint_that_has_changed_is_told(tmp_path, file):
+    run = RunFolder(settings(run=str(tmp_path)))
+    run.claim(is_new=True)
+    run.save(Checkpoint(1, 4, [{"validation_loss": 0.5}], {"a": np.zeros(2)}), weights_module.load("sgllie"))
+    path = tmp_path / "checkpoints/epoch-00001" / file
+    data = bytearray(path.read_bytes())
+    place = data.index(b'"steps": 4') + 9 if file == "state.json" else len(data) - 3
+    data[place] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UsageError, match="its bytes are not those that were written"):
+        run.load()
+
+
+def test_folders_of_others_are_no_checkpoints(tmp_path):
+    (tmp_path / "checkpoints/epoch-of-mine").mkdir(parents=True)
+    (tmp_path / "checkpoints/epoch-of-mine/state.json").write_text("{}")
+    assert RunFolder(settings(run=str(tmp_path))).epochs_done() == 0
+
+
+@pytest.mark.parametrize("content", ["", '{"epochs"', "[]", "{}", '{"epochs": 2}', '{"epochs": 2, "best": [1]}'])
 def test_a_damaged_result_is_no_end(tmp_path, content):
     (tmp_path / "_SUCCESS").write_text(content)
     assert RunFolder(settings(run=str(tmp_path))).finished() is None
