@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from sgllie.errors import UsageError
 from sgllie.methods import MethodSettings, cpu_instead
 from sgllie.runs.job import InProcess, names_cluster
-from sgllie.runs.local import LocalPool
+from sgllie.runs.local import LocalPool, end_stopped
 from sgllie.runs.progress import Counts
 from sgllie.runs.run import Run
 from sgllie.runs.totals import Totals
@@ -136,8 +136,13 @@ class Work:
         return self.children.error or (self.shards.error if self.shards else None)
 
     def look(self) -> tuple[Counts, list[str]]:
-        """Tell how far the workers are, and what is stuck."""
-        return self.shards.look(self.children.reports.states) if self.shards else self.children.reports.read()
+        """Tell how far the workers are, and what is stuck; whoever was stopped on this machine is ended."""
+        if self.shards is None:
+            return self.children.look()
+        counts, stuck = self.shards.look(self.children.reports.states)
+        if self.connection.is_local:
+            end_stopped(counts.silent)
+        return counts, stuck
 
     def is_running(self) -> bool:
         """Wait a moment; tell whether there are shards to be waited for."""

@@ -6,16 +6,19 @@ import os
 import signal
 import time
 from collections import Counter, deque
+from collections.abc import Iterable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from sgllie.runs.isolation import end_with_parent
-from sgllie.runs.progress import Reports
+from sgllie.runs.progress import Counts, Reports
 from sgllie.runs.run import Run
 from sgllie.runs.shard_runner import MOST_ATTEMPTS_WITHOUT_PROGRESS
 from sgllie.runs.totals import Totals
 from sgllie.runs.watch import watch
+from sgllie.runs.words import say
 from sgllie.runs.worker import ShardWorker
 
 POLL_SECONDS = 0.2
@@ -64,7 +67,7 @@ class LocalPool:
         """Run the shards that are left; return the reason if the run was stopped before its end."""
         try:
             self.begin(len(os.sched_getaffinity(0)))
-            reason = watch(self.run, self.reports.read, self.is_running)
+            reason = watch(self.run, self.look, self.is_running)
         finally:
             self.end()
         return reason or self.error
@@ -89,6 +92,12 @@ class LocalPool:
         for child in self.at_work:
             child.process.join(max(0, end - time.monotonic()))
             child.process.kill()
+
+    def look(self) -> tuple[Counts, list[str]]:
+        """Tell how far the children are, and what is stuck; whoever was stopped is ended."""
+        counts, stuck = self.reports.read()
+        end_stopped(counts.silent)
+        return counts, stuck
 
     def is_running(self, seconds: float = POLL_SECONDS) -> bool:
         """Take in what the children say, for a moment; tell whether any is still at work."""
@@ -134,6 +143,18 @@ class LocalPool:
             self.at_work[child] = shard
         with contextlib.suppress(ConnectionError):  # it has died, which the end of its pipe tells next
             child.pipe.send(shard)
+
+
+def end_stopped(processes: Iterable[int]) -> None:
+    """Kill those of some processes of this machine that were stopped, as by SIGSTOP, so that others do their shards.
+
+    What was begun again after that would do them, too; what is killed never is.
+    """
+    for process in processes:
+        with contextlib.suppress(OSError):  # it has ended meanwhile, or this system has no such file
+            if Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "T":
+                os.kill(process, signal.SIGKILL)
+                say(f"Process {process} was stopped from outside: it is ended, and its shard is given to others.")
 
 
 def begin_child(run: Run[Any]) -> Child:

@@ -21,9 +21,11 @@ class Counts(dict[str, tuple[int, int]]):
 
     Attributes:
         slowed: whether a storage has asked a worker to slow down.
+        silent: the processes, on whatever machines, of which nothing has been heard for long.
     """
 
     slowed = False
+    silent: tuple[int, ...] = ()
 
 
 class Display(Protocol):
@@ -42,6 +44,7 @@ class State(NamedTuple):
         slow: the items that take long, in words.
         worker: who has the shard in hand, in words; empty once nobody has.
         slowed: whether a storage has asked the worker to slow down.
+        process: number of the worker's process on its machine.
     """
 
     done: int
@@ -50,6 +53,7 @@ class State(NamedTuple):
     slow: str
     worker: str
     slowed: bool
+    process: int = 0
 
 
 def counts_of(states: Iterable[State]) -> Counts:
@@ -80,13 +84,15 @@ class Reports:
         Args:
             others: states of shards that are known elsewhere; what is known here is newer.
         """
-        return counts_of({**others, **self.states}.values()), list(self._stuck())
-
-    def _stuck(self) -> Iterator[str]:
+        counts = counts_of({**others, **self.states}.values())
         now = time.monotonic()
+        silent = {shard: now - heard for shard, heard in self.heard.items() if now - heard > SILENT_SECONDS}
+        counts.silent = tuple(self.states[shard].process for shard in silent if self.states[shard].worker)
+        return counts, list(self._stuck(silent))
+
+    def _stuck(self, silent: Mapping[int, float]) -> Iterator[str]:
         for shard, state in sorted(self.states.items()):
-            silence = now - self.heard[shard]
-            if state.worker and silence > SILENT_SECONDS:
+            if state.worker and (silence := silent.get(shard)):
                 yield f"nothing heard for {duration(silence)} from {state.worker}, which has shard {shard}"
             elif state.worker and state.slow:
                 yield f"{state.slow} ({state.worker}, shard {shard})"

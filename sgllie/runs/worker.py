@@ -103,7 +103,7 @@ class ShardWorker:
         with self.lock:
             if self.state is not None:
                 worker = "" if is_over else f"process {os.getpid()} on {platform.node()}"
-                self.tell(*self.state, self.pipeline.slow(), worker, slow_downs() > 0)
+                self.tell(*self.state, self.pipeline.slow(), worker, slow_downs() > 0, os.getpid())
             if is_over:
                 self.state = None
             self.told = time.monotonic()

@@ -3,20 +3,21 @@
 import os
 import re
 import signal
+import subprocess
 import threading
 
 import psutil
 import pytest
 
-from commands import assert_complete, make_corpus
-from disturbances import STOPPED
+from commands import assert_complete, make_corpus, start
+from disturbances import SLOW, STOPPED, wait_for, workers_of, written
 from places import HOOKS
 from sgllie.cli import main
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import StuckError
 from sgllie.images import codec
-from sgllie.runs import job, progress, shard_runner, watch, worker
+from sgllie.runs import job, local, progress, shard_runner, watch, worker
 from sgllie.runs.progress import Reports
 from sgllie.runs.worker import ShardWorker
 
@@ -77,23 +78,42 @@ def test_a_header_that_never_ends_is_stuck(tmp_path, monkeypatch):
 
 
 @pytest.mark.jobs
-def test_a_child_that_is_stopped_is_named(tmp_path, monkeypatch):
+def test_a_child_that_is_stopped_is_named_and_its_shard_is_done_by_others(tmp_path, monkeypatch, capsys):
     source, output = make_corpus(tmp_path / "in", 60), tmp_path / "out"
     path = source / "000/00007.jpg"
     path.write_bytes(path.read_bytes() + STOPPED)
     monkeypatch.setenv("PYTHONPATH", HOOKS, prepend=os.pathsep)
     monkeypatch.setattr(progress, "SILENT_SECONDS", 3.0)
-    monkeypatch.setattr(watch, "REMIND_SECONDS", 1.0)
-    named: list[int] = []
-
-    def say(text):
-        for pid in map(int, re.findall(r"nothing heard for \d+ s from process (\d+) on", text)):
-            if psutil.Process(pid).status() == psutil.STATUS_STOPPED:
-                named.append(pid)
-                os.kill(pid, signal.SIGCONT)
-
-    monkeypatch.setattr(watch, "say", say)
+    monkeypatch.setattr(watch, "REMIND_SECONDS", 0.0)
     monkeypatch.setattr(job, "names_cluster", lambda settings: False)  # even if a test before this one has joined one
-    assert main(["enhance", str(source), str(output)]) == 0
-    assert len(named) == 1
-    assert_complete(source, output)
+    assert main(["enhance", str(source), str(output), "--deadline", "5"]) == 3
+    words = capsys.readouterr().out
+    ended = re.search(r"Process (\d+) was stopped from outside: it is ended, and its shard is given to others\.", words)
+    assert re.search(rf"Waiting: .*nothing heard for \d+ s from process {ended[1]} on", words)
+    rows = assert_complete(source, output, failed=1)
+    assert [(row["path"], row["error_type"]) for row in rows if row["error_type"]] == [("000/00007.jpg", "timeout")]
+
+
+def test_who_is_silent_but_not_stopped_is_left_alone():
+    with subprocess.Popen(["sleep", "60"]) as busy, subprocess.Popen(["sleep", "60"]) as stopped:
+        stopped.send_signal(signal.SIGSTOP)
+        wait_for(lambda: psutil.Process(stopped.pid).status() == psutil.STATUS_STOPPED)
+        local.end_stopped([busy.pid, stopped.pid])
+        assert stopped.wait(10) == -signal.SIGKILL
+        assert busy.poll() is None
+        busy.kill()
+
+
+@pytest.mark.slow
+def test_an_actor_that_is_stopped_is_ended_and_its_shard_is_done_by_others(tmp_path):
+    source, output = make_corpus(tmp_path / "in", 300), tmp_path / "out"
+    for path in source.rglob("*.jpg"):
+        path.write_bytes(path.read_bytes() + SLOW)
+    job = start("enhance", source, output, "--num-actors", 2, "--shard-images", 50, PYTHONPATH=HOOKS)
+    wait_for(lambda: written(output) > 20)
+    stopped = workers_of(job)[0]
+    stopped.suspend()
+    assert job.wait(600) == 0
+    with pytest.raises(psutil.NoSuchProcess):
+        stopped.resume()
+    assert max(row["attempt"] for row in assert_complete(source, output)) == 2
