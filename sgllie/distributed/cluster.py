@@ -3,9 +3,11 @@
 import logging
 import os
 import secrets
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from subprocess import DEVNULL, PIPE
 from tempfile import TemporaryDirectory
 from typing import Any, Self
 
@@ -20,6 +22,8 @@ OBJECT_STORE_BYTES = 256 * 2**20
 """For enhancement on a local cluster: no pixels in the object store, only a few bytes for each shard."""
 
 STARTS = 3
+REMOVING = 'read -r _; while [ -e "$0" ]; do rm -rf "$0"; sleep 1; done'
+"""A shell with this command removes a folder once its standard input ends, however whoever holds the other end does."""
 
 
 SESSIONS = "/tmp"
@@ -51,6 +55,7 @@ class Connection:
         self.error: Exception | None = None
         self.thread: threading.Thread | None = None
         self.folder: TemporaryDirectory[str] | None = None
+        self.remover: subprocess.Popen[bytes] | None = None
         self.made, self.left = threading.Event(), threading.Event()
 
     @property
@@ -102,10 +107,15 @@ class Connection:
         ray.shutdown()
         if self.folder:
             self.folder.cleanup()
+        if self.remover:
+            self.remover.communicate()
 
     def _connect(self) -> None:
         if self.address == "local":
             self.folder = TemporaryDirectory(prefix="ray-", dir=SESSIONS, ignore_cleanup_errors=True)
+            # Where this process is killed the shell is left, in a session of its own, to which no Ctrl-C comes.
+            line = ["sh", "-c", REMOVING, self.folder.name]
+            self.remover = subprocess.Popen(line, stdin=PIPE, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True)
             inner = os.path.join(self.folder.name, "r")  # which Ray opens to all, as it does with any
             start_local(object_store_memory=self.object_store_bytes, _temp_dir=inner)
         else:

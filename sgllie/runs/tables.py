@@ -24,9 +24,12 @@ def manifest_bytes(items: Sequence[tuple[Any, ...]], item_type: type[tuple[Any, 
 
 def read_manifest(storage: Storage, shard: int, item_type: type[Item]) -> list[Item]:
     """Return the items of one shard; errors as of `read_table`."""
+    name = f"{MANIFEST}/{part_name(shard)}"
     try:
-        table = read_table(storage, f"{MANIFEST}/{part_name(shard)}", manifest_schema(cast(Any, item_type)))
+        table = read_table(storage, name, manifest_schema(cast(Any, item_type)))
     except DamagedError as error:
+        if not storage.exists(name):  # another command is beginning anew
+            raise
         raise DamagedError(f"{error}; --overwrite begins anew") from error
     return [item_type(**row) for row in table.to_pylist()]
 

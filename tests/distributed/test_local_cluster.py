@@ -3,13 +3,27 @@
 import ipaddress
 import json
 import os
+import signal as signals
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
+from disturbances import wait_for
+
 pytestmark = pytest.mark.jobs
+
+LEFT = """
+import sys, time
+from sgllie.distributed.cluster import Connection
+
+with Connection(None) as connection:
+    connection.wait()
+    print(connection.folder.name, flush=True)
+    time.sleep(600)
+"""
 
 JOB = """
 import json, os, stat, sys
@@ -57,3 +71,16 @@ def test_nothing_is_left_and_nobody_else_may_look(job):
 
 def test_no_token_is_written_where_others_can_read_it(job):
     assert not list(job["home"].rglob("*token*"))
+
+
+@pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM", "SIGKILL"])
+def test_nothing_is_left_of_a_command_that_is_ended(signal):
+    with subprocess.Popen([sys.executable, "-c", LEFT], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as job:
+        folder = Path(job.stdout.readline().decode().strip())
+        assert folder.is_dir()
+        below = psutil.Process(job.pid).children(recursive=True)
+        job.send_signal(getattr(signals, signal))
+        job.wait(60)
+    wait_for(lambda: not folder.exists(), 60)
+    _, alive = psutil.wait_procs(below, 120)
+    assert not alive

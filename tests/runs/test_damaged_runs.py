@@ -177,6 +177,7 @@ def test_a_manifest_that_is_damaged_is_one_sentence(settings, output, capsys):
     code, words = resume(settings, capsys)
     assert code == 1
     assert "manifest/part-00001.parquet is damaged" in words
+    assert "; --overwrite begins anew" in words
 
 
 def test_a_manifest_that_has_lost_rows_is_one_sentence_each_time(settings, output, capsys):

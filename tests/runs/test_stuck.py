@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from commands import assert_complete, make_corpus, start
-from disturbances import SLOW, STOPPED, wait_for, workers_of, written
+from disturbances import SLOW, wait_for, workers_of, written
 from places import HOOKS
 from sgllie.cli import main
 from sgllie.enhance.run import prepare
@@ -80,18 +80,27 @@ def test_a_header_that_never_ends_is_stuck(tmp_path, monkeypatch):
 @pytest.mark.jobs
 def test_a_child_that_is_stopped_is_named_and_its_shard_is_done_by_others(tmp_path, monkeypatch, capsys):
     source, output = make_corpus(tmp_path / "in", 60), tmp_path / "out"
-    path = source / "000/00007.jpg"
-    path.write_bytes(path.read_bytes() + STOPPED)
+    for path in source.rglob("*.jpg"):
+        path.write_bytes(path.read_bytes() + SLOW)
     monkeypatch.setenv("PYTHONPATH", HOOKS, prepend=os.pathsep)
     monkeypatch.setattr(progress, "SILENT_SECONDS", 3.0)
     monkeypatch.setattr(watch, "REMIND_SECONDS", 0.0)
     monkeypatch.setattr(job, "names_cluster", lambda settings: False)  # even if a test before this one has joined one
-    assert main(["enhance", str(source), str(output), "--deadline", "5"]) == 3
+    stopped: list[int] = []
+
+    def look(self):
+        if not stopped and written(output) > 3:
+            stopped.append(next(iter(self.at_work)).process.pid)
+            os.kill(stopped[0], signal.SIGSTOP)
+        return look_on(self)
+
+    look_on = local.LocalPool.look
+    monkeypatch.setattr(local.LocalPool, "look", look)
+    assert main(["enhance", str(source), str(output)]) == 0
     words = capsys.readouterr().out
-    ended = re.search(r"Process (\d+) was stopped from outside: it is ended, and its shard is given to others\.", words)
-    assert re.search(rf"Waiting: .*nothing heard for \d+ s from process {ended[1]} on", words)
-    rows = assert_complete(source, output, failed=1)
-    assert [(row["path"], row["error_type"]) for row in rows if row["error_type"]] == [("000/00007.jpg", "timeout")]
+    assert re.search(rf"Waiting: .*nothing heard for \d+ s from process {stopped[0]} on", words)
+    assert f"Process {stopped[0]} was stopped from outside: it is ended, and its shard is given to others." in words
+    assert max(row["attempt"] for row in assert_complete(source, output)) == 2
 
 
 def test_who_is_silent_but_not_stopped_is_left_alone():

@@ -10,7 +10,6 @@ MARKER = b"KILL THE DECODER"
 SLOW = b"WAIT WITH ME"
 ENDLESS = b"NEVER COME BACK"
 TOGETHER = b"WAIT FOR ANOTHER"
-STOPPED = b"STOP THE DECODER"
 
 
 def wait_for(condition, seconds=600.0, beside=None):
