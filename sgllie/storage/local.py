@@ -168,7 +168,7 @@ class LocalStorage:
         try:
             write(scratch, target)
         except FileNotFoundError:
-            # Unreadable are made when they turn out to be missing: to ask first would cost a call for each file.
+            # Folders are made when they turn out to be missing: to ask first would cost a call for each file.
             os.makedirs(os.path.dirname(scratch), exist_ok=True)
             os.makedirs(os.path.dirname(target), exist_ok=True)
             write(scratch, target)
