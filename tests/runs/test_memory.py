@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -240,9 +241,10 @@ def black(side):
     return pillow(Image.new("1", (side, side)), "PNG")
 
 
-def begun(output):
-    """Let the first shard look as if its first attempt had killed the worker."""
-    journal = output / ".partial/shard-00000"
+def begin(prepare, settings):
+    """Begin a run, whose first shard looks as if its first attempt had killed the worker."""
+    prepare(settings)
+    journal = Path(settings.output, ".partial/shard-00000")
     journal.mkdir(parents=True)
     (journal / "attempt-1").touch()
 
@@ -252,11 +254,11 @@ def test_a_large_image_is_a_row_and_small_ones_are_enhanced(tmp_path, isolated):
     make_corpus(tmp_path / "in", 12)
     (tmp_path / "in/000/large.png").write_bytes(black(6000))
     (tmp_path / "in/000/middling.png").write_bytes(black(3000))
-    if isolated:
-        begun(tmp_path / "out")
     settings = EnhanceSettings(
         str(tmp_path / "in"), str(tmp_path / "out"), device="cpu", worker_memory=1, include=("*",)
     )
+    if isolated:
+        begin(prepare, settings)
     assert run_job(prepare, settings, InProcess()) == 3
     rows = {row["path"]: row for row in rows_of(tmp_path / "out")}
     large = rows.pop("000/large.png")
@@ -296,7 +298,7 @@ def test_a_worker_and_its_processes_stay_within_their_memory(tmp_path, isolated)
         (tmp_path / "in").mkdir(exist_ok=True)
         (tmp_path / f"in/{number}.png").write_bytes(black(4600))
     if isolated:
-        begun(tmp_path / "out")
+        begin(prepare, EnhanceSettings(str(tmp_path / "in"), str(tmp_path / "out"), device="cpu", include=("*",)))
     command = [sys.executable, "-c", JOB, tmp_path / "in", tmp_path / "out"]
     job = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     peak = 0
@@ -335,7 +337,6 @@ def test_isolated_images_are_worked_on_side_by_side_and_a_large_one_alone(tmp_pa
     for path in (tmp_path / "in").rglob("*.jpg"):
         path.write_bytes(path.read_bytes() + TOGETHER)
     (tmp_path / "in/000/large.png").write_bytes(black(7200))
-    begun(tmp_path / "out")
     (tmp_path / "meeting").mkdir()
     monkeypatch.setenv("PYTHONPATH", HOOKS, prepend=os.pathsep)
     monkeypatch.setenv("MEETING", str(tmp_path / "meeting"))
@@ -343,6 +344,7 @@ def test_isolated_images_are_worked_on_side_by_side_and_a_large_one_alone(tmp_pa
     settings = EnhanceSettings(
         str(tmp_path / "in"), str(tmp_path / "out"), device="cpu", worker_memory=1.6, deadline=120
     )
+    begin(prepare, settings)
     assert budgets(1.6)[1].total - PROCESS_BYTES < 7200**2 * 9.1 * MARGIN < budgets(1.6)[1].total
     assert run_job(prepare, settings, InProcess()) == 0
     assert [row["attempt"] for row in rows_of(tmp_path / "out")] == [2, 2, 2]

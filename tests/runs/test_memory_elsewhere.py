@@ -7,7 +7,7 @@ import threading
 import cv2
 import numpy as np
 import pytest
-from test_memory import begun, black, noisy
+from test_memory import begin, black, noisy
 
 from clips import write_clip
 from commands import rows_of
@@ -60,11 +60,11 @@ def large_and_small(folder):
 @pytest.mark.parametrize("isolated", [False, True])
 def test_evaluate_refuses_what_the_machine_cannot_hold(tmp_path, monkeypatch, isolated):
     small_machine(monkeypatch)
-    if isolated:
-        begun(tmp_path / "out")
     settings = EvaluateSettings(
         images=str(large_and_small(tmp_path / "in")), output=str(tmp_path / "out"), metrics="brightness,entropy"
     )
+    if isolated:
+        begin(prepare_evaluation, settings)
     assert run_job(prepare_evaluation, settings, InProcess()) == (0 if isolated else 3)
     large, small = sorted(rows_of(tmp_path / "out"), key=lambda row: row["path"])
     assert small["status"] == "ok"
