@@ -4,26 +4,30 @@ BIN := .venv/bin
 # Two processes, each with whole files, whose tests share what they start; by name, since the last ones are short.
 PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo check test test-slow gpu lint clean
+.PHONY: demo check test test-slow test-long gpu lint clean
 
 demo: .venv/installed
 	$(BIN)/sgllie enhance samples out
 	@echo "Compare samples/ with out/images/."
 
-# The fast loop: what can be told in little more than a minute. There is a process for each core, so each has one
+# The fast loop: what can be told in a minute. There is a process for each core, so each has one
 # thread; and tests that have been compiled stay so.
 check: export OMP_NUM_THREADS = 1
 check: export PYTHONDONTWRITEBYTECODE =
 check: .venv/tests lint
-	$(BIN)/pytest $(PARALLEL) -m "not slow and not fuzz and not jobs"
+	$(BIN)/pytest $(PARALLEL) -m "not slow and not fuzz and not long and not jobs"
 
 test: .venv/tests lint
 	$(BIN)/pytest $(PARALLEL)
 
 # Real kills of whole jobs, a minute each, and thousands of mutated files.
 test-slow: .venv/tests
-	$(BIN)/pytest $(PARALLEL) -m "(slow or fuzz) and not alone"
+	$(BIN)/pytest $(PARALLEL) -m "(slow or fuzz) and not alone and not long"
 	$(BIN)/pytest -m alone
+
+# A few machines by the page, nodes that are lost, networks that break while a training runs: twenty minutes.
+test-long: .venv/tests
+	$(BIN)/pytest -m long
 
 # On a machine with a GPU: what only it can tell, and what it is worth.
 gpu: .venv/tests

@@ -13,7 +13,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -196,8 +196,12 @@ def test_the_config_is_one_that_serve_takes():
 
 
 def replicas(process):
-    below = psutil.Process(process.pid).children(recursive=True)
-    return [one for one in below if "ServeReplica:sgllie" in " ".join(one.cmdline()[:1])]
+    """The names of the processes of replicas; one that has just ended has no name any more."""
+    names = []
+    for one in psutil.Process(process.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            names.append(" ".join(one.cmdline()[:1]))
+    return [name for name in names if "ServeReplica:sgllie" in name]
 
 
 def test_serve_runs_the_config_and_follows_the_load(tmp_path):

@@ -73,7 +73,7 @@ def test_no_token_is_written_where_others_can_read_it(job):
     assert not list(job["home"].rglob("*token*"))
 
 
-@pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM", pytest.param("SIGKILL", marks=pytest.mark.slow)])
 def test_nothing_is_left_of_a_command_that_is_ended(signal):
     with subprocess.Popen([sys.executable, "-c", LEFT], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as job:
         folder = Path(job.stdout.readline().decode().strip())

@@ -98,7 +98,7 @@ def start_ray(machine: Machine, commands: str) -> None:
     pytest.fail(started.stdout + started.stderr)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_few_machines_by_the_page(machines, tmp_path):
     one, two = machines
     start_first, start_others, submit = re.findall(r"^```\n(.*?)^```$", SECTION, re.DOTALL | re.MULTILINE)

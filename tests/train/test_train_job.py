@@ -129,7 +129,7 @@ def test_bad_images_are_left_out_and_named_and_other_photographs_refused(tmp_pat
     assert "begun with other photographs (6 then, 5 now" in result.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_photographs_that_are_gone_stop_the_training_and_back_again_it_goes_on(data, tmp_path):
     """Loading takes a tenth of a second for each photograph, so that it goes on long after the first epoch."""
     there, away, run = tmp_path / "data", tmp_path / "away", tmp_path / "run"
@@ -213,7 +213,7 @@ def test_photographs_and_run_on_s3(here, undisturbed, data, s3):
     assert found == {"run.json", "_SUCCESS", "weights", "checkpoints", "samples", "events", "metrics.csv", "curves.png"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_training_through_a_network_that_breaks(here, undisturbed, data, ceph, empty_bucket):
     """And killed after an epoch; and with the gateway killed and started again while it goes on."""
     s3 = empty_bucket(ceph.endpoint)

@@ -11,7 +11,7 @@ from commands import sgllie, start
 from disturbances import wait_for
 from trainings import OPTIONS, fingerprint, history, photographs, training_processes
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.jobs, pytest.mark.slow]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.jobs, pytest.mark.long]
 
 ALL = "training_|validation_"
 """How the columns begin that times play no part in."""
