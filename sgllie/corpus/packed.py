@@ -11,7 +11,7 @@ from sgllie.corpus.parquet import ParquetImages
 from sgllie.corpus.tar import Tar
 from sgllie.errors import ItemError, ReadError, UsageError
 from sgllie.storage import Entry, Storage
-from sgllie.storage.base import LARGEST_READ, Unreadable
+from sgllie.storage.base import LARGEST_READ, Paths
 
 LISTED_AT_ONCE = 8
 """Packs that are listed at the same time."""
@@ -45,7 +45,7 @@ class PackedStorage:
     def __reduce__(self) -> tuple[Any, ...]:
         return PackedStorage, (self.inner, self._column)
 
-    def list(self, folder: str = "", unreadable: Unreadable | None = None) -> Iterator[Entry]:
+    def list(self, folder: str = "", unreadable: Paths | None = None) -> Iterator[Entry]:
         """Yield all objects; in the place of a pack the images in it."""
         yield from unpacked(self.inner.list(folder, unreadable), self.inner, folder, self._column)
 

@@ -123,7 +123,7 @@ class TorchEngine:
     def statistics(self, factors: Tensor) -> FactorStatistics:
         """Return mean, lowest and highest value of the maps."""
         with self._lane():
-            return FactorStatistics.of(factors)
+            return FactorStatistics(float(factors.mean()), float(factors.min()), float(factors.max()))
 
     def to_array(self, factors: Tensor) -> Factor:
         """Return factor maps as an array."""

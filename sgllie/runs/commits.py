@@ -78,7 +78,7 @@ def commit_tables(output: Storage, schema: pa.Schema | None = None) -> Iterator[
 
 @contextmanager
 def advising(output: Storage) -> Iterator[None]:
-    """Let what the block says of a damaged commit tell what makes it again."""
+    """Add to what the block says of a damaged commit what makes it again."""
     try:
         yield
     except DamagedError as error:

@@ -58,8 +58,8 @@ WRITABLE = ("s3", "gs", "gcs", "az", "abfs", "abfss", "memory")
 """Schemes whose objects appear as a whole or not at all, each by one request. Elsewhere a reader could see a part of a
 file; and Hugging Face makes a commit of each."""
 
-Unreadable = list[str]
-"""Paths of folders below a root."""
+Paths = list[str]
+"""Paths below a root. In a class with a method `list` that name is not the type any more."""
 
 
 class Entry(NamedTuple):
@@ -87,7 +87,7 @@ class Storage(Protocol):
     def retries(self) -> int:
         """How many requests of the calling thread had to be repeated, since the beginning."""
 
-    def list(self, folder: str = "", unreadable: Unreadable | None = None) -> Iterator[Entry]:
+    def list(self, folder: str = "", unreadable: Paths | None = None) -> Iterator[Entry]:
         """Yield all objects below a folder of the root, their paths relative to it, in a fixed order.
 
         Args:

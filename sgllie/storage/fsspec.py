@@ -15,7 +15,7 @@ import aiohttp
 import fsspec
 
 from sgllie.errors import NameRefusedError, ReadError, StorageError, UnreachableError, UsageError
-from sgllie.storage.base import Entry, Unreadable, refuse_large, refuse_read_only
+from sgllie.storage.base import Entry, Paths, refuse_large, refuse_read_only
 from sgllie.storage.object_file import READ_BYTES, ObjectFile
 
 Answer = TypeVar("Answer")
@@ -63,7 +63,7 @@ class FsspecStorage:
             raise UsageError(f"{self.uri} is the memory of one process; others cannot reach it")
         return FsspecStorage, (self.uri,)
 
-    def list(self, folder: str = "", unreadable: Unreadable | None = None) -> Iterator[Entry]:
+    def list(self, folder: str = "", unreadable: Paths | None = None) -> Iterator[Entry]:
         if self.scheme in FLAT:
             raise StorageError(f"{self.uri}: {self.scheme}:// has no folders; name its files in a list")
         start = self._path(folder)

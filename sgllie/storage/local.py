@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from sgllie.errors import NameRefusedError, ReadError, StorageError, UnreachableError
-from sgllie.storage.base import SCRATCH, Entry, Unreadable, refuse_large
+from sgllie.storage.base import SCRATCH, Entry, Paths, refuse_large
 
 NAME_ERRORS = {errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EINVAL, errno.EEXIST, errno.EILSEQ}
 MOUNT_ERRORS = {errno.ENOTCONN, errno.ESTALE, errno.ENODEV, errno.EHOSTDOWN, errno.ETIMEDOUT}
@@ -42,12 +42,12 @@ class LocalStorage:
         self.uri = str(self.root)
         self.retries = 0
 
-    def list(self, folder: str = "", unreadable: Unreadable | None = None) -> Iterator[Entry]:
+    def list(self, folder: str = "", unreadable: Paths | None = None) -> Iterator[Entry]:
         start = self.root / folder
         if start.is_dir():
             yield from self._walk(str(start), "", (os.path.realpath(start),), unreadable)
 
-    def _walk(self, folder: str, prefix: str, above: tuple[str, ...], unreadable: Unreadable | None) -> Iterator[Entry]:
+    def _walk(self, folder: str, prefix: str, above: tuple[str, ...], unreadable: Paths | None) -> Iterator[Entry]:
         try:
             with os.scandir(folder) as found:
                 entries = sorted(found, key=lambda entry: entry.name)

@@ -17,7 +17,7 @@ import s3fs
 from fsspec.asyn import sync
 
 from sgllie.errors import NameRefusedError, ReadError, StorageError, UnreachableError, UsageError
-from sgllie.storage.base import SCRATCH, Entry, S3Options, Unreadable, refuse_large
+from sgllie.storage.base import SCRATCH, Entry, Paths, S3Options, refuse_large
 from sgllie.storage.key_listing import KeyListing, parse_page
 from sgllie.storage.object_file import READ_BYTES, ObjectFile
 from sgllie.storage.pace import pace_of
@@ -75,7 +75,7 @@ class S3Storage:
     def retries(self) -> int:
         return getattr(self._repeated, "requests", 0)
 
-    def list(self, folder: str = "", unreadable: Unreadable | None = None) -> Iterator[Entry]:
+    def list(self, folder: str = "", unreadable: Paths | None = None) -> Iterator[Entry]:
         start = self._key(folder).rstrip("/")
         prefix = f"{start}/" if start else ""
         try:

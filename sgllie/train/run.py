@@ -116,7 +116,7 @@ class RunFolder:
         try:
             state = json.loads(self.storage.read(f"{folder(epoch)}/state.json"))
             data = self.storage.read(f"{folder(epoch)}/state.safetensors")
-            if state["sha256"] != digest({name: state[name] for name in ("epoch", "steps", "history")}, data):
+            if state.pop("sha256") != digest(state, data):
                 raise ValueError("its bytes are not those that were written")
             best_epoch(state["history"])
             return Checkpoint(epoch, int(state["steps"]), state["history"], read_tensors(data))
