@@ -22,7 +22,16 @@ from sgllie.storage.key_listing import KeyListing, parse_page
 from sgllie.storage.object_file import READ_BYTES, ObjectFile
 from sgllie.storage.pace import pace_of
 from sgllie.storage.requests import count
-from sgllie.storage.s3_errors import NO_ANSWER, answer_to, asks_to_slow_down, failure, http_status, may_pass, reason
+from sgllie.storage.s3_errors import (
+    NO_ANSWER,
+    PRECONDITION_FAILED,
+    answer_to,
+    asks_to_slow_down,
+    failure,
+    http_status,
+    may_pass,
+    reason,
+)
 
 Answer = TypeVar("Answer")
 
@@ -41,7 +50,6 @@ REMOVALS = 1000
 """Objects that one request may remove."""
 SINGLE_REMOVALS = 32
 """Objects that are removed at the same time, each by a request of its own."""
-PRECONDITION_FAILED = 412
 ENCRYPTIONS = {"sse-s3": "AES256", "sse-kms": "aws:kms"}
 """What S3 calls the kinds of encryption."""
 CONTENT_TYPES = mimetypes.MimeTypes()
@@ -94,7 +102,10 @@ class S3Storage:
         return self._retrying(request, f"{self.uri}/{path}", ReadError)
 
     def open(self, path: str) -> BinaryIO:
-        return io.BufferedReader(ObjectFile(self.read_range, path, self._head(path)["ContentLength"]), READ_BYTES)
+        head = self._head(path)
+        # Two versions of an object must not be read as one, should it be replaced meanwhile.
+        read_range = partial(self.read_range, IfMatch=head["ETag"])
+        return io.BufferedReader(ObjectFile(read_range, path, head["ContentLength"]), READ_BYTES)
 
     def _head(self, path: str) -> dict[str, Any]:
         """Return the answer to a HEAD request."""
@@ -104,12 +115,19 @@ class S3Storage:
             self.read_range(path, 0, 1)  # an answer to HEAD has no body, and so does not say what is refused
             raise
 
-    def read_range(self, path: str, start: int, end: int) -> bytes:
-        """Return the bytes of one object from `start` up to, but not including, `end`."""
+    def read_range(self, path: str, start: int, end: int, **condition: str) -> bytes:
+        """Return the bytes of one object from `start` up to, but not including, `end`; ReadError unless it is as asked.
+
+        Args:
+            path: of the object.
+            start: of the bytes.
+            end: of the bytes.
+            condition: an argument of GetObject such as `IfMatch`.
+        """
+        wanted = {"Key": self._key(path), "Range": f"bytes={start}-{end - 1}", **condition}
 
         def request(connection: s3fs.S3FileSystem) -> bytes:
-            wanted = f"bytes={start}-{end - 1}"
-            answer = connection.call_s3("get_object", Bucket=self.bucket, Key=self._key(path), Range=wanted)
+            answer = connection.call_s3("get_object", Bucket=self.bucket, **wanted)
             return sync(connection.loop, answer["Body"].read)
 
         return self._retrying(request, f"{self.uri}/{path}", ReadError)

@@ -34,6 +34,8 @@ EVERYTHING_CODES = {
     "KMS.DisabledException": "the key of the encryption is disabled (see --s3.kms-key)",
 }
 """Answers that would be the same for every object, and what they mean; some servers send only the code."""
+PRECONDITION_FAILED = 412
+"""The object is not the one that was meant: it is there already, or has been replaced."""
 NO_ANSWER = (EndpointConnectionError, ConnectTimeoutError, aiohttp.ClientConnectorError)
 """Nobody is there, or nobody answers."""
 
@@ -93,6 +95,8 @@ def reason(error: Exception) -> str:
     """Describe what went wrong, in the server's words or ours, without the chain of exceptions."""
     said = answer_to(error).get("Error", {}).get("Message", str(error))
     text = EVERYTHING_CODES.get(code_of(error)) or said or code_of(error) or type(error).__name__
+    if http_status(error) == PRECONDITION_FAILED:
+        return "it was replaced while it was being read"
     if asks_to_slow_down(error):
         return f"{text} (it has asked to slow down for longer than --s3.patience)"
     if isinstance(error, PermissionError):

@@ -9,9 +9,10 @@ from functools import partial
 import pytest
 
 from emulators import ODD_NAMES
-from sgllie.errors import StorageError, UnreachableError, UsageError
+from sgllie.errors import ReadError, StorageError, UnreachableError, UsageError
 from sgllie.storage import S3Options, open_storage
 from sgllie.storage.key_listing import KeyListing
+from sgllie.storage.object_file import READ_BYTES
 
 
 @pytest.mark.parametrize("s3", ["ceph", pytest.param("moto", marks=pytest.mark.slow)], indirect=True)
@@ -33,6 +34,17 @@ def test_many_pages_from_many_places_at_a_time(s3):
     fetch = partial(storage._call, "list_objects_v2", "s3://bucket/many", Prefix="many/", MaxKeys=10)
     assert [found["Key"].removeprefix("many/") for found in KeyListing(fetch)] == sorted(names)
     assert [entry.path for entry in storage.list()] == sorted(names)
+
+
+@pytest.mark.parametrize("s3", ["ceph", pytest.param("moto", marks=pytest.mark.slow)], indirect=True)
+def test_two_versions_of_an_object_are_not_read_as_one(s3):
+    storage = open_storage("s3://bucket/replaced", s3)
+    storage.write("a.tar", b"1" * (READ_BYTES + 10))
+    with storage.open("a.tar") as file:
+        assert file.read(READ_BYTES) == b"1" * READ_BYTES
+        storage.write("a.tar", b"2" * (READ_BYTES + 10))
+        with pytest.raises(ReadError, match=r"a\.tar: it was replaced while it was being read"):
+            file.read()
 
 
 PAGE = b"""<ListBucketResult><IsTruncated>false</IsTruncated>
