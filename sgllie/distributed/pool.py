@@ -5,12 +5,11 @@ import os
 import signal
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import pyarrow as pa
 import ray
 from ray.exceptions import RayError, RayTaskError
 
@@ -122,19 +121,24 @@ class RayWorker(ShardWorker):
         ray.get(self.progress.device_failed.remote(self.gpu))
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
-        """Run the shard of a batch, and then those that other workers have left meanwhile.
+        """Run the shards of a bunch, and then those that other workers have left meanwhile.
 
         Why the job must stop is returned, since Ray would repeat what raises; null are the totals of what was left.
         """
         results: dict[int, Result] = {}
-        shard: int | None = batch["shard"].item()
-        while shard is not None:
+        bunch = deque(batch["shards"][0])
+        while bunch:
+            shard = int(bunch.popleft())
             results[shard] = totals, error = self.run(shard)
+            if error:
+                break
             if totals is None:
                 ray.get(self.progress.leave.remote(shard))
             elif self.on_gpu:
                 self.progress.device_works.remote(self.gpu)
-            shard = None if self.is_leaving or error else ray.get(self.progress.take.remote())
+            if not bunch and not self.is_leaving:
+                left = ray.get(self.progress.take.remote())
+                bunch.extend([] if left is None else [left])
         all_totals, errors = zip(*results.values(), strict=True)
         return {"shard": list(results), "totals": [json.dumps(one) for one in all_totals], "error": list(errors)}
 
@@ -163,7 +167,7 @@ def placement_of(run: Run[Any], device: Device) -> Placement:
 def shard_dataset(run: Run[Any], shards: list[int], device: Device, progress: Any) -> "Dataset":
     """Return the lazy dataset whose rows are the results of these shards, run in this order."""
     # Imported here: it takes a second, in which the cluster starts.
-    from ray.data import ActorPoolStrategy, DataContext, from_arrow
+    from ray.data import ActorPoolStrategy, DataContext, from_items
 
     settings = run.settings
     placement = placement_of(run, device)
@@ -179,8 +183,9 @@ def shard_dataset(run: Run[Any], shards: list[int], device: Device, progress: An
     context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0
     # Ray Data restarts a dead actor and runs its shard again, without a limit; the shard's journal is what ends a
     # vicious circle.
-    bunches = [pa.table({"shard": bunch}) for bunch in in_bunches(shards, run.shards, workers)]
-    return from_arrow(bunches).map_batches(
+    bunches = [{"shards": bunch} for bunch in in_bunches(shards, run.shards, workers)]
+    # Not `from_arrow`, which has the cluster look at each block before anything begins.
+    return from_items(bunches, override_num_blocks=len(bunches)).map_batches(
         RayWorker,
         fn_constructor_args=(run.for_workers(device, placement.threads), progress),
         batch_size=1,
