@@ -23,6 +23,7 @@ import argparse
 import logging
 import math
 import multiprocessing
+import os
 import shutil
 import subprocess
 import sys
@@ -183,7 +184,9 @@ def one_after_another(source: Path, target: Path, checkpoint: Path | None) -> fl
 def our_job(source: Path, target: Path, workers: int) -> dict[str, float]:
     """Measure the images per second of d, whole and steady, and the seconds before the first and after the last."""
     begun = time.time()
-    arguments = ["enhance", source, target, "--num-actors", workers]
+    arguments = ["enhance", source, target]
+    if workers != len(os.sched_getaffinity(0)):  # which it has by itself
+        arguments += ["--num-actors", workers]
     with clock() as seconds:
         subprocess.run([sys.executable, "-m", "sgllie", *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
     table = ds.dataset(target / "stats").to_table(columns=["finished"])

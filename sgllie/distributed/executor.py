@@ -3,6 +3,7 @@
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -11,7 +12,7 @@ from sgllie.errors import UsageError
 from sgllie.methods import MethodSettings, cpu_instead
 from sgllie.runs.job import InProcess, names_cluster
 from sgllie.runs.local import LocalPool, end_stopped
-from sgllie.runs.progress import Counts
+from sgllie.runs.progress import Counts, Rate, total
 from sgllie.runs.run import Run
 from sgllie.runs.totals import Totals
 from sgllie.runs.watch import watch
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from sgllie.distributed.pool import Shards
 
 Argument = TypeVar("Argument")
+
+HEAD_START_SECONDS, PAYS_SECONDS = 5.0, 60.0
+"""For how long child processes work before it is reckoned what is left; and if that takes them longer than the latter,
+a local cluster is started, which takes a dozen seconds of a processor."""
 
 
 class RayExecutor:
@@ -90,7 +95,7 @@ class RayExecutor:
 
 
 class Work:
-    """The shards of a run: in child processes while a local cluster starts, then over the cluster.
+    """The shards of a run: in child processes until a local cluster pays and has started, then over the cluster.
 
     It alone moves shards between the two. Once the cluster is there, the children get no more of them; once a worker of
     the cluster has begun, they leave what they have in hand, which goes to the first worker that is free.
@@ -104,6 +109,7 @@ class Work:
     def __init__(self, connection: "Connection", run: Run[Any], results: dict[int, Totals]) -> None:
         self.connection, self.run, self.results = connection, run, results
         self.children = LocalPool(run, results)
+        self.began, self.rate = time.monotonic(), Rate()
         self.shards: Shards | None = None
         # Ray Data takes a second or two to import. Not in the main thread: CPython can lose an interrupt that comes
         # within an import, and never give the lock of all imports back (both happen in the callback of a weak
@@ -118,17 +124,30 @@ class Work:
 
     def begin(self) -> None:
         """Begin with the shards in child processes where that makes sense, else when the cluster is there."""
-        connection, run = self.connection, self.run
-        starts_early = run.starts_early and connection.is_local and not names_cluster(run.settings)
+        run = self.run
+        if run.starts_early and self.connection.is_local and not names_cluster(run.settings):
+            self.children.begin(len(os.sched_getaffinity(0)))
+            if self.connection.is_begun:  # beside a long listing
+                self._connect()
+        else:
+            self._connect()
+            self._begin_on_cluster()
+
+    def _connect(self) -> None:
+        """Connect to the cluster, or start it, in the background."""
+        connection = self.connection
         if not connection.is_made:
-            beside = f"; the first {run.noun} are done meanwhile" if starts_early else ""
+            beside = f"; the first {self.run.noun} are done meanwhile" if self.children.at_work else ""
             say(f"Starting Ray{beside} ..." if connection.is_local else "Connecting to Ray ...")
         self.loading.start()
         connection.begin()
-        if starts_early:
-            self.children.begin(max(1, len(os.sched_getaffinity(0)) // 2))  # the cluster needs processors, too
-        else:
-            self._begin_on_cluster()
+
+    def _pays(self) -> bool:
+        """Tell whether what is left takes child processes so long that a cluster is worth its start."""
+        done, _ = total(self.children.look()[0])
+        rate = self.rate.after(done)
+        is_known = time.monotonic() - self.began > HEAD_START_SECONDS
+        return is_known and self.run.remaining - done > PAYS_SECONDS * rate
 
     @property
     def error(self) -> str | None:
@@ -147,10 +166,13 @@ class Work:
     def is_running(self) -> bool:
         """Wait a moment; tell whether there are shards to be waited for."""
         if self.shards is None:
-            if not self.connection.is_made or self.loading.is_alive():
-                return self.children.is_running()
-            self._begin_on_cluster()
-            return True
+            if self.loading.ident is None:
+                if self._pays():
+                    self._connect()
+            elif self.connection.is_made and not self.loading.is_alive():
+                self._begin_on_cluster()
+                return True
+            return self.children.is_running()
         if self.children.at_work:
             self._hand_over(self.shards)
         return self.shards.is_running() and self.children.error is None

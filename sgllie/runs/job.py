@@ -29,8 +29,8 @@ OK, STOPPED, WITH_FAILURES = 0, 1, 3
 
 SMALL_ITEMS = 1000
 """What is no more than this, and than SHARD_BYTES, is done before a cluster has started."""
-LISTING_SECONDS = 1.0
-"""An input whose listing takes longer is no small one: the cluster starts beside it."""
+LISTING_SECONDS = 3.0
+"""An input whose listing takes longer will keep its workers busy for long: the cluster starts beside it."""
 
 
 class Executor(Protocol):

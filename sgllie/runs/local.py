@@ -22,6 +22,8 @@ from sgllie.runs.words import say
 from sgllie.runs.worker import ShardWorker
 
 POLL_SECONDS = 0.2
+NICENESS = 15
+"""Of the children, as of Ray's workers: a cluster could not start beside them otherwise."""
 LEAVE_SECONDS = 2.0
 """Until a child that was asked to end is killed; it takes less than half of that."""
 MOST_SILENT_DEATHS = 2 * MOST_ATTEMPTS_WITHOUT_PROGRESS
@@ -170,6 +172,7 @@ def begin_child(run: Run[Any]) -> Child:
 def work(run: Run[Any], pipe: Connection) -> None:
     """Run shards in a child until there is none, it is asked to end by SIGTERM, or its parent is gone."""
     end_with_parent()
+    os.nice(NICENESS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C of the terminal is for the parent to answer
     try:
         worker = ShardWorker(run, lambda *state: pipe.send(state))

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from commands import assert_complete, make_corpus, rows_of, start
+from commands import assert_complete, make_corpus, rows_of, sgllie, start
 from disturbances import MARKER, SLOW, TOGETHER, wait_for, workers_of
 from packs import make_parquet, make_tar, samples
 from places import HOOKS
@@ -161,19 +161,28 @@ def test_sigterm_to_all_processes_is_no_crash_of_an_image(tmp_path):
     assert failed == ["000/00005.jpg"]
 
 
-def test_child_processes_begin_while_a_cluster_starts(tmp_path):
-    """They wait for a worker of the cluster to begin; then one of these finishes what they have in hand."""
+def test_child_processes_give_to_a_cluster_what_they_have_in_hand(tmp_path):
+    """They get nothing done before a worker of the cluster has begun, which therefore pays."""
     source, output = make_corpus(tmp_path / "in", 1100), tmp_path / "out"
     for number, path in enumerate(source.rglob("*.jpg")):
         path.write_bytes(path.read_bytes() + TOGETHER + (SLOW if number % 2 else b""))
     (meeting := tmp_path / "meeting").mkdir()
-    job = start("enhance", source, output, PYTHONPATH=HOOKS, MEETING=str(meeting))
-    wait_for(lambda: list(meeting.iterdir()))
+    children = len(os.sched_getaffinity(0))
+    job = start("enhance", source, output, PYTHONPATH=HOOKS, MEETING=str(meeting), MEETING_OF=str(children + 1))
+    wait_for(lambda: len(list(meeting.iterdir())) == children)
     assert not workers_of(job)
     assert job.wait(300) == 0
     attempts = Counter(row["attempt"] for row in assert_complete(source, output))
     assert attempts.keys() == {1, 2}
-    assert attempts[2] < 100, "what is left of one shard"
+    assert attempts[2] < 100 * children, "what is left of a shard of each"
+
+
+def test_no_cluster_is_started_for_what_is_done_soon(tmp_path):
+    source, output = make_corpus(tmp_path / "in", 1100), tmp_path / "out"
+    done = sgllie("enhance", source, output)
+    assert done.returncode == 0
+    assert "Starting Ray" not in done.stdout + done.stderr
+    assert_complete(source, output)
 
 
 @pytest.mark.slow

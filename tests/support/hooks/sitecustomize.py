@@ -1,9 +1,9 @@
 """Put on PYTHONPATH by the fault tests: changes modules of this project in every process that imports them.
 
-Images that hold a marker kill or stop the process that decodes them, take long, or wait until a second process decodes
-one; with PRETEND_CUDA set, what would run on a GPU runs on the CPU; with HOLD set to a pattern, whoever would write a
-second file of the output that it matches waits for ever, so that a job can be stopped in its middle, and cannot end
-before.
+Images that hold a marker kill or stop the process that decodes them, take long, or wait until a second process (or
+MEETING_OF of them) decodes one; with PRETEND_CUDA set, what would run on a GPU runs on the CPU; with HOLD set to a
+pattern, whoever would write a second file of the output that it matches waits for ever, so that a job can be stopped in
+its middle, and cannot end before.
 SEGMENT_BYTES is what is saved of a tar at a time.
 """
 
@@ -36,7 +36,7 @@ def change_codec(module):
             if TOGETHER in data:
                 meeting = Path(os.environ["MEETING"])
                 (meeting / str(os.getpid())).touch()
-                while len(list(meeting.iterdir())) < 2:
+                while len(list(meeting.iterdir())) < int(os.environ.get("MEETING_OF", "2")):
                     time.sleep(0.05)
             if ENDLESS in data:
                 time.sleep(3600)
