@@ -64,11 +64,6 @@ class Connection:
         return self.ours and self.address == "local"
 
     @property
-    def is_begun(self) -> bool:
-        """Whether it is being made, or is made."""
-        return self.thread is not None or not self.ours
-
-    @property
     def is_made(self) -> bool:
         """Whether it need not be waited for."""
         return not self.ours or self.made.is_set()

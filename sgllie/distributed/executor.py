@@ -1,4 +1,4 @@
-"""The executor of large jobs. Ray is imported when it begins, and not before: small jobs do without."""
+"""The executor of large jobs. Ray is imported when a cluster is needed, and not before: many jobs do without."""
 
 import logging
 import os
@@ -54,6 +54,11 @@ class RayExecutor:
         if self._connection is not None:
             self._connection.close()
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a connection, or one is being made."""
+        return self._connection is not None
+
     def begin(self) -> None:
         """Connect in the background; UsageError where a GPU is wanted and can never be had."""
         self.connection.begin()
@@ -65,7 +70,7 @@ class RayExecutor:
 
     def run_shards(self, run: Run[Any], results: dict[int, Totals]) -> str | None:
         """Run the shards that are left, note their totals; return the reason if the run was stopped before its end."""
-        with Work(self.connection, run, results) as work:
+        with Work(self, run, results) as work:
             try:
                 work.begin()
                 reason = watch(run, work.look, work.is_running)
@@ -101,33 +106,34 @@ class Work:
     the cluster has begun, they leave what they have in hand, which goes to the first worker that is free.
 
     Args:
-        connection: to the cluster, which may not be made yet.
+        executor: connects to the cluster, unless it has.
         run: whose shards they are.
         results: gets the totals of each shard that is done.
     """
 
-    def __init__(self, connection: "Connection", run: Run[Any], results: dict[int, Totals]) -> None:
-        self.connection, self.run, self.results = connection, run, results
+    def __init__(self, executor: RayExecutor, run: Run[Any], results: dict[int, Totals]) -> None:
+        self.executor, self.run, self.results = executor, run, results
         self.children = LocalPool(run, results)
         self.began, self.rate = time.monotonic(), Rate()
         self.shards: Shards | None = None
-        # Ray Data takes a second or two to import. Not in the main thread: CPython can lose an interrupt that comes
-        # within an import, and never give the lock of all imports back (both happen in the callback of a weak
-        # reference), for which the thread of the cluster would wait.
-        self.loading = threading.Thread(target=import_module, args=("ray.data",))
+        # Ray takes a second or two to import. Not in the main thread: CPython can lose an interrupt that comes within
+        # an import, and never give the lock of all imports back (both happen in the callback of a weak reference), for
+        # which the thread of the cluster would wait.
+        self.loading = threading.Thread(target=self._load)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.children.end()
+        if self.loading.ident is not None:
+            self.loading.join()  # what it begins must be known to whoever ends it
 
     def begin(self) -> None:
         """Begin with the shards in child processes where that makes sense, else when the cluster is there."""
-        run = self.run
-        if run.starts_early and self.connection.is_local and not names_cluster(run.settings):
+        if self.run.starts_early and not names_cluster(self.run.settings):
             self.children.begin(len(os.sched_getaffinity(0)))
-            if self.connection.is_begun:  # beside a long listing
+            if self.executor.has_begun:  # beside a long listing
                 self._connect()
         else:
             self._connect()
@@ -135,12 +141,15 @@ class Work:
 
     def _connect(self) -> None:
         """Connect to the cluster, or start it, in the background."""
-        connection = self.connection
-        if not connection.is_made:
-            beside = f"; the first {self.run.noun} are done meanwhile" if self.children.at_work else ""
-            say(f"Starting Ray{beside} ..." if connection.is_local else "Connecting to Ray ...")
+        if self.children.at_work:
+            say(f"Starting Ray; the first {self.run.noun} are done meanwhile ...")
+        elif not self.executor.connection.is_made:
+            say("Starting Ray ..." if self.executor.connection.is_local else "Connecting to Ray ...")
         self.loading.start()
-        connection.begin()
+
+    def _load(self) -> None:
+        self.executor.connection.begin()
+        import_module("ray.data")
 
     def _pays(self) -> bool:
         """Tell whether what is left takes child processes so long that a cluster is worth its start."""
@@ -159,7 +168,7 @@ class Work:
         if self.shards is None:
             return self.children.look()
         counts, stuck = self.shards.look(self.children.reports.states)
-        if self.connection.is_local:
+        if self.executor.connection.is_local:
             end_stopped(counts.silent)
         return counts, stuck
 
@@ -169,7 +178,7 @@ class Work:
             if self.loading.ident is None:
                 if self._pays():
                     self._connect()
-            elif self.connection.is_made and not self.loading.is_alive():
+            elif not self.loading.is_alive() and self.executor.connection.is_made:
                 self._begin_on_cluster()
                 return True
             return self.children.is_running()
@@ -179,8 +188,8 @@ class Work:
 
     def _begin_on_cluster(self) -> None:
         """Give what no child process has in hand to the cluster; UsageError where there is none."""
-        self.connection.wait()
         self.loading.join()
+        self.executor.connection.wait()
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         from sgllie.distributed.pool import Shards
 
