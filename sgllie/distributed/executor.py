@@ -1,7 +1,6 @@
 """The executor of large jobs. Ray is imported when a cluster is needed, and not before: many jobs do without."""
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -132,7 +131,7 @@ class Work:
     def begin(self) -> None:
         """Begin with the shards in child processes where that makes sense, else when the cluster is there."""
         if self.run.starts_early and not names_cluster(self.run.settings):
-            self.children.begin(len(os.sched_getaffinity(0)))
+            self.children.begin()
             if self.executor.has_begun:  # beside a long listing
                 self._connect()
         else:

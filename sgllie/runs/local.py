@@ -12,6 +12,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sgllie.runs import machine
 from sgllie.runs.isolation import end_with_parent
 from sgllie.runs.progress import Counts, Reports
 from sgllie.runs.run import Run
@@ -68,15 +69,15 @@ class LocalPool:
     def run_shards(self) -> str | None:
         """Run the shards that are left; return the reason if the run was stopped before its end."""
         try:
-            self.begin(len(os.sched_getaffinity(0)))
+            self.begin()
             reason = watch(self.run, self.look, self.is_running)
         finally:
             self.end()
         return reason or self.error
 
-    def begin(self, children: int) -> None:
-        """Start so many children, or one for each shard if there are fewer."""
-        for _ in range(min(children, len(self.waiting))):
+    def begin(self) -> None:
+        """Start a child for each processor, or for each shard if there are fewer."""
+        for _ in range(min(max(1, int(machine.processors())), len(self.waiting))):
             self._give(begin_child(self.for_workers))
 
     def leave(self) -> None:

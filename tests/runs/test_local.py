@@ -11,6 +11,7 @@ from commands import assert_complete, make_corpus
 from sgllie.enhance.run import EnhanceRun, prepare
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import StorageError
+from sgllie.runs import local, machine
 from sgllie.runs.job import InProcess, finish
 from sgllie.runs.local import MOST_SILENT_DEATHS, Child, LocalPool
 
@@ -47,6 +48,17 @@ def run(tmp_path):
 def test_children_that_never_begin_stop_the_job(run, kind, reason):
     fields = {field.name: getattr(run, field.name) for field in dataclasses.fields(run)}
     assert LocalPool(kind(**fields), {}).run_shards() == reason
+
+
+def test_there_is_a_child_for_each_processor_of_a_container(run, monkeypatch):
+    monkeypatch.setattr(machine, "processors", lambda: 1.5)
+    monkeypatch.setattr(
+        local, "begin_child", lambda _: Child(multiprocessing.current_process(), multiprocessing.Pipe()[0])
+    )
+    pool = LocalPool(run, {})
+    pool.begin()
+    assert len(pool.at_work) == 1
+    assert len(pool.waiting) == 1
 
 
 def test_a_child_that_dies_between_two_shards_is_replaced(run, tmp_path):
