@@ -23,7 +23,6 @@ import argparse
 import logging
 import math
 import multiprocessing
-import os
 import shutil
 import subprocess
 import sys
@@ -41,6 +40,7 @@ import pyarrow.dataset as ds
 
 from sgllie import Enhancer
 from sgllie.images import decode
+from sgllie.runs import machine
 
 SLOW_SHARE = 20
 """b and c run on one image for so many of a and d; their rates do not depend on the number."""
@@ -185,7 +185,7 @@ def our_job(source: Path, target: Path, workers: int) -> dict[str, float]:
     """Measure the images per second of d, whole and steady, and the seconds before the first and after the last."""
     begun = time.time()
     arguments = ["enhance", source, target]
-    if workers != len(os.sched_getaffinity(0)):  # which it has by itself
+    if workers != machine.whole_processors():  # which it has by itself
         arguments += ["--num-actors", workers]
     with clock() as seconds:
         subprocess.run([sys.executable, "-m", "sgllie", *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)

@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--method", choices=("sgz", "zero-dce"), default="sgz")
     parser.add_argument("--weights", help="other than the bundled ones")
     options = parser.parse_args()
-    cores = max(int(machine.processors()), 1)
+    cores = machine.whole_processors()
     devices: list[Computing] = ["cpu"]
     teams = [Team(None, cores, 1), Team("cpu", cores, 1)]
     if has_gpu():

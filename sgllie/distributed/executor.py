@@ -11,7 +11,7 @@ from sgllie.errors import UsageError
 from sgllie.methods import MethodSettings, cpu_instead
 from sgllie.runs.job import InProcess, names_cluster
 from sgllie.runs.local import LocalPool, end_stopped
-from sgllie.runs.progress import Counts, Rate, total
+from sgllie.runs.progress import Counts, Rate, counts_of, total
 from sgllie.runs.run import Run
 from sgllie.runs.totals import Totals
 from sgllie.runs.watch import watch
@@ -152,7 +152,7 @@ class Work:
 
     def _pays(self) -> bool:
         """Tell whether what is left takes child processes so long that a cluster is worth its start."""
-        done, _ = total(self.children.look()[0])
+        done, _ = total(counts_of(self.children.reports.states.values()))
         rate = self.rate.after(done)
         is_known = time.monotonic() - self.began > HEAD_START_SECONDS
         return is_known and self.run.remaining - done > PAYS_SECONDS * rate

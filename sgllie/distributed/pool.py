@@ -121,7 +121,7 @@ class RayWorker(ShardWorker):
         ray.get(self.progress.device_failed.remote(self.gpu))
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
-        """Run the shards of a bunch, and then those that other workers have left meanwhile.
+        """Run the shards of a bunch, and before the next one each that another worker has left meanwhile.
 
         Why the job must stop is returned, since Ray would repeat what raises; null are the totals of what was left.
         """
@@ -136,9 +136,9 @@ class RayWorker(ShardWorker):
                 ray.get(self.progress.leave.remote(shard))
             elif self.on_gpu:
                 self.progress.device_works.remote(self.gpu)
-            if not bunch and not self.is_leaving:
-                left = ray.get(self.progress.take.remote())
-                bunch.extend([] if left is None else [left])
+            left = None if self.is_leaving else ray.get(self.progress.take.remote())
+            if left is not None:
+                bunch.appendleft(left)
         all_totals, errors = zip(*results.values(), strict=True)
         return {"shard": list(results), "totals": [json.dumps(one) for one in all_totals], "error": list(errors)}
 

@@ -77,7 +77,7 @@ class LocalPool:
 
     def begin(self) -> None:
         """Start a child for each processor, or for each shard if there are fewer."""
-        for _ in range(min(max(1, int(machine.processors())), len(self.waiting))):
+        for _ in range(min(machine.whole_processors(), len(self.waiting))):
             self._give(begin_child(self.for_workers))
 
     def leave(self) -> None:

@@ -41,6 +41,11 @@ def processors(system: Path = SYSTEM) -> float:
     return min(limits)
 
 
+def whole_processors() -> int:
+    """Return how many processes this one may keep busy, which is one at least."""
+    return max(1, int(processors()))
+
+
 def values(system: Path, controller: str, setting: str) -> Iterator[list[str]]:
     """Yield the words of a setting of the control group that this process is in, and of those around it.
 

@@ -57,7 +57,7 @@ class Run(ABC, Generic[SettingsT]):
     noun: ClassVar[str] = "images"
     """What the items are called."""
     starts_early: ClassVar[bool] = True
-    """Whether child processes of the command begin with the shards while a local cluster starts."""
+    """Whether child processes of the command begin with the shards, until a local cluster pays and has started."""
 
     settings: SettingsT
     output: Storage

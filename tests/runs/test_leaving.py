@@ -18,6 +18,7 @@ from sgllie.enhance import packing
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import LeavingError
+from sgllie.runs import machine
 from sgllie.runs.journal import Journal
 from sgllie.runs.schemas import STATS_SCHEMA
 from sgllie.runs.shard_runner import LEAVE_SECONDS
@@ -167,7 +168,7 @@ def test_child_processes_give_to_a_cluster_what_they_have_in_hand(tmp_path):
     for number, path in enumerate(source.rglob("*.jpg")):
         path.write_bytes(path.read_bytes() + TOGETHER + (SLOW if number % 2 else b""))
     (meeting := tmp_path / "meeting").mkdir()
-    children = len(os.sched_getaffinity(0))
+    children = machine.whole_processors()
     job = start("enhance", source, output, PYTHONPATH=HOOKS, MEETING=str(meeting), MEETING_OF=str(children + 1))
     wait_for(lambda: len(list(meeting.iterdir())) == children)
     assert not workers_of(job)
