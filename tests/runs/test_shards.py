@@ -2,11 +2,14 @@
 
 import itertools
 import math
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sgllie.distributed import pool
 from sgllie.distributed.pool import in_bunches
 from sgllie.runs import plan
 from sgllie.runs.plan import cut, in_order
@@ -59,3 +62,14 @@ def test_many_shards_are_fewer_bunches(workers):
     assert all(len(bunch) == 1 for bunch in bunches[-4000:])
     few = dict.fromkeys(range(200), 1000)
     assert len(list(in_bunches(list(few), few, workers))) == 200
+
+
+def test_a_shard_that_was_left_comes_before_the_next_of_a_bunch(monkeypatch):
+    left, begun = [7], []
+    worker = object.__new__(pool.RayWorker)
+    worker.on_gpu = worker.is_leaving = False
+    worker.progress = SimpleNamespace(take=SimpleNamespace(remote=lambda: left.pop() if left else None))
+    monkeypatch.setattr(worker, "run", lambda shard: (begun.append(shard) or {}, ""))
+    monkeypatch.setattr(pool.ray, "get", lambda answer: answer)
+    found = worker({"shards": np.array([np.array([1, 2, 3])])})
+    assert begun == found["shard"] == [1, 7, 2, 3]
