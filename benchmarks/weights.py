@@ -1,13 +1,13 @@
 """Compare weights with each other, with the input as it is and with a trivial exposure rule.
 
-    python benchmarks/weights.py WEIGHTS [WEIGHTS ...] --well-lit FOLDER [...] --dark FOLDER [...]
+    python benchmarks/weights.py WEIGHTS [WEIGHTS ...] --well-lit FOLDER [...] [--well-lit ...] --dark FOLDER [...]
 
-Three tables are printed. The first is about well-lit photographs (mean luma 0.35 to 0.6, few pixels at the limits,
+For each `--well-lit` a table is printed about well-lit photographs (mean luma 0.35 to 0.6, few pixels at the limits,
 chosen from the folders), darkened by recipes that training does not use: PSNR in dB, SSIM and cast of the enhanced
 image against the photograph, from left as it is (`untouched`: how far a good image is spoilt) to very dark. Recipes
-with "to" in their name draw an amount for each photograph. The second is about dark photographs without a reference:
-NIQE (lower is better), mean luma and the share of pixels with a channel at 0 or 255. The third is about them, too:
-halo, and how much more than the input the output changes while a camera pans over them.
+with "to" in their name draw an amount for each photograph. The next table is about dark photographs without a
+reference: NIQE (lower is better), mean luma and the share of pixels with a channel at 0 or 255. The last is about them,
+too: halo, and how much more than the input the output changes while a camera pans over them.
 
 `rule` is one factor for all pixels of an image, chosen so that the mean of the result is 0.5; `best factor` is the one
 that comes closest to the photograph, which only who knows the photograph can choose. With `--strengths` and `--denoise`
@@ -185,7 +185,7 @@ def pan_flicker(method: Method, image: np.ndarray) -> float:
 def pairs_table(methods: dict[str, Method], photographs: list[np.ndarray], recipes: list[str]) -> None:
     """Print PSNR and SSIM, a line for each recipe."""
     psnr, ssim = METRICS["psnr"].function, METRICS["ssim"].function
-    print(f"{len(photographs)} well-lit photographs, darkened: mean luma of the input, then PSNR (dB) / SSIM / cast")
+    print(f"\n{len(photographs)} well-lit photographs, darkened: mean luma of the input, then PSNR (dB) / SSIM / cast")
     print(f"{'recipe':24}{'mean':>6}" + "".join(f"{name:>24}" for name in [*methods, "best factor"]))
     for recipe in recipes:
         dark = [rounded(RECIPES[recipe](x / 255, np.random.default_rng(n))) for n, x in enumerate(photographs)]
@@ -235,7 +235,7 @@ def main() -> None:
     """Measure all weights, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", nargs="+")
-    parser.add_argument("--well-lit", nargs="+", type=Path, default=[])
+    parser.add_argument("--well-lit", nargs="+", type=Path, action="append", default=[])
     parser.add_argument("--dark", nargs="+", type=Path, default=[])
     parser.add_argument("--scale-factor", type=int, default=12)
     parser.add_argument("--strengths", nargs="+", type=float, default=[1], help="columns of all weights for each")
@@ -249,10 +249,9 @@ def main() -> None:
         methods[title] = Enhancer.load(
             name, scale_factor=options.scale_factor, strength=strength, denoise=denoise, device="cpu"
         ).__call__
-    images = (read(path, options.longest_side) for path in images_in(options.well_lit))
-    photographs = [image for image in images if well_lit(image)]
-    if photographs:
-        pairs_table(methods, photographs, options.recipes)
+    for folders in options.well_lit:
+        images = (read(path, options.longest_side) for path in images_in(folders))
+        pairs_table(methods, [image for image in images if well_lit(image)], options.recipes)
     if options.dark:
         dark_table(methods, options.dark, options.longest_side)
         faults_table(methods, options.dark, options.longest_side)

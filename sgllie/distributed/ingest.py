@@ -6,8 +6,10 @@ r + 2n ..., so that together they see the batches that one process would see, an
 one.
 """
 
+import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -18,6 +20,7 @@ import ray
 from numpy.typing import NDArray
 from ray.data import DataContext, Dataset, Datasource, ReadTask, TaskPoolStrategy
 from ray.data.block import Block, BlockAccessor, BlockMetadata
+from ray.exceptions import ObjectLostError
 
 from sgllie.distributed.board import ends_training, get
 from sgllie.distributed.inspection import Corpus
@@ -43,47 +46,56 @@ class TrainingData:
     Attributes:
         storage: where the photographs lie.
         paths: of all of them, below it.
+        digests: SHA-256 of each file, 32 bytes.
         pixels: as in `inspection.Corpus`.
         sampling: which of them are used.
         settings: of the job.
         steps_per_epoch: follows from these.
         run: where the training is kept.
         board: the `Board` of the training.
+        first_epoch: epochs that were finished when this attempt began.
     """
 
     storage: Storage
     paths: pa.Array
+    digests: pa.Array
     pixels: list[Any] | None
     sampling: Sampling
     settings: TrainSettings
     steps_per_epoch: int
     run: RunFolder
     board: Any
+    first_epoch: int = 0
 
     @classmethod
     def of(cls, corpus: Corpus, settings: TrainSettings, run: RunFolder, board: Any) -> "TrainingData":
         """Choose the photographs to train on; UsageError where there are too few."""
         chosen = sample(corpus.rows, settings)
         paths = pa.array([row.path for row in corpus.rows])
+        digests = pa.array([bytes.fromhex(row.digest) for row in corpus.rows])
         steps = steps_per_epoch(chosen, settings)
-        return cls(corpus.storage, paths, corpus.pixels, chosen, settings, steps, run, board)
+        return cls(corpus.storage, paths, digests, corpus.pixels, chosen, settings, steps, run, board)
 
     def photograph(self, number: int) -> Photograph:
         """Return the decoded photograph of this number, S x S x 3; errors as of `read`."""
-        kept = None if self.pixels is None else get(self.pixels[number])
-        # Pixels that were lost with their machine are read and decoded again.
-        return self.read(number, self.settings.images.size) if kept is None else kept
+        if self.pixels is not None:
+            with suppress(ObjectLostError):  # with its machine
+                return get(self.pixels[number])
+        return self.read(number, self.settings.images.size)
 
     def read(self, number: int, size: int) -> Photograph:
         """Read the photograph of this number from where it lies, as size x size x 3.
 
         Raises:
-            StorageError: it cannot be read any more, or the storage is gone. Without it the training would become
-                another one, so there is no going on.
+            StorageError: it cannot be read any more, is another file by now, or the storage is gone. Without it the
+                training would become another one, so there is no going on.
         """
         path = self.paths[number].as_py()
         try:
-            return photographs.load(self.storage.read(path), size)
+            data = self.storage.read(path)
+            if hashlib.sha256(data).digest() != self.digests[number].as_py():
+                raise ReadError("it was replaced since")
+            return photographs.load(data, size)
         except (OSError, StorageError, ItemError) as error:
             now = failure_of(error, "photograph").error
             raise ReadError(f"{path} of {self.storage.uri} could be used when the training began, but {now}") from error
@@ -164,8 +176,7 @@ def blocks(source: Any, steps: range, steps_per_epoch: int, rank: int, workers: 
 def training_stream(source: Any, rank: int, workers: int) -> Dataset:
     """Return the dataset of one training process, beginning after the last finished epoch."""
     known = fetch(source)
-    with ends_training(known.board):
-        images = TrainingImages(source, rank, workers, known.run.epochs_done())
+    images = TrainingImages(source, rank, workers, known.first_epoch)
     pace_scheduler(DataContext.get_current())
     # Loading tasks ask for no processor of their own: on a machine whose processors all train there would never be one.
     compute = TaskPoolStrategy(size=known.settings.loaders)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import OutOfMemoryError, WorkerCrashedError
+from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
 
 from sgllie.corpus.listing import Listing
 from sgllie.corpus.packed import packed
@@ -21,6 +21,8 @@ from sgllie.train.settings import TrainSettings
 
 CHUNK = 64
 """Photographs of one task. Each is an object of its own: a process fetches those that it needs, and no others."""
+LOST = (WorkerCrashedError, OutOfMemoryError, NodeDiedError)
+"""What becomes of a task whose process has ended, be it by a photograph, or with its machine."""
 MEMORY_SHARE = 0.5
 """Of the object store of a node that decoded photographs may fill."""
 
@@ -80,7 +82,8 @@ def fits(count: int, size: int, nodes: Sequence[Resources]) -> bool:
     return count * size * size * 3 < MEMORY_SHARE * least
 
 
-@ray.remote(max_retries=1)
+# Nor are pixels made again that are lost with their machine: whoever needs one reads its file.
+@ray.remote(max_retries=0)
 def inspect(storage: Storage, listed: list[Entry], size: int, keep: bool, crashers: frozenset[str]) -> Any:
     """Run `photographs.inspect` as a task: return the rows, and the pixels each by themselves if they are kept."""
     rows, pixels = photographs.inspect(storage, listed, size, crashers)
@@ -100,7 +103,7 @@ def inspect_all(storage: Storage, listed: list[Entry], size: int, keep: bool) ->
         for place, part in enumerate(parts):
             try:
                 found = get(tasks[place][0])
-            except (WorkerCrashedError, OutOfMemoryError):
+            except LOST:
                 crashers = frozenset(entry.path for entry in part if kills(storage, entry, size))
                 tasks[place] = begin(storage, part, size, keep, crashers)
                 found = get(tasks[place][0])
@@ -122,6 +125,6 @@ def kills(storage: Storage, entry: Entry, size: int) -> bool:
     """Tell whether looking at this photograph ends the process that does it."""
     try:
         get(begin(storage, [entry], size, keep=False)[0])
-    except (WorkerCrashedError, OutOfMemoryError):
+    except LOST:
         return True
     return False

@@ -34,6 +34,12 @@ def nodes_now() -> list[Resources]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
+def room_for(nodes: Sequence[Resources], each: Resources) -> int:
+    """Return for how many workers the nodes have room together, each of which asks one node for so much."""
+    asked = {resource: amount for resource, amount in each.items() if amount}
+    return sum(math.floor(min(node.get(name, 0) / amount for name, amount in asked.items())) for node in nodes)
+
+
 def on_cpus(nodes: Sequence[Resources]) -> Placement:
     """Place a worker on each CPU."""
     return Placement(1, 0, None, int(sum(node.get("CPU", 0) for node in nodes)))

@@ -54,6 +54,11 @@ INTERNALS = (
         "a signal or a callback in the actors of a node that is drained",
     ),
     Internal(
+        "ray.train.v2._internal.exceptions.WorkerGroupStartupTimeoutError",
+        "telling that a training waits for room from that it fails",
+        "the same as a public exception",
+    ),
+    Internal(
         "ray.data.DataContext.print_on_execution_start",
         "a terminal that shows the job's own lines only",
         "the same as a documented setting",
@@ -103,6 +108,14 @@ def node_is_draining() -> bool:
     from ray._private.state import state
 
     return ray.get_runtime_context().get_node_id() in state.get_draining_nodes()
+
+
+def found_no_room(error: Any) -> bool:
+    """Tell whether Ray Train gave up since it found no room for its processes for a minute."""
+    from ray.train import ControllerError
+    from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+
+    return isinstance(error, ControllerError) and isinstance(error.controller_failure, WorkerGroupStartupTimeoutError)
 
 
 def pace_scheduler(context: Any) -> None:

@@ -11,15 +11,26 @@ from typing import Any
 import ray
 from ray.data import DataContext, ExecutionOptions, ExecutionResources
 from ray.exceptions import RayError
-from ray.train import DataConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train import (
+    DataConfig,
+    FailureConfig,
+    LoggingConfig,
+    PreemptionError,
+    RunConfig,
+    ScalingConfig,
+    TrainingFailedError,
+)
 from ray.train.torch import TorchTrainer
 
 from sgllie.distributed.board import GOES_ON, Board, reason_to_stop
 from sgllie.distributed.cluster import Connection, beside_driver, last_line, leave_threads_behind
 from sgllie.distributed.ingest import TrainingData, training_stream
 from sgllie.distributed.inspection import Corpus, list_photographs, open_corpus
+from sgllie.distributed.placement import nodes_now
 from sgllie.distributed.process_group import ProcessGroup
+from sgllie.distributed.ray_internals import found_no_room
 from sgllie.distributed.training_process import stream_name, train_worker
+from sgllie.distributed.training_workers import each_worker, room_now, workers_now
 from sgllie.errors import StorageError, UsageError
 from sgllie.runs.schemas import Row
 from sgllie.runs.words import say
@@ -98,14 +109,18 @@ def carry_out(settings: TrainSettings, run: RunFolder) -> str | None:
 
 
 def check_resources(settings: TrainSettings) -> None:
-    """Raise UsageError where the cluster can never hold the training processes, which Ray would wait for."""
-    for resource, each in (("CPU", settings.cpus_per_worker), ("GPU", int(settings.use_gpu))):
-        there = ray.cluster_resources().get(resource, 0)
-        if each * settings.num_workers > there:
-            raise UsageError(
-                f"{settings.num_workers} workers of {each} {resource} each do not fit: the cluster has {there:g}; "
-                "see --num-workers, --cpus-per-worker, --use-gpu"
-            )
+    """Raise UsageError where the cluster has no room for the training processes, which Ray would wait for."""
+    there = room_now(settings)
+    if there < settings.least_workers:
+        raise UsageError(
+            f"the cluster has room for {there} workers of {in_words(settings)} each, not for {settings.least_workers}; "
+            "see --num-workers, --min-workers, --cpus-per-worker, --use-gpu"
+        )
+
+
+def in_words(settings: TrainSettings) -> str:
+    """Say what a training process asks of its node."""
+    return " and ".join(f"{amount:g} {resource}" for resource, amount in each_worker(settings).items() if amount)
 
 
 def describe_data(settings: TrainSettings, corpus: Corpus) -> Row:
@@ -155,7 +170,7 @@ def follow(source: TrainingData, done: int) -> str | None:
             tempfile.TemporaryDirectory(prefix="sgllie-", ignore_cleanup_errors=True) as scratch,
             training_display(settings.epochs * source.steps_per_epoch, done) as shown,
         ):
-            fit = Fit(source, scratch)
+            fit = Fit(source, scratch, shown.remark)
             fit.start()
             alive = True
             while alive:
@@ -178,25 +193,37 @@ class Fit(threading.Thread):
     Ray Train counts the failures of a whole run, which a long one on machines that come and go would use up. So it is
     begun anew after each, and those since the last finished epoch are counted here.
 
+    Args:
+        source: of the training.
+        scratch: a folder for what Ray Train keeps for itself.
+        remark: called with what the user should know.
+
     Attributes:
         failure: why Ray Train gave up, if it did.
     """
 
-    def __init__(self, source: TrainingData, scratch: str) -> None:
+    def __init__(self, source: TrainingData, scratch: str, remark: Callable[[str], None]) -> None:
         super().__init__(daemon=True)
-        self.source, self.scratch = source, scratch
-        self.reference = ray.put(source)
+        self.source, self.scratch, self.remark = source, scratch, remark
+        self.workers = source.settings.num_workers
         self.failure: str | None = None
 
     def run(self) -> None:
         """Train to the end, until the board says that it must end, or until more has failed than is allowed."""
-        allowed = self.source.settings.max_failures
+        settings, run = self.source.settings, self.source.run
+        allowed = settings.max_failures
         try:
-            failed = Failures(self.source.run.epochs_done)
-            while error := self.failure_of_one():
+            failed = Failures(run.epochs_done)
+            while run.epochs_done() < settings.epochs:
+                error = self.attempt()
                 if ray.get(self.source.board.ending.remote()):
                     return
-                if failed.one_more() > allowed:
+                if found_no_room(error):
+                    self.remark(
+                        f"Waiting for room for {self.workers} training processes of {in_words(settings)} each: the "
+                        f"cluster has room for {room_now(settings)}, some of which others may use."
+                    )
+                elif error and not isinstance(error, PreemptionError) and failed.one_more() > allowed:
                     self.failure = (
                         f"the training processes failed more than --max-failures {allowed} times since the last "
                         f"finished epoch: {last_line(error)}. {GOES_ON}"
@@ -207,10 +234,17 @@ class Fit(threading.Thread):
         except Exception as error:
             self.failure = f"the cluster gave up: {last_line(error)}. {GOES_ON}"
 
-    def failure_of_one(self) -> TrainingFailedError | None:
-        """Train until the end or the first failure of a training process; return the failure."""
+    def attempt(self) -> TrainingFailedError | None:
+        """Train until the end, or until more processes could train, or one fails; return that failure."""
+        settings, run = self.source.settings, self.source.run
+        run.next_attempt()
+        before, self.workers = self.workers, workers_now(settings)
+        if self.workers != before:
+            self.remark(f"Training with {self.workers} of {settings.num_workers} processes.")
+        # From the same epoch for all: a process that is left of the attempt before may finish one meanwhile.
+        reference = ray.put(replace(self.source, first_epoch=run.epochs_done()))
         try:
-            make_trainer(self.source.settings, self.reference, self.scratch).fit()
+            make_trainer(settings, self.workers, reference, self.scratch).fit()
         except TrainingFailedError as error:
             return error
         return None
@@ -236,39 +270,38 @@ class Failures:
         return self.count
 
 
-def make_trainer(settings: TrainSettings, source: Any, scratch: str) -> TorchTrainer:
+def make_trainer(settings: TrainSettings, workers: int, source: Any, scratch: str) -> TorchTrainer:
     """Make Ray Train's trainer.
 
     Args:
         settings: of the job.
+        workers: training processes.
         source: a reference to the `TrainingData`.
         scratch: a folder for what Ray Train keeps for itself.
     """
     DataContext.get_current().enable_progress_bars = False
-    memory = ray.cluster_resources().get("object_store_memory", 0) * STREAM_SHARE / settings.num_workers
-    limits = ExecutionResources(object_store_memory=memory)
-    resources = {"CPU": float(settings.cpus_per_worker), "GPU": float(settings.use_gpu)}
+    stores = [node.get("object_store_memory", 0) for node in nodes_now()]
+    # As if all were like the smallest: the images of all processes may be loaded on any of them.
+    limits = ExecutionResources(object_store_memory=min(stores) * len(stores) * STREAM_SHARE / workers)
     return TorchTrainer(
         train_worker,
         train_loop_config={"source": source},
         # The functions are called when the training processes start, so that a stream begins after the last epoch.
-        datasets={
-            stream_name(rank): partial(training_stream, source, rank, settings.num_workers)
-            for rank in range(settings.num_workers)
-        },
+        datasets={stream_name(rank): partial(training_stream, source, rank, workers) for rank in range(workers)},
         dataset_config=DataConfig(
             datasets_to_split=[],
             execution_options=ExecutionOptions(preserve_order=True, resource_limits=limits),
         ),
         torch_config=ProcessGroup(backend="nccl" if settings.use_gpu else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=settings.num_workers, use_gpu=settings.use_gpu, resources_per_worker=resources
+            num_workers=workers, use_gpu=settings.use_gpu, resources_per_worker=each_worker(settings)
         ),
         # Checkpoints are the run's own. A fresh name and folder keep Ray Train from resuming by itself.
         run_config=RunConfig(
             name=f"sgllie-{uuid.uuid4().hex}",
             storage_path=scratch,
-            failure_config=FailureConfig(max_failures=0),
-            logging_config=LoggingConfig(log_level="ERROR"),  # type: ignore[call-arg]
+            # Each failure, and each minute without room, ends the attempt: `Fit` decides how to go on.
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0),  # type: ignore[call-arg]
+            logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )

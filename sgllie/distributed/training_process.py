@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sgllie.distributed.board import ends_training
 from sgllie.distributed.ingest import TrainingData
+from sgllie.distributed.training_workers import workers_now
 from sgllie.errors import CollapseError
 from sgllie.runs.allocator import keep_freed_memory
 from sgllie.train.loop import TrainingLoop
@@ -45,6 +46,7 @@ def train_worker(config: dict[str, Any]) -> None:
     torch.set_num_threads(settings.cpus_per_worker)
     torch.set_flush_denormal(True)  # weights that decay to denormals make every convolution several times slower
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.allow_tf32 = False  # convolutions in single precision, not with 10 bits of each number
     try:
         with ends_training(source.board):
             train_epochs(source)
@@ -61,12 +63,17 @@ def train_epochs(source: TrainingData) -> None:
     train_step = TrainStep(settings, settings.epochs * source.steps_per_epoch, device, ray.train.torch.prepare_model)
     validation = list(validation_batches(source, np.array_split(source.sampling.held_back, workers)[rank], device))
     loop = TrainingLoop(train_step, source.run, validation, rank, partial(gather, workers), board.tell.remote)
+    if loop.epoch != source.first_epoch:
+        raise RuntimeError(f"there are {loop.epoch} epochs by now, and the images begin after {source.first_epoch}")
     shard = ray.train.get_dataset_shard(stream_name(rank))
     stream = shard.iter_torch_batches(batch_size=settings.batch_size // workers, prefetch_batches=2, device=device)
     for row in loop.epochs(to_batch(batch) for batch in stream):
         ray.train.report({"epoch": row["epoch"]})
         if rank == 0:
             board.epoch.remote(row)
+        is_elastic = settings.least_workers < settings.num_workers
+        if is_elastic and gather(workers, workers_now(settings) > workers)[0]:
+            return  # and a larger attempt begins
 
 
 def validation_batches(source: TrainingData, numbers: NDArray[np.int64], device: torch.device) -> Iterator[Batch]:

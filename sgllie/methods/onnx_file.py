@@ -230,7 +230,7 @@ def port_of(session: onnxruntime.InferenceSession, source: str) -> Port:
         count, *sides = (side if isinstance(side, int) and side > 0 else None for side in inputs[0].shape)
         channels_last = sides[0] != 3
         height, width = sides[:2] if channels_last else sides[1:]
-        if count in (None, 1) and 3 in (sides[0], sides[2]):
+        if count in (None, 1) and (sides[0] == 3) != (sides[2] == 3):  # of both nobody knows which are the channels
             return Port(inputs[0].name, DTYPES[inputs[0].type], channels_last, height, width)
     found = "; ".join(f"{one.name}: {one.type} of shape {one.shape}" for one in inputs)
     raise UsageError(

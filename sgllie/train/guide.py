@@ -54,7 +54,7 @@ def build_guide(name: GuideName, weights: str | None = None, classes: int = 21, 
         "lraspp-mobilenet-v3": lambda: Segmenter("lraspp_mobilenet_v3_large", weights),
         "deeplab-v3-resnet50": lambda: Segmenter("deeplabv3_resnet50", weights),
     }
-    with torch.random.fork_rng():  # the training's own random numbers stay as they are
+    with torch.random.fork_rng(devices=[]):  # the training's own random numbers stay as they are
         return builders[name]().requires_grad_(False)
 
 

@@ -22,6 +22,9 @@ class TrainingDisplay(Protocol):
     def epoch(self, row: Row) -> None:
         """Show a finished epoch; called once for each."""
 
+    def remark(self, text: str) -> None:
+        """Say what else happens; called from any thread."""
+
 
 class LogDisplay:
     """Lines of text."""
@@ -47,6 +50,10 @@ class LogDisplay:
         self.told = row["steps"]
         say(epoch_line(row))
 
+    def remark(self, text: str) -> None:
+        """Print it."""
+        say(text)
+
 
 class LiveDisplay:
     """One line that is drawn again and again, and one that stays for each epoch."""
@@ -64,7 +71,11 @@ class LiveDisplay:
         """Print the epoch above the line."""
         self.told = row["steps"]
         self.progress.update(self.task, completed=self.told)
-        self.progress.console.print(epoch_line(row), highlight=False)
+        self.remark(epoch_line(row))
+
+    def remark(self, text: str) -> None:
+        """Print it above the line."""
+        self.progress.console.print(text, highlight=False)
 
 
 @contextmanager

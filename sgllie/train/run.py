@@ -36,7 +36,7 @@ from sgllie.train.settings import TrainSettings
 
 CHECKPOINTS = "checkpoints"
 OWNER = f"{SCRATCH}/owner"
-"""Holds what the command that trains here calls itself."""
+"""Holds what the command that trains here calls itself, and the number of its attempt."""
 PACKAGES = ("sgllie", "numpy", "ray", "torch", "torchvision", "timm")
 
 Tensors = dict[str, NDArray[Any]]
@@ -64,7 +64,7 @@ class RunFolder:
 
     def __init__(self, settings: TrainSettings) -> None:
         self.storage: Storage = open_storage(absolute_uri(settings.run), settings.s3)
-        self.token: bytes | None = None
+        self.command, self.attempt = "", 0
 
     def describe(self) -> Row | None:
         """Return what run.json says, if a run was begun here; UsageError if something else was."""
@@ -82,19 +82,43 @@ class RunFolder:
         """
         if is_new:
             refuse_other_files(self.storage)
-        self.token = uuid.uuid4().hex.encode()
+        self.command = uuid.uuid4().hex
         try:
             self.storage.write(OWNER, self.token)
         except StorageError as error:
             raise UsageError(f"RUN cannot be begun: {error}") from error
 
+    def next_attempt(self) -> None:
+        """Begin this command's next attempt: processes that are left of one before write nothing any more.
+
+        Raises:
+            StorageError: another command has claimed the run.
+        """
+        self.check_owner()
+        self.attempt += 1
+        self.storage.write(OWNER, self.token)
+
+    @property
+    def token(self) -> bytes:
+        """What stands in OWNER while this attempt of this command trains."""
+        return f"{self.command} {self.attempt}".encode()
+
     def check_owner(self) -> None:
-        """Raise StorageError where another command has claimed the run since this one did."""
-        if self.token is None:
+        """Find out whether the run is still that of this attempt.
+
+        Raises:
+            StorageError: another command has claimed it.
+            RuntimeError: a later attempt of the same command has begun, which this must not end.
+        """
+        if not self.command:
             return
+        owner = b""
         with suppress(FileNotFoundError):
-            if self.storage.read(OWNER) == self.token:
-                return
+            owner = self.storage.read(OWNER)
+        if owner == self.token:
+            return
+        if owner.startswith(self.command.encode()):
+            raise RuntimeError("a later attempt of the same command trains here")
         raise StorageError(f"another command has begun to train in {self.storage.uri}")
 
     def finished(self) -> Row | None:
@@ -105,8 +129,12 @@ class RunFolder:
 
     def epochs_done(self) -> int:
         """Return how many epochs are finished: the number of the last checkpoint that is whole."""
-        names = (re.fullmatch(r"epoch-(\d+)/state\.json", entry.path) for entry in self.storage.list(CHECKPOINTS))
-        return max((int(name[1]) for name in names if name), default=0)
+        return max(self._epochs(r"state\.json"), default=0)
+
+    def _epochs(self, names: str) -> set[int]:
+        """Return the numbers of the checkpoints that have a file of such a name."""
+        found = (re.fullmatch(rf"epoch-(\d+)/{names}", entry.path) for entry in self.storage.list(CHECKPOINTS))
+        return {int(name[1]) for name in found if name}
 
     def load(self) -> Checkpoint | None:
         """Read the last checkpoint that is finished; None where there is none, UsageError where it is damaged."""
@@ -121,13 +149,15 @@ class RunFolder:
             best_epoch(state["history"])
             return Checkpoint(epoch, int(state["steps"]), state["history"], read_tensors(data))
         except (SafetensorError, ReadError, OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+            if self.epochs_done() > epoch:
+                return self.load()  # whoever trains here has gone on meanwhile
             raise UsageError(
                 f"the checkpoint {self.storage.uri}/{folder(epoch)} is damaged ({error}): without this folder the "
                 "training begins anew; its weights are also in weights/last.safetensors"
             ) from error
 
     def save(self, checkpoint: Checkpoint, found: Weights) -> None:
-        """Write a checkpoint, weights/last and perhaps weights/best; earlier checkpoints are removed."""
+        """Write a checkpoint, weights/last and perhaps weights/best; then earlier checkpoints are removed."""
         self.check_owner()
         name, data = folder(checkpoint.epoch), weights.to_bytes(found)
         self.storage.write("weights/last.safetensors", data)
@@ -138,10 +168,10 @@ class RunFolder:
         self.storage.write(f"{name}/state.safetensors", tensors)
         state: Row = {"epoch": checkpoint.epoch, "steps": checkpoint.steps, "history": checkpoint.history}
         state["sha256"] = digest(state, tensors)
-        self.storage.write(f"{name}/state.json", json.dumps(state, indent=1).encode())
-        for other in {entry.path.split("/")[0] for entry in self.storage.list(CHECKPOINTS)}:
-            if f"{CHECKPOINTS}/{other}" != name:
-                self.storage.remove(f"{CHECKPOINTS}/{other}")
+        self.storage.commit(f"{name}/state.json", json.dumps(state, indent=1).encode())
+        for epoch in self._epochs(".*"):
+            if epoch < checkpoint.epoch:
+                self.storage.remove(folder(epoch))
 
     def snapshot(self, found: Weights) -> None:
         """Replace weights/last in the middle of an epoch."""
@@ -156,7 +186,7 @@ class RunFolder:
         best = history[best_epoch(history) - 1]
         summary = {"epochs": len(history), "best": best, "finished": now()}
         self.storage.remove(SCRATCH)
-        self.storage.write(SUCCESS, json.dumps(summary, indent=2).encode())
+        self.storage.commit(SUCCESS, json.dumps(summary, indent=2).encode())
         return summary
 
 
@@ -195,7 +225,7 @@ def begin_or_resume(run: RunFolder, settings: TrainSettings, data: Row) -> bool:
     earlier = run.describe()
     run.check_owner()
     if earlier is None or not run.epochs_done():
-        run.storage.write(RUN, json.dumps(description(settings, data), indent=2).encode())
+        run.storage.commit(RUN, json.dumps(description(settings, data), indent=2).encode())
         return False
     if earlier["data"]["digest"] != data["digest"]:
         then, here = earlier["data"]["photographs"], data["photographs"]

@@ -194,6 +194,8 @@ class TrainSettings:
     """Steps after which weights/last.safetensors is written again, in the middle of an epoch."""
     num_workers: int = setting(1, least=1, changes_output=False)
     """Training processes."""
+    min_workers: int | None = setting(None, least=1, changes_output=False)
+    """Go on with as few as these while machines are lost; by default the training waits for room for all."""
     use_gpu: bool = setting(False, changes_output=False)
     """Give each training process a GPU."""
     cpus_per_worker: int = setting(1, least=1, changes_output=False)
@@ -214,11 +216,19 @@ class TrainSettings:
         refuse_credentials("--address", self.address or "")
         architecture, known = self.network.architecture, f"must be one of {', '.join(ARCHITECTURES)}"
         check(architecture in ARCHITECTURES, "--network.architecture", architecture, known)
-        divides = self.batch_size % self.num_workers == 0
-        check(divides, "--batch-size", self.batch_size, f"must be a multiple of --num-workers ({self.num_workers})")
+        least, most = self.least_workers, self.num_workers
+        check(least <= most, "--min-workers", least, f"must not be above --num-workers ({most})")
+        for name, workers in (("--num-workers", most), ("--min-workers", least)):
+            divides = self.batch_size % workers == 0
+            check(divides, "--batch-size", self.batch_size, f"must be a multiple of {name} ({workers})")
         self._check_terms()
         self._check_images()
         self._check_darkening()
+
+    @property
+    def least_workers(self) -> int:
+        """Training processes without which the training waits."""
+        return self.min_workers or self.num_workers
 
     def _check_terms(self) -> None:
         """Raise UsageError where what a training term needs is missing."""

@@ -198,16 +198,17 @@ class TrainStep:
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {
-                name.removeprefix(prefix): torch.from_numpy(value.copy()).to(self.device)
+                name.removeprefix(prefix): torch.from_numpy(value.copy())
                 for name, value in tensors.items()
                 if name.startswith(prefix)
             }
 
         self.steps = steps
         self.network.load_state_dict(part("network."))
-        self.average = part("average.")
+        self.average = {name: value.to(self.device) for name, value in part("average.").items()}
         names = [name for name, _ in self.network.named_parameters()]
         moments = {index: part(f"optimiser.{name}.") for index, name in enumerate(names)}
+        # Brings to the device what belongs there; of the numbers of steps each reading would wait for it.
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": moments if steps else {}, "param_groups": groups})
 
@@ -229,7 +230,7 @@ def initial_network(settings: TrainSettings) -> FactorNetwork:
         UsageError: those weights cannot be read, or are of another network.
     """
     options = settings.network
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):  # nothing is drawn on a GPU; asking each would set up CUDA on all
         torch.manual_seed(settings.seed)
         network = FactorNetwork(options.architecture, options.conv_type)
         if options.initialisation == "centred":

@@ -4,11 +4,13 @@ import dataclasses
 
 import pytest
 
-from sgllie.distributed.placement import Placement, in_words, on_cpus, on_gpus
+from sgllie.distributed import training_workers
+from sgllie.distributed.placement import Placement, in_words, on_cpus, on_gpus, room_for
 from sgllie.enhance.run import EnhanceRun
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.runs import cost, machine
 from sgllie.runs.memory import worker_bytes
+from sgllie.train.settings import TrainSettings
 
 PLAIN = {"CPU": 8, "memory": 1e9}
 
@@ -38,6 +40,24 @@ def node(cpus, gpus):
 )
 def test_workers_share_gpus_and_the_cpus_beside_them(nodes, per_gpu, threads, expected):
     assert on_gpus(nodes, per_gpu, threads) == expected
+
+
+@pytest.mark.parametrize(
+    ("each", "workers"),
+    [({"CPU": 4}, 2), ({"CPU": 8}, 0), ({"CPU": 1}, 14), ({"CPU": 1, "GPU": 1}, 2), ({"CPU": 0, "GPU": 1}, 3)],
+)
+def test_there_is_room_on_single_nodes_only(each, workers):
+    """Two halves on two nodes are no place."""
+    assert room_for([{"CPU": 7}, {"CPU": 5, "GPU": 2}, {"CPU": 2}, {"GPU": 1}], each) == workers
+
+
+@pytest.mark.parametrize(
+    ("cpus", "least", "workers"), [(9, 1, 6), (6, 1, 6), (5, 1, 3), (1, 1, 1), (0, 1, 1), (2, 3, 3), (5, None, 6)]
+)
+def test_training_processes_are_as_many_as_fit_and_share_the_batch(monkeypatch, cpus, least, workers):
+    monkeypatch.setattr(training_workers, "nodes_now", lambda: [{"CPU": cpus}])
+    settings = TrainSettings("in", "run", batch_size=6, num_workers=6, min_workers=least)
+    assert training_workers.workers_now(settings) == workers
 
 
 def test_without_gpus_each_cpu_has_a_worker():

@@ -91,6 +91,7 @@ def test_onnx_refuses_images():
         (onnx_model(helper.make_node("Identity", ["small"], ["y"]), *QUARTERS), "none of its outputs has the shape"),
         (onnx_model(helper.make_node("Identity", ["x"], ["y"]), shape=(1, 1, "h", "w")), "it has x: tensor"),
         (onnx_model(helper.make_node("Identity", ["x"], ["y"]), shape=(2, 3, "h", "w")), "must have one input"),
+        (onnx_model(helper.make_node("Identity", ["x"], ["y"]), shape=(1, 3, "w", 3)), "must have one input"),
         (onnx_model(helper.make_node("Add", ["x", "x1"], ["y"]), inputs=2), "must have one input"),
         (onnx_model(helper.make_node("Identity", ["x"], ["y"]), dtype=TensorProto.INT32), "tensor.int32"),
     ],

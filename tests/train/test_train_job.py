@@ -173,6 +173,11 @@ def test_a_training_that_collapses_stops_with_a_sentence(here, data, tmp_path):
     ("options", "sentence"),
     [
         (["--batch-size", "5", "--num-workers", "2"], "--batch-size is 5; it must be a multiple of --num-workers (2)"),
+        (
+            ["--num-workers", "4", "--min-workers", "3"],
+            "--batch-size is 4; it must be a multiple of --min-workers (3)",
+        ),
+        (["--min-workers", "2"], "--min-workers is 2; it must not be above --num-workers (1)"),
         (["--network.architecture", "vgg"], "--network.architecture is vgg; it must be one of sgz"),
         (["--network.initial-weights", "nowhere.safetensors"], "weights 'nowhere.safetensors' cannot be read"),
         (

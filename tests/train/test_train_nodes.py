@@ -2,12 +2,13 @@
 
 import re
 import signal
+import subprocess
 from pathlib import Path
 
 import faults
 import pytest
 
-from commands import sgllie, start
+from commands import command, sgllie, start
 from disturbances import wait_for
 from trainings import OPTIONS, fingerprint, history, photographs, training_processes
 
@@ -22,6 +23,33 @@ def measured(run: Path, columns: str = ALL) -> list[dict[str, str]]:
     return [{name: value for name, value in row.items() if re.match(columns, name)} for row in history(run)]
 
 
+def test_a_training_shrinks_with_its_machines_and_grows_again(tmp_path):
+    """Of two nodes one is lost, with the photographs that it keeps, and another comes; no command is given again."""
+    data, run = tmp_path / "photographs", tmp_path / "run"
+    photographs(data)
+    options = [*OPTIONS, "--epochs", "40", "--cache", "memory", "--num-workers", "2", "--min-workers", "1"]
+    with faults.closing(faults.Nodes()) as nodes:
+        other = nodes.add()
+        arguments = command("train", data, run, *options, "--address", nodes.address)
+        job = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+        wait_for(lambda: finished(run), beside=job)
+        nodes.kill(other)
+        epoch = finished(run)
+        wait_for(lambda: finished(run) > epoch + 1, beside=job)
+        other = nodes.add()
+        wait_for(lambda: training_processes(faults.raylets(other)[0]), beside=job)
+        said, _ = job.communicate(timeout=400)
+        assert job.returncode == 0, said
+    assert "Training with 1 of 2 processes." in said
+    assert said.index("Training with 1 of 2") < said.index("Training with 2 of 2 processes.")
+    assert [row["epoch"] for row in history(run)] == [str(1 + n) for n in range(40)]
+
+
+def finished(run: Path) -> int:
+    """How many epochs are done."""
+    return max((int(path.parent.name[6:]) for path in run.glob("checkpoints/*/state.json")), default=0)
+
+
 def test_a_lost_process_costs_its_epoch_and_a_lost_node_its_place(tmp_path):
     """Of two nodes one loses its training process after each of two epochs, though only one failure is allowed: a
     finished epoch is a new beginning. Then the node is lost, and the same command goes on with one process.
@@ -29,9 +57,6 @@ def test_a_lost_process_costs_its_epoch_and_a_lost_node_its_place(tmp_path):
     data, whole, killed, fewer = (tmp_path / name for name in ("photographs", "whole", "killed", "fewer"))
     photographs(data)
     options = [*OPTIONS, "--epochs", "8", "--cache", "memory", "--max-failures", "1"]
-
-    def finished(run: Path) -> int:
-        return max((int(path.parent.name[6:]) for path in run.glob("checkpoints/*/state.json")), default=0)
 
     with faults.closing(faults.Nodes()) as nodes:
         other = nodes.add()

@@ -1,7 +1,10 @@
 """The folder of a training, and the loop that fills it, in one process and without Ray."""
 
 import json
+import shutil
+from copy import copy
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -100,7 +103,67 @@ def test_of_two_commands_that_train_in_one_folder_the_later_goes_on(tmp_path):
         earlier.save(Checkpoint(1, 4, [], {}), weights_module.load("sgllie"))
     with pytest.raises(StorageError, match="another command has begun to train in"):
         earlier.snapshot(weights_module.load("sgllie"))
+    with pytest.raises(StorageError, match="another command has begun to train in"):
+        earlier.next_attempt()
+    later.check_owner()
     assert [entry.path for entry in later.storage.list()] == [OWNER]
+
+
+def test_a_process_that_is_left_of_an_earlier_attempt_writes_nothing_and_ends_nothing(tmp_path):
+    run = RunFolder(settings(run=str(tmp_path)))
+    run.claim(is_new=True)
+    left = copy(run)
+    run.next_attempt()
+    with pytest.raises(RuntimeError, match="a later attempt"):  # no error of ours, which would end the training
+        left.save(Checkpoint(1, 4, [{"validation_loss": 0.5}], {}), weights_module.load("sgllie"))
+    run.check_owner()
+    assert [entry.path for entry in run.storage.list()] == [OWNER]
+
+
+def test_only_earlier_checkpoints_are_removed(tmp_path):
+    run = RunFolder(settings(run=str(tmp_path)))
+    history, found = [{"validation_loss": 0.5}] * 2, weights_module.load("sgllie")
+    run.save(Checkpoint(1, 4, history[:1], {}), found)
+    for name in ("epoch-00001-mine", "mine"):
+        shutil.copytree(tmp_path / "checkpoints/epoch-00001", tmp_path / "checkpoints" / name)
+    (tmp_path / "checkpoints/notes.txt").write_text("mine")
+    run.save(Checkpoint(2, 8, history, {}), found)
+    run.save(Checkpoint(1, 4, history[:1], {}), found)  # of a process that was slow
+    left = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert left == {"epoch-00001", "epoch-00001-mine", "epoch-00002", "mine", "notes.txt"}
+    assert run.load().steps == 8
+
+
+def test_what_says_that_an_epoch_is_done_outlasts_a_power_cut(tmp_path, monkeypatch):
+    run = RunFolder(settings(run=str(tmp_path)))
+    done = []
+    for name in ("write", "commit", "remove"):
+        call = getattr(run.storage, name)
+        monkeypatch.setattr(
+            run.storage, name, lambda path, *data, name=name, call=call: (done.append((name, path)), call(path, *data))
+        )
+    history, found = [{"validation_loss": 0.5}] * 2, weights_module.load("sgllie")
+    run.save(Checkpoint(1, 4, history[:1], {}), found)
+    run.save(Checkpoint(2, 8, history, {}), found)
+    run.finish()
+    last = "checkpoints/epoch-00002/state.json"
+    assert done.index(("commit", last)) < done.index(("remove", "checkpoints/epoch-00001"))
+    assert ("commit", "_SUCCESS") in done
+
+
+def test_a_checkpoint_that_gives_way_to_the_next_while_it_is_read_is_not_damaged(tmp_path, monkeypatch):
+    run, other = (RunFolder(settings(run=str(tmp_path))) for _ in range(2))
+    history, found = [{"validation_loss": 0.5}] * 2, weights_module.load("sgllie")
+    run.save(Checkpoint(1, 4, history[:1], {}), found)
+    read = run.storage.read
+
+    def read_late(path: str) -> bytes:
+        if path.startswith("checkpoints/epoch-00001"):
+            other.save(Checkpoint(2, 8, history, {}), found)
+        return read(path)
+
+    monkeypatch.setattr(run.storage, "read", read_late)
+    assert run.load().epoch == 2
 
 
 def contents(folder):
@@ -189,14 +252,15 @@ def test_a_checkpoint_that_cannot_be_written_stops_the_loop_and_leaves_the_one_b
     training = loop(tmp_path)
     rows = training.epochs(iter(batches(16)))
     next(rows)
-    write = training.run.storage.write
+    storage = training.run.storage
 
-    def write_or_refuse(path: str, data: bytes) -> None:
+    def unless_refused(write, path: str, data: bytes) -> None:
         if path == refused:
             raise StorageError("the disk is full")
         write(path, data)
 
-    monkeypatch.setattr(training.run.storage, "write", write_or_refuse)
+    for name in ("write", "commit"):
+        monkeypatch.setattr(storage, name, partial(unless_refused, getattr(storage, name)))
     with pytest.raises(StorageError, match="the disk is full"):
         next(rows)
     assert loop(tmp_path).epoch == 1

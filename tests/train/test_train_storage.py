@@ -14,7 +14,7 @@ import pytest
 import ray
 from PIL import Image
 
-from sgllie.distributed import train
+from sgllie.distributed import ingest, train
 from sgllie.distributed.board import Board, ends_training, get
 from sgllie.distributed.ingest import TrainingData, blocks
 from sgllie.distributed.inspection import fits, inspect_all
@@ -70,8 +70,10 @@ def training_data(storage: Shelf, kept: list | None = None) -> TrainingData:
     rows, _ = photographs.inspect(SHELF, SHELF.list(), 32)
     chosen = sample(rows, SETTINGS)
     steps = steps_per_epoch(chosen, SETTINGS)
+    digests = pa.array([bytes.fromhex(row.digest) for row in rows])
     return TrainingData(
-        storage, pa.array(list(SHELF.files)), kept, chosen, SETTINGS, steps, RunFolder(SETTINGS), Board.remote()
+        *(storage, pa.array(list(SHELF.files)), digests, kept, chosen, SETTINGS, steps),
+        *(RunFolder(SETTINGS), Board.remote()),
     )
 
 
@@ -125,6 +127,7 @@ def test_photographs_are_kept_where_the_smallest_node_has_room_for_all():
         (ReadError("Permission denied"), ReadError, "3.png of s3://bucket/data could be used .* Permission denied"),
         (FileNotFoundError("3.png"), ReadError, "3.png of s3://bucket/data could be used .* is not there now"),
         (b"no image any more", ReadError, "3.png of s3://bucket/data could be used when the training began, but"),
+        (photograph(99), ReadError, "3.png of s3://bucket/data could be used when the training began, but .*replaced"),
     ],
 )
 def test_what_was_usable_and_cannot_be_loaded_any_more_ends_the_training(ray_session, change, error, sentence):
@@ -219,10 +222,14 @@ def test_a_bug_is_no_reason_to_end(ray_session):
     assert ray.get(board.ending.remote()) is None
 
 
-def test_photographs_that_were_lost_with_their_machine_are_never_black(ray_session):
-    """Ray repeats a task whose result is lost, and then a photograph may not be there."""
-    _, pixels = photographs.inspect(SHELF.but(_3=FileNotFoundError("3.png")), SHELF.list(), 32)
-    kept = [ray.put(one) for one in pixels]
+def test_photographs_that_were_lost_with_their_machine_are_read_again(monkeypatch, ray_session):
+    """`test_train_nodes` loses a real one."""
+
+    def lost(reference: object) -> None:
+        raise ray.exceptions.ObjectReconstructionFailedError(reference, "", None)
+
+    monkeypatch.setattr(ingest, "get", lost)
+    kept = ["a reference"] * len(SHELF.files)
     np.testing.assert_array_equal(training_data(SHELF, kept).photograph(3), SHELF_PIXELS[3])
     with pytest.raises(UnreachableError):
         training_data(SHELF.but(_3=GONE), kept).photograph(3)
