@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from queue import Empty, SimpleQueue
 from typing import Any, Self
 
-from sgllie.errors import CrashError, ItemError, LeavingError
+from sgllie.errors import CrashError, ItemError, LeavingError, StorageError
 
 _function: Callable[..., Any]
 
@@ -49,11 +49,7 @@ class Isolated:
         try:
             if self._is_over:
                 raise LeavingError
-            # Begun afresh: a fork of a process with threads can hang.
-            context = multiprocessing.get_context("spawn")
-            process = process or ProcessPoolExecutor(1, context, initializer=prepare, initargs=self._made)
-            with sigterm_blocked():  # what it takes to begin is no time of the call
-                self._numbers[process] = process.submit(os.getpid).result()
+            process = process or self._begin()  # which is no time of the call
             try:
                 limit = self._deadline if math.isfinite(self._deadline) else None
                 return process.submit(call, *arguments).result(limit)
@@ -68,6 +64,20 @@ class Isolated:
             raise (LeavingError if self._is_over else CrashError) from error
         finally:
             self._idle.put(process)
+
+    def _begin(self) -> ProcessPoolExecutor:
+        """Begin a process, and note its number; StorageError where this machine cannot, for which no call is to blame.
+
+        It may have no room for one more process, or for the threads of this one, which dies of that.
+        """
+        context = multiprocessing.get_context("spawn")  # afresh: a fork of a process with threads can hang
+        process = ProcessPoolExecutor(1, context, initializer=prepare, initargs=self._made)
+        try:
+            with sigterm_blocked():
+                self._numbers[process] = process.submit(os.getpid).result()
+        except (OSError, RuntimeError) as error:
+            raise LeavingError if self._is_over else StorageError(f"this machine cannot go on: {error}") from error
+        return process
 
     def end_idle(self) -> None:
         """End the processes that have nothing to do; others take their places when they are needed."""

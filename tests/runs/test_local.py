@@ -32,6 +32,19 @@ class Dying(EnhanceRun):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Unable(EnhanceRun):
+    """Whose workers can begin no thread, as where a container may have no more of them."""
+
+    def make_pipeline(self, report):
+        pipeline = super().make_pipeline(report)
+        pipeline.images.pool.submit = refuse
+        return pipeline
+
+
+def refuse(*_):
+    raise RuntimeError("can't start new thread")
+
+
 @pytest.fixture
 def run(tmp_path):
     make_corpus(tmp_path / "in", 20)
@@ -42,10 +55,11 @@ def run(tmp_path):
     ("kind", "reason"),
     [
         (Raising, "a child process cannot begin: the bucket is gone"),
+        (Unable, "RuntimeError: can't start new thread"),
         (Dying, f"{MOST_SILENT_DEATHS} child processes in a row have died without a word"),
     ],
 )
-def test_children_that_never_begin_stop_the_job(run, kind, reason):
+def test_children_that_can_do_nothing_stop_the_job(run, kind, reason):
     fields = {field.name: getattr(run, field.name) for field in dataclasses.fields(run)}
     assert LocalPool(kind(**fields), {}).run_shards() == reason
 
