@@ -1,6 +1,7 @@
 """Shards in child processes of the command: for what is done before a cluster would have started."""
 
 import contextlib
+import math
 import multiprocessing
 import os
 import signal
@@ -63,7 +64,7 @@ class LocalPool:
         self.silent_deaths: Counter[int] = Counter()
         self.at_work: dict[Child, int] = {}
         self.left: list[int] = []
-        self.is_leaving = False
+        self.ends_at = math.inf
         self.error: str | None = None
 
     def run_shards(self) -> str | None:
@@ -80,9 +81,14 @@ class LocalPool:
         for _ in range(min(machine.whole_processors(), len(self.waiting))):
             self._give(begin_child(self.for_workers))
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether `leave` has been called."""
+        return self.ends_at < math.inf
+
     def leave(self) -> None:
         """Have the children give back what they have in hand, within a second or two, and end."""
-        self.is_leaving = True
+        self.ends_at = time.monotonic() + LEAVE_SECONDS
         self.waiting.clear()
         for child in self.at_work:
             child.process.terminate()
@@ -104,6 +110,9 @@ class LocalPool:
 
     def is_running(self, seconds: float = POLL_SECONDS) -> bool:
         """Take in what the children say, for a moment; tell whether any is still at work."""
+        if time.monotonic() > self.ends_at:  # it was stopped, say, or waits for a storage to save what it has done
+            for child in self.at_work:
+                child.process.kill()
         for pipe in wait([child.pipe for child in self.at_work], seconds):
             child = next(child for child in self.at_work if child.pipe is pipe)
             try:

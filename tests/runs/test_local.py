@@ -4,10 +4,12 @@ import dataclasses
 import multiprocessing
 import os
 import signal
+import time
 
 import pytest
 
 from commands import assert_complete, make_corpus
+from disturbances import wait_for
 from sgllie.enhance.run import EnhanceRun, prepare
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import StorageError
@@ -73,6 +75,24 @@ def test_there_is_a_child_for_each_processor_of_a_container(run, monkeypatch):
     pool.begin()
     assert len(pool.at_work) == 1
     assert len(pool.waiting) == 1
+
+
+def test_a_child_that_does_not_leave_is_ended(run, monkeypatch):
+    """It was stopped just before, and so does not hear of it."""
+    monkeypatch.setattr(local, "LEAVE_SECONDS", 0.3)
+    process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    here, there = multiprocessing.Pipe()
+    process.start()
+    os.kill(process.pid, signal.SIGSTOP)
+    there.close()
+    pool = LocalPool(run, {})
+    shard = pool.waiting.popleft()
+    pool.at_work[Child(process, here)] = shard
+    pool.leave()
+    wait_for(lambda: not pool.is_running(), 10)
+    assert pool.left == [shard]
+    process.join(10)
+    assert process.exitcode == -signal.SIGKILL
 
 
 def test_a_child_that_dies_between_two_shards_is_replaced(run, tmp_path):
