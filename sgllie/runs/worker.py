@@ -77,12 +77,12 @@ class ShardWorker:
         """Give signs of life until the process ends."""
         while True:
             time.sleep(BEAT_SECONDS)
-            self.beat()
+            with contextlib.suppress(Exception):  # whoever is told may be busy, or has gone: the next sign will tell
+                self.beat()
 
     def beat(self) -> None:
         """Give a sign of life."""
-        with contextlib.suppress(ConnectionError):  # whoever is told has gone, and this process is about to
-            self.send()
+        self.send()
 
     def check(self) -> None:
         """Raise StorageError, now and then, where the run has been replaced."""
