@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 from queue import Empty, SimpleQueue
 from typing import Any, Self
 
@@ -73,7 +74,7 @@ class Isolated:
         context = multiprocessing.get_context("spawn")  # afresh: a fork of a process with threads can hang
         process = ProcessPoolExecutor(1, context, initializer=prepare, initargs=self._made)
         try:
-            with sigterm_blocked():
+            with blocked(signal.SIGTERM):  # a death by it would look like a crash
                 self._numbers[process] = process.submit(os.getpid).result()
         except (OSError, RuntimeError) as error:
             raise LeavingError if self._is_over else StorageError(f"this machine cannot go on: {error}") from error
@@ -107,12 +108,13 @@ class Isolated:
 
 
 @contextlib.contextmanager
-def sigterm_blocked() -> Iterator[None]:
-    """Let a process that is begun within the block never see SIGTERM, from its first moment on.
+def blocked(number: signal.Signals) -> Iterator[None]:
+    """Let a process that is begun within the block never see a signal, from its first moment on.
 
-    Sent to all processes of a group, it is for the parent to answer; a death by it would look like a crash.
+    Sent to all processes of a group, it is for the parent to answer.
     """
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    resource_tracker.ensure_running()  # which the first process would begin, and that unblocks the signal
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
     try:
         yield
     finally:

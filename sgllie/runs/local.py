@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sgllie.runs import machine
-from sgllie.runs.isolation import end_with_parent
+from sgllie.runs.isolation import blocked, end_with_parent
 from sgllie.runs.progress import Counts, Reports
 from sgllie.runs.run import Run
 from sgllie.runs.shard_runner import MOST_ATTEMPTS_WITHOUT_PROGRESS
@@ -174,7 +174,8 @@ def begin_child(run: Run[Any]) -> Child:
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=work, args=(run, there))  # no daemon, which could have no isolated processes
-    process.start()
+    with blocked(signal.SIGINT):  # a Ctrl-C of the terminal goes to all processes
+        process.start()
     there.close()
     return Child(process, here)
 
@@ -183,7 +184,6 @@ def work(run: Run[Any], pipe: Connection) -> None:
     """Run shards in a child until there is none, it is asked to end by SIGTERM, or its parent is gone."""
     end_with_parent()
     os.nice(NICENESS)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C of the terminal is for the parent to answer
     try:
         worker = ShardWorker(run, lambda *state: pipe.send(state))
     except Exception as error:  # it would be the same in every child
