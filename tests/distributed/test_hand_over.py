@@ -48,7 +48,7 @@ def source(tmp_path, monkeypatch):
     return folder
 
 
-def test_failures_count_wherever_they_were_met_and_dead_children_hold_nothing_up(enhance, source, tmp_path, monkeypatch):
+def test_failures_count_wherever_they_were_met_and_no_dead_child_is_waited_for(enhance, source, tmp_path, monkeypatch):
     def leave(self):
         killed, stopped = (child.process.pid for child in self.at_work)
         os.kill(killed, signal.SIGKILL)
