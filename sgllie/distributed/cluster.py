@@ -16,6 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sgllie.distributed.ray_internals import few_services, on_loopback
 from sgllie.errors import UsageError
+from sgllie.runs import machine
 from sgllie.runs.watch import stop_on_sigterm
 
 OBJECT_STORE_BYTES = 256 * 2**20
@@ -117,7 +118,9 @@ class Connection:
             line = ["sh", "-c", REMOVING, self.folder.name]
             self.remover = subprocess.Popen(line, stdin=PIPE, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True)
             inner = os.path.join(self.folder.name, "r")  # which Ray opens to all, as it does with any
-            start_local(object_store_memory=self.object_store_bytes, _temp_dir=inner)
+            # Ray would count processors that this process may not use, or none of a container that has a part of one.
+            processors = machine.whole_processors()
+            start_local(num_cpus=processors, object_store_memory=self.object_store_bytes, _temp_dir=inner)
         else:
             with quiet_core():
                 ray.init(self.address, logging_level=logging.ERROR, log_to_driver=False)

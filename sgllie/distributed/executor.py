@@ -2,7 +2,6 @@
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -14,7 +13,7 @@ from sgllie.runs.local import LocalPool, end_stopped
 from sgllie.runs.progress import Counts, Rate, counts_of, total
 from sgllie.runs.run import Run
 from sgllie.runs.totals import Totals
-from sgllie.runs.watch import watch
+from sgllie.runs.watch import stop_on_sigterm, watch
 from sgllie.runs.words import say
 
 if TYPE_CHECKING:
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
 Argument = TypeVar("Argument")
 
 HEAD_START_SECONDS, PAYS_SECONDS = 5.0, 60.0
-"""For how long child processes work before it is reckoned what is left; and if that takes them longer than the latter,
-a local cluster is started, which takes a dozen seconds of a processor."""
+"""For how long child processes get things done before it is reckoned what is left; and if that takes them longer than
+the latter, a local cluster is started, which takes a dozen seconds of a processor."""
 
 
 class RayExecutor:
@@ -102,7 +101,8 @@ class Work:
     """The shards of a run: in child processes until a local cluster pays and has started, then over the cluster.
 
     It alone moves shards between the two. Once the cluster is there, the children get no more of them; once a worker of
-    the cluster has begun, they leave what they have in hand, which goes to the first worker that is free.
+    the cluster has begun, they leave what they have in hand, which goes to the first worker that is free. Where the
+    cluster would have fewer workers than there are children, or cannot be started, these do it all.
 
     Args:
         executor: connects to the cluster, unless it has.
@@ -113,7 +113,7 @@ class Work:
     def __init__(self, executor: RayExecutor, run: Run[Any], results: dict[int, Totals]) -> None:
         self.executor, self.run, self.results = executor, run, results
         self.children = LocalPool(run, results)
-        self.began, self.rate = time.monotonic(), Rate()
+        self.rate = Rate()
         self.shards: Shards | None = None
         # Ray takes a second or two to import. Not in the main thread: CPython can lose an interrupt that comes within
         # an import, and never give the lock of all imports back (both happen in the callback of a weak reference), for
@@ -147,15 +147,32 @@ class Work:
         self.loading.start()
 
     def _load(self) -> None:
+        """Connect, and import what takes long; where there will be no cluster, whoever is at work goes on without."""
         self.executor.connection.begin()
         import_module("ray.data")
+        try:
+            self.executor.connection.wait()
+        except UsageError as error:
+            if self.children.at_work:
+                say(f"Child processes do it all: {error}")
 
     def _pays(self) -> bool:
         """Tell whether what is left takes child processes so long that a cluster is worth its start."""
         done, _ = total(counts_of(self.children.reports.states.values()))
-        rate = self.rate.after(done)
-        is_known = time.monotonic() - self.began > HEAD_START_SECONDS
-        return is_known and self.run.remaining - done > PAYS_SECONDS * rate
+        is_long = self.run.remaining - done > PAYS_SECONDS * self.rate.after(done)
+        return self.rate.seconds > HEAD_START_SECONDS and is_long and self._has_enough
+
+    @property
+    def _has_enough(self) -> bool:
+        """Whether a cluster would have as many workers as there are children: each begins with a shard that waits."""
+        return len(self.children.waiting) >= len(self.children.at_work)
+
+    def _takes_over(self) -> bool:
+        """Tell whether the cluster is there and is to go on with the shards."""
+        if self.loading.is_alive():
+            return False
+        stop_on_sigterm()  # whether it takes over or not, Ray has changed that when it connected
+        return self.executor.connection.error is None and self._has_enough
 
     @property
     def error(self) -> str | None:
@@ -177,7 +194,7 @@ class Work:
             if self.loading.ident is None:
                 if self._pays():
                     self._connect()
-            elif not self.loading.is_alive() and self.executor.connection.is_made:
+            elif self._takes_over():
                 self._begin_on_cluster()
                 return True
             return self.children.is_running()

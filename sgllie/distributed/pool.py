@@ -112,9 +112,9 @@ class RayWorker(ShardWorker):
 
     def beat(self) -> None:
         """Tell that this worker is there, and leave a node that is about to end: its raylet takes it along, unasked."""
+        super().beat()
         if not self.is_leaving and node_is_draining():
             self.leave()
-        super().beat()
 
     def device_failed(self) -> None:
         """Have it counted: this process ends, and the next one on this GPU must know."""

@@ -9,10 +9,11 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 from queue import Empty, SimpleQueue
 from typing import Any, Self
 
-from sgllie.errors import CrashError, ItemError, LeavingError
+from sgllie.errors import CrashError, ItemError, LeavingError, StorageError
 
 _function: Callable[..., Any]
 
@@ -49,11 +50,7 @@ class Isolated:
         try:
             if self._is_over:
                 raise LeavingError
-            # Begun afresh: a fork of a process with threads can hang.
-            context = multiprocessing.get_context("spawn")
-            process = process or ProcessPoolExecutor(1, context, initializer=prepare, initargs=self._made)
-            with sigterm_blocked():  # what it takes to begin is no time of the call
-                self._numbers[process] = process.submit(os.getpid).result()
+            process = process or self._begin()  # which is no time of the call
             try:
                 limit = self._deadline if math.isfinite(self._deadline) else None
                 return process.submit(call, *arguments).result(limit)
@@ -68,6 +65,20 @@ class Isolated:
             raise (LeavingError if self._is_over else CrashError) from error
         finally:
             self._idle.put(process)
+
+    def _begin(self) -> ProcessPoolExecutor:
+        """Begin a process, and note its number; StorageError where this machine cannot, for which no call is to blame.
+
+        It may have no room for one more process, or for the threads of this one, which dies of that.
+        """
+        context = multiprocessing.get_context("spawn")  # afresh: a fork of a process with threads can hang
+        process = ProcessPoolExecutor(1, context, initializer=prepare, initargs=self._made)
+        try:
+            with blocked(signal.SIGTERM):  # a death by it would look like a crash
+                self._numbers[process] = process.submit(os.getpid).result()
+        except (OSError, RuntimeError) as error:
+            raise LeavingError if self._is_over else StorageError(f"this machine cannot go on: {error}") from error
+        return process
 
     def end_idle(self) -> None:
         """End the processes that have nothing to do; others take their places when they are needed."""
@@ -97,12 +108,13 @@ class Isolated:
 
 
 @contextlib.contextmanager
-def sigterm_blocked() -> Iterator[None]:
-    """Let a process that is begun within the block never see SIGTERM, from its first moment on.
+def blocked(number: signal.Signals) -> Iterator[None]:
+    """Let a process that is begun within the block never see a signal, from its first moment on.
 
-    Sent to all processes of a group, it is for the parent to answer; a death by it would look like a crash.
+    Sent to all processes of a group, it is for the parent to answer.
     """
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    resource_tracker.ensure_running()  # which the first process would begin, and that unblocks the signal
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
     try:
         yield
     finally:

@@ -1,6 +1,7 @@
 """Shards in child processes of the command: for what is done before a cluster would have started."""
 
 import contextlib
+import math
 import multiprocessing
 import os
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sgllie.runs import machine
-from sgllie.runs.isolation import end_with_parent
+from sgllie.runs.isolation import blocked, end_with_parent
 from sgllie.runs.progress import Counts, Reports
 from sgllie.runs.run import Run
 from sgllie.runs.shard_runner import MOST_ATTEMPTS_WITHOUT_PROGRESS
@@ -63,7 +64,7 @@ class LocalPool:
         self.silent_deaths: Counter[int] = Counter()
         self.at_work: dict[Child, int] = {}
         self.left: list[int] = []
-        self.is_leaving = False
+        self.ends_at = math.inf
         self.error: str | None = None
 
     def run_shards(self) -> str | None:
@@ -80,9 +81,14 @@ class LocalPool:
         for _ in range(min(machine.whole_processors(), len(self.waiting))):
             self._give(begin_child(self.for_workers))
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether `leave` has been called."""
+        return self.ends_at < math.inf
+
     def leave(self) -> None:
         """Have the children give back what they have in hand, within a second or two, and end."""
-        self.is_leaving = True
+        self.ends_at = time.monotonic() + LEAVE_SECONDS
         self.waiting.clear()
         for child in self.at_work:
             child.process.terminate()
@@ -104,6 +110,9 @@ class LocalPool:
 
     def is_running(self, seconds: float = POLL_SECONDS) -> bool:
         """Take in what the children say, for a moment; tell whether any is still at work."""
+        if time.monotonic() > self.ends_at:  # it was stopped, say, or waits for a storage to save what it has done
+            for child in self.at_work:
+                child.process.kill()
         for pipe in wait([child.pipe for child in self.at_work], seconds):
             child = next(child for child in self.at_work if child.pipe is pipe)
             try:
@@ -165,7 +174,8 @@ def begin_child(run: Run[Any]) -> Child:
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=work, args=(run, there))  # no daemon, which could have no isolated processes
-    process.start()
+    with blocked(signal.SIGINT):  # a Ctrl-C of the terminal goes to all processes
+        process.start()
     there.close()
     return Child(process, here)
 
@@ -174,7 +184,6 @@ def work(run: Run[Any], pipe: Connection) -> None:
     """Run shards in a child until there is none, it is asked to end by SIGTERM, or its parent is gone."""
     end_with_parent()
     os.nice(NICENESS)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C of the terminal is for the parent to answer
     try:
         worker = ShardWorker(run, lambda *state: pipe.send(state))
     except Exception as error:  # it would be the same in every child

@@ -109,6 +109,11 @@ class Rate:
     def __init__(self) -> None:
         self.first: tuple[float, int] | None = None
 
+    @property
+    def seconds(self) -> float:
+        """For how long it has been known that any are done."""
+        return time.monotonic() - self.first[0] if self.first else 0
+
     def after(self, done: int) -> float:
         """Return the rate now that so many are done; 0 where it is not known yet."""
         now = time.monotonic()

@@ -33,7 +33,7 @@ class JobSettings:
     dry_run: bool = setting(False, changes_output=False)
     """Say what would be done, and write nothing."""
     address: str | None = setting(None, changes_output=False)
-    """Address of a Ray cluster (auto: the one this machine belongs to); by default a local one is started."""
+    """Address of a Ray cluster (auto: the one this machine belongs to); by default a local one, where it pays."""
 
     price: Prices = setting(factory=Prices, changes_output=False)
     """Prices, from which the cost of the run is worked out."""

@@ -53,7 +53,7 @@ class ShardWorker:
         self.pipeline.leave()
 
     def run(self, shard: int) -> Result:
-        """Run a shard, unless this worker is leaving."""
+        """Run a shard, unless this worker is leaving; whatever is no fault of an item is a reason to stop the job."""
         if self.is_leaving:
             return None, ""
         try:
@@ -68,6 +68,8 @@ class ShardWorker:
         except DeviceError:
             self.device_failed()
             os._exit(1)  # no call to the GPU works any more in this process
+        except Exception as error:  # this machine can begin no more threads, say; a death would blame the images
+            return {}, f"{type(error).__name__}: {error}"
         finally:
             self.send(is_over=True)
 
@@ -75,12 +77,12 @@ class ShardWorker:
         """Give signs of life until the process ends."""
         while True:
             time.sleep(BEAT_SECONDS)
-            self.beat()
+            with contextlib.suppress(Exception):  # whoever is told may be busy, or has gone: the next sign will tell
+                self.beat()
 
     def beat(self) -> None:
         """Give a sign of life."""
-        with contextlib.suppress(ConnectionError):  # whoever is told has gone, and this process is about to
-            self.send()
+        self.send()
 
     def check(self) -> None:
         """Raise StorageError, now and then, where the run has been replaced."""

@@ -31,6 +31,7 @@ import psutil
 import ray
 from sgllie.distributed.cluster import Connection
 
+os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
 with Connection(None) as connection:
     connection.wait()
     ray.get(ray.remote(lambda: 0).remote())  # one worker at least
@@ -42,7 +43,8 @@ with Connection(None) as connection:
         if socket.status == psutil.CONN_LISTEN
     ]
     folder = connection.folder.name
-    json.dump({"listening": listening, "folder": folder, "mode": stat.S_IMODE(os.stat(folder).st_mode)}, sys.stdout)
+    seen = {"listening": listening, "folder": folder, "mode": stat.S_IMODE(os.stat(folder).st_mode)}
+    json.dump(seen | {"processors": ray.cluster_resources()["CPU"]}, sys.stdout)
 """
 
 
@@ -61,6 +63,10 @@ def test_all_ports_are_on_the_loopback_interface(job):
     addresses = {ipaddress.ip_address(address.removeprefix("::ffff:")) for _, address in job["listening"]}
     assert len(job["listening"]) > 3
     assert all(address.is_loopback for address in addresses)
+
+
+def test_it_has_the_processors_that_the_job_may_use(job):
+    assert job["processors"] == 1
 
 
 def test_nothing_is_left_and_nobody_else_may_look(job):

@@ -99,6 +99,18 @@ def test_a_small_job_is_stopped_and_goes_on_later(tmp_path, number):
     assert_complete(source, output)
 
 
+def test_ctrl_c_is_nothing_to_a_child_however_young(tmp_path):
+    """A terminal sends it to all processes of a command; this one has just begun to import."""
+    source = make_corpus(tmp_path / "in", 20)
+    job = subprocess.Popen(command("enhance", source, tmp_path / "out"), stderr=subprocess.PIPE, text=True)
+    began = wait_for(lambda: [one for one in psutil.Process(job.pid).children() if "spawn_main" in str(one.cmdline())])
+    child = began[0]
+    wait_for(lambda: any("site-packages" in mapped.path for mapped in child.memory_maps()))
+    child.send_signal(signal.SIGINT)
+    _, err = job.communicate(timeout=60)
+    assert (job.returncode, err) == (0, "")
+
+
 def test_a_child_that_is_killed_gives_its_shard_back(tmp_path):
     source, output = make_corpus(tmp_path / "in", 60), tmp_path / "out"
     for path in source.rglob("*.jpg"):

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -218,6 +219,23 @@ def test_a_call_that_kills_its_process_is_told():
         with pytest.raises(CrashError):
             function(2)
         assert function(3) == 3
+
+
+def make_nothing():
+    os._exit(1)
+
+
+@pytest.mark.jobs
+def test_no_call_is_to_blame_where_no_process_can_begin(monkeypatch):
+    with Isolated(1, math.inf, make_nothing) as function, pytest.raises(StorageError, match="machine cannot go on"):
+        function(1)
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", refuse)
+    with Isolated(1, math.inf, make_deadly) as function, pytest.raises(StorageError, match="can't start new thread"):
+        function(1)
+
+
+def refuse(*_):
+    raise RuntimeError("can't start new thread")
 
 
 def test_from_bucket_to_bucket(here, trees, s3):

@@ -4,10 +4,12 @@ import dataclasses
 import multiprocessing
 import os
 import signal
+import time
 
 import pytest
 
 from commands import assert_complete, make_corpus
+from disturbances import wait_for
 from sgllie.enhance.run import EnhanceRun, prepare
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import StorageError
@@ -32,6 +34,19 @@ class Dying(EnhanceRun):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Unable(EnhanceRun):
+    """Whose workers can begin no thread, as where a container may have no more of them."""
+
+    def make_pipeline(self, report):
+        pipeline = super().make_pipeline(report)
+        pipeline.images.pool.submit = refuse
+        return pipeline
+
+
+def refuse(*_):
+    raise RuntimeError("can't start new thread")
+
+
 @pytest.fixture
 def run(tmp_path):
     make_corpus(tmp_path / "in", 20)
@@ -42,10 +57,11 @@ def run(tmp_path):
     ("kind", "reason"),
     [
         (Raising, "a child process cannot begin: the bucket is gone"),
+        (Unable, "RuntimeError: can't start new thread"),
         (Dying, f"{MOST_SILENT_DEATHS} child processes in a row have died without a word"),
     ],
 )
-def test_children_that_never_begin_stop_the_job(run, kind, reason):
+def test_children_that_can_do_nothing_stop_the_job(run, kind, reason):
     fields = {field.name: getattr(run, field.name) for field in dataclasses.fields(run)}
     assert LocalPool(kind(**fields), {}).run_shards() == reason
 
@@ -59,6 +75,24 @@ def test_there_is_a_child_for_each_processor_of_a_container(run, monkeypatch):
     pool.begin()
     assert len(pool.at_work) == 1
     assert len(pool.waiting) == 1
+
+
+def test_a_child_that_does_not_leave_is_ended(run, monkeypatch):
+    """It was stopped just before, and so does not hear of it."""
+    monkeypatch.setattr(local, "LEAVE_SECONDS", 0.3)
+    process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    here, there = multiprocessing.Pipe()
+    process.start()
+    os.kill(process.pid, signal.SIGSTOP)
+    there.close()
+    pool = LocalPool(run, {})
+    shard = pool.waiting.popleft()
+    pool.at_work[Child(process, here)] = shard
+    pool.leave()
+    wait_for(lambda: not pool.is_running(), 10)
+    assert pool.left == [shard]
+    process.join(10)
+    assert process.exitcode == -signal.SIGKILL
 
 
 def test_a_child_that_dies_between_two_shards_is_replaced(run, tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ray.exceptions import RayError
 
 from sgllie.distributed import pool
 from sgllie.distributed.pool import in_bunches
@@ -73,3 +74,29 @@ def test_a_shard_that_was_left_comes_before_the_next_of_a_bunch(monkeypatch):
     monkeypatch.setattr(pool.ray, "get", lambda answer: answer)
     found = worker({"shards": np.array([np.array([1, 2, 3])])})
     assert begun == found["shard"] == [1, 7, 2, 3]
+
+
+def test_signs_of_life_do_not_end_where_a_cluster_does_not_answer_once(monkeypatch):
+    """And a node that is about to end is left."""
+    asked, left = [], []
+    worker = object.__new__(pool.RayWorker)
+    worker.is_leaving = False
+    worker.leave = lambda: (left.append(len(asked)), monkeypatch.setattr(worker, "is_leaving", True))
+    worker.send = lambda: asked.append(worker.is_leaving)
+    answers = iter([False, RayError("the head is busy"), False, True])
+
+    def is_draining():
+        if isinstance(answer := next(answers), Exception):
+            raise answer
+        return answer
+
+    def pause(_):
+        if len(asked) == 6:
+            raise SystemExit
+
+    monkeypatch.setattr(pool, "node_is_draining", is_draining)
+    monkeypatch.setattr("sgllie.runs.worker.time.sleep", pause)
+    with pytest.raises(SystemExit):
+        worker.live()
+    assert left == [4]
+    assert asked == [False] * 4 + [True] * 2
