@@ -1,4 +1,5 @@
-"""What the start of a job takes: the parts of a local cluster's, and the first image of a large and of a small job.
+"""What the start of a job takes: the parts of a local cluster's, the first image of a large and of a small job, and the
+whole of the smallest one, `sgllie enhance samples OUT`.
 
     python benchmarks/start.py [--images 10000] [--rounds 3]
 
@@ -26,6 +27,7 @@ from enhance import fill, photographs
 Marks = dict[str, float]
 LOOK_SECONDS = 0.02
 OBJECT_STORE_BYTES = 2**28
+SAMPLES = Path(__file__).parent.parent / "samples"
 
 
 @contextmanager
@@ -74,11 +76,24 @@ def in_a_new_process(function: Callable[[], Marks]) -> Marks:
         return pool.submit(function).result()
 
 
+def enhance(source: Path, output: Path, *options: str) -> list[str]:
+    """Return the command line of a job."""
+    return [sys.executable, "-m", "sgllie", "enhance", str(source), str(output), *options]
+
+
+def whole_job(source: Path) -> float:
+    """Return the seconds of a job from its command to its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        begun = time.perf_counter()
+        subprocess.run(enhance(source, Path(folder) / "out"), stdout=subprocess.DEVNULL, check=True)
+        return time.perf_counter() - begun
+
+
 def first_image(source: Path, *options: str) -> float:
     """Return the seconds until the first output of a job; the job is ended then."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         output = Path(folder) / "out"
-        line = [sys.executable, "-m", "sgllie", "enhance", str(source), str(output), *options]
+        line = enhance(source, output, *options)
         begun = time.perf_counter()
         job = subprocess.Popen(line, stdout=subprocess.DEVNULL)
         while not next((output / "images").rglob("*.jpg"), None):
@@ -106,6 +121,7 @@ def main() -> None:
             marks[f"first of {options.images:,} images"] = first_image(many)
             marks["  without child processes"] = first_image(many, "--num-actors", str(os.cpu_count()))
             marks["first of 6 images"] = first_image(few)
+            marks["all of sgllie enhance samples OUT"] = whole_job(SAMPLES)
             for name, seconds in marks.items():
                 found.setdefault(name, []).append(seconds)
         shutil.rmtree(many)

@@ -19,6 +19,7 @@ from sgllie.runs.run import Run
 from sgllie.runs.run_file import Json
 from sgllie.runs.settings import JobSettings
 from sgllie.runs.totals import Totals
+from sgllie.runs.watch import stop_on_sigterm, too_many
 from sgllie.runs.words import say
 from sgllie.storage import open_storage
 
@@ -95,6 +96,7 @@ def run_job(prepare: Callable[[SettingsT], Run[SettingsT]], settings: SettingsT,
         UsageError: the settings cannot be carried out.
     """
     started = time.monotonic()
+    stop_on_sigterm()
     with executor:
         with beginning(executor, settings):
             run = dataclasses.replace(prepare(settings), began=started)
@@ -107,6 +109,8 @@ def run_job(prepare: Callable[[SettingsT], Run[SettingsT]], settings: SettingsT,
             if run.shards:
                 is_quick = is_small(run, executor)
                 stopped = LocalPool(run, results).run_shards() if is_quick else executor.run_shards(run, results)
+            if not stopped and settings.max_failures:  # since the last look at the workers, or by earlier commands
+                stopped = too_many(run, run.failed(results))
             if stopped:
                 say(f"Stopped: {stopped}. What is done is kept; the same command goes on.")
                 return STOPPED

@@ -13,7 +13,7 @@ from sgllie.runs.words import duration, say
 
 LOG_SECONDS = 10.0
 SILENT_SECONDS = 60.0
-"""A worker of which nothing has been heard for so long is named; it tells something every five seconds."""
+"""A worker of which nothing has been heard for so long is named; it tells something every second."""
 
 
 class Counts(dict[str, tuple[int, int]]):

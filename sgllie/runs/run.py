@@ -133,9 +133,9 @@ class Run(ABC, Generic[SettingsT]):
         """Return what shows how far the run is."""
         return display(self.remaining, self.noun)
 
-    def failed_before(self) -> int:
-        """Count the items that have failed in shards that are done, which `--max-failures` counts too."""
-        return sum(int(totals.get("failed", 0)) for totals in self.done.values())
+    def failed(self, results: Mapping[int, Totals]) -> int:
+        """Count the items that have failed in shards that are done, by earlier commands or with these totals now."""
+        return sum(int(totals.get("failed", 0)) for totals in (self.done | dict(results)).values())
 
     def check_replaced(self) -> None:
         """Raise StorageError where another command has begun a run in the same output since."""

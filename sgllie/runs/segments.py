@@ -111,7 +111,12 @@ class Segments(Journal):
         return [row for segment in self._segments for row in self._rows_of(segment)] + self._unsaved
 
     def data(self) -> Iterator[bytes]:
-        """Yield all blocks, a segment at a time."""
+        """Yield all blocks, a segment at a time; DamagedError where one is gone."""
         for segment in self._segments:
-            yield self._output.read(f"{self._folder}/{segment.name}")
+            name = f"{self._folder}/{segment.name}"
+            try:
+                data = self._output.read(name)
+            except FileNotFoundError as error:
+                raise DamagedError(f"{self._output.uri}/{name} is not there any more") from error
+            yield data
         yield bytes(self._data)

@@ -120,6 +120,7 @@ class ShardRunner(ABC, Generic[Item]):
         self.computing = ComputingSlots(threads)
         self.deadline = deadline
         self.meter = Meter()
+        self.earlier: Totals | None = None
         self.in_hand: dict[int, Item] = {}
         self.leaves_at = math.inf
 
@@ -150,8 +151,16 @@ class ShardRunner(ABC, Generic[Item]):
                 threads may go on with what they have in hand.
         """
         self.meter.begin()
-        done = None if self.retry_failed else read_totals(self.output, shard, self.folder)
-        return self.attempt(shard) if done is None else done  # by a worker that died later on, or by another command
+        self.earlier = read_totals(self.output, shard, self.folder)
+        if self.earlier is not None and not self.retry_failed:
+            return self.earlier  # by a worker that died later on, or by another command
+        try:
+            return self.attempt(shard)
+        except DamagedError:
+            done = read_totals(self.output, shard, self.folder)
+            if done in (None, self.earlier):
+                raise
+            return done  # by another worker meanwhile, which removed what both had saved
 
     def attempt(self, shard: int) -> Totals:
         """Do what is left of a shard, and commit it; errors as of `run`."""
@@ -212,8 +221,7 @@ class ShardRunner(ABC, Generic[Item]):
 
     def commit(self, journal: Journal, shard: int, rows: list[Row]) -> Totals:
         """Write all rows of a shard in one step, after which it is done; return their totals."""
-        earlier = part_spent(read_totals(self.output, shard, self.folder)) if self.retry_failed else {}
-        columns, spent = self.columns(shard), add_up([earlier, self.meter.read()])
+        columns, spent = self.columns(shard), add_up([part_spent(self.earlier), self.meter.read()])
         totals = write_commit(
             self.output, shard, rows, self.schema, self.tally, folder=self.folder, columns=columns, spent=spent
         )

@@ -10,7 +10,7 @@ from typing import Any
 from sgllie.runs.progress import Counts, total
 from sgllie.runs.run import Run
 from sgllie.runs.settings import failures_allowed
-from sgllie.runs.words import examples, say
+from sgllie.runs.words import examples, plural, say
 
 SLOWED = "The storage asks to slow down: it is asked less often, as fast as it allows, and nothing is lost."
 
@@ -27,9 +27,7 @@ def watch(run: Run[Any], look: Callable[[], tuple[Counts, list[str]]], is_runnin
         is_running: waits a moment, and tells whether they are still at work.
     """
     stop_on_sigterm()
-    limit = run.settings.max_failures
-    allowed = failures_allowed(limit, run.plan.items)
-    failed_before = run.failed_before()
+    failed_before = run.failed({})
     told = False
     reminded = -math.inf
     try:
@@ -43,20 +41,28 @@ def watch(run: Run[Any], look: Callable[[], tuple[Counts, list[str]]], is_runnin
                 if stuck and time.monotonic() - reminded > REMIND_SECONDS:
                     reminded = time.monotonic()
                     say(f"Waiting: {examples(stuck, separator='; ')}")
-                failed = failed_before + total(done)[1]
-                if failed > allowed:
-                    return f"{failed} {run.noun} have failed, more than --max-failures {limit} allows"
+                if reason := too_many(run, failed_before + total(done)[1]):
+                    return reason
             display.update(look()[0])
     except KeyboardInterrupt:
         return "interrupted"
     return None
 
 
+def too_many(run: Run[Any], failed: int) -> str | None:
+    """Return why a run is to be stopped of which so many items have failed; None where the user allows them."""
+    limit = run.settings.max_failures
+    if failed <= failures_allowed(limit, run.plan.items):
+        return None
+    advice = "--retry-failed tries them once more"
+    return f"{plural(failed, run.noun)} failed, more than --max-failures {limit} allows ({advice})"
+
+
 def stop_on_sigterm() -> None:
     """Let SIGTERM, with which schedulers end a job, raise KeyboardInterrupt, as Ctrl-C does.
 
-    Once connected to a cluster, if there is one: Ray's core takes the signal over, to print its own stack and die. Only
-    the main thread may set a handler; in another one the program around it has its own ways.
+    Once more when connected to a cluster: Ray's core takes the signal over, to print its own stack and die. Only the
+    main thread may set a handler; in another one the program around it has its own ways.
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -19,7 +19,7 @@ Result = tuple[Totals | None, str]
 """
 
 REPORT_SECONDS = 0.5
-BEAT_SECONDS = 5.0
+BEAT_SECONDS = 1.0
 """Between two signs of life, where nothing else is told."""
 CHECK_SECONDS = 5.0
 """Between two looks at whether another command has begun a new run in the output."""

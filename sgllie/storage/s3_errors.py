@@ -68,7 +68,7 @@ def may_pass(error: Exception) -> bool:
 
 def failure(error: Exception, otherwise: type[StorageError] = StorageError) -> type[Exception]:
     """Return what to raise for an error that does not pass; `otherwise` where it concerns this one request."""
-    if code_of(error) in EVERYTHING_CODES.keys() | SLOW_DOWN_CODES or isinstance(error, NO_ANSWER):
+    if code_of(error) in EVERYTHING_CODES or asks_to_slow_down(error) or isinstance(error, NO_ANSWER):
         return UnreachableError
     is_bad_request = isinstance(error, ParamValidationError) or (http_status(error) == 400 and not may_pass(error))
     if is_bad_request and otherwise is not ReadError:

@@ -77,6 +77,10 @@ class VideoRun(Run[VideoSettings]):
         """Video after video, since the pictures of one are kept until all of it is done."""
         return sorted(self.shards)
 
+    def failed(self, results: Mapping[int, Totals]) -> int:
+        """Count the videos that have failed: the totals of their segments do not say it."""
+        return super().failed(committed(self.output))
+
     def describe_plan(self) -> str:
         """Say how many videos and segments there are, what is ignored, and what a dry run would do."""
         settings, plan = self.settings, self.plan

@@ -2,11 +2,15 @@
 
 import json
 import random
+import time
 
 import faults
 import pytest
+from ray._raylet import GcsClient
+from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 
 from commands import assert_complete, make_corpus
+from disturbances import SLOW
 from places import HOOKS
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.jobs]
@@ -16,7 +20,7 @@ pytestmark = [pytest.mark.timeout(600), pytest.mark.jobs]
 def test_nodes_share_the_work_one_joins_one_is_killed_and_the_driver_too(tmp_path, monkeypatch):
     source, output = make_corpus(tmp_path / "in", 1600), tmp_path / "out"
     for path in source.rglob("*.jpg"):
-        path.write_bytes(path.read_bytes() + b"WAIT WITH ME")
+        path.write_bytes(path.read_bytes() + SLOW)
     monkeypatch.setenv("PYTHONPATH", HOOKS)
     with faults.closing(faults.Nodes()) as nodes:
         gpu = nodes.add(num_gpus=2)
@@ -51,7 +55,7 @@ def test_workers_go_where_the_gpus_are(tmp_path, monkeypatch, options, workers, 
     """The GPUs are pretended: of three nodes two have some, and the job is told nothing of it."""
     source, output = make_corpus(tmp_path / "in", 400), tmp_path / "out"
     for path in source.rglob("*.jpg"):
-        path.write_bytes(path.read_bytes() + b"WAIT WITH ME")
+        path.write_bytes(path.read_bytes() + SLOW)
     monkeypatch.setenv("PYTHONPATH", HOOKS)
     monkeypatch.setenv("PRETEND_CUDA", "yes")
     with faults.closing(faults.Nodes()) as nodes:
@@ -78,6 +82,37 @@ def test_a_gpu_that_does_not_work_gets_no_more_work_and_no_image_is_blamed(tmp_p
         job.end()
     rows = assert_complete(source, output)
     assert {(row["device"], row["attempt"]) for row in rows} == {("cpu", 3)}
+
+
+@pytest.mark.slow
+def test_a_node_that_is_drained_is_left(tmp_path, monkeypatch):
+    """As the autoscaler drains a spot machine that is taken back: what is done is kept, and no image is blamed."""
+    source, output = make_corpus(tmp_path / "in", 400), tmp_path / "out"
+    for path in source.rglob("*.jpg"):
+        path.write_bytes(path.read_bytes() + SLOW)
+    monkeypatch.setenv("PYTHONPATH", HOOKS)
+    with faults.closing(faults.Nodes()) as nodes:
+        drained = nodes.add()
+        job = faults.Job(source, output, "--address", nodes.address, "--device", "cpu")
+        job.wait_for(lambda: nodes.workers(drained))
+        job.wait_for_images(60)
+        (worker,) = nodes.workers(drained)
+        # As `ray drain-node` does, which takes seconds to start.
+        client, spot = GcsClient(address=nodes.address), DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+        accepted, _ = client.drain_node(drained.node_id, spot, "", int(time.time() + 30) * 1000)
+        assert accepted
+        asked = time.monotonic()
+        job.wait_for(lambda: list(output.glob(".partial/shard-*/left-1")))
+        left = time.monotonic() - asked
+        before = {path: path.stat().st_ino for path in output.glob("images/*/*.jpg")}
+        job.wait_for(lambda: not worker.is_running())
+        job.end()
+    rows = assert_complete(source, output)
+    assert len({row["shard"] for row in rows if row["attempt"] == 2}) == 1
+    assert {row["attempt"] for row in rows} == {1, 2}
+    twice = [path for path, number in before.items() if path.stat().st_ino != number]
+    assert len(twice) <= 3, "what the worker had in hand, with two threads and one that waits"
+    assert left < 10, "a second or two, on a machine that is not busy"
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The enhancement job is killed, starved and lied to; nothing is lost, nothing is doubled."""
 
+import dataclasses
 import os
 import random
 import signal
@@ -12,6 +13,9 @@ import pytest
 from commands import assert_complete, command, kill_all, make_corpus, rows_of, sgllie, start
 from disturbances import ENDLESS, MARKER, SLOW, wait_for, workers_of, written
 from places import HOOKS
+from sgllie.enhance.run import prepare
+from sgllie.enhance.settings import EnhanceSettings
+from sgllie.runs.job import InProcess, run_job
 
 pytestmark = pytest.mark.jobs
 
@@ -79,6 +83,22 @@ def test_ctrl_c_while_the_job_still_starts(tmp_path):
     job.send_signal(signal.SIGINT)
     _, err = job.communicate(timeout=60)
     assert (job.returncode, err) == (1, "sgllie enhance: interrupted; the same command goes on from what is done\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_job_is_stopped_before_it_has_begun(tmp_path, number):
+    """It has listed its input, and waits for another command."""
+    source, scratch = make_corpus(tmp_path / "in", 3), tmp_path / "scratch"
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/.begin-0").write_text("of another command")
+    scratch.mkdir()
+    line, environment = command("enhance", source, tmp_path / "out"), os.environ | {"TMPDIR": str(scratch)}
+    job = subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env=environment)
+    wait_for(lambda: list(scratch.glob("*/part-*")))
+    job.send_signal(number)
+    _, err = job.communicate(timeout=60)
+    assert (job.returncode, err) == (1, "sgllie enhance: interrupted; the same command goes on from what is done\n")
+    assert not list(scratch.iterdir())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -165,3 +185,16 @@ def test_too_many_failures_stop_the_job(here, tmp_path):
     assert here("enhance", source, output).returncode == 3
     assert_complete(source, output, failed=50)
     assert {row["error_type"] for row in rows_of(output)} == {None, "not_an_image"}
+
+
+def test_failures_are_counted_at_the_end_and_by_the_next_command_too(tmp_path, capsys):
+    """After the last look at the workers, or where nothing is left for them, as when a cluster tries a job again."""
+    source, output = make_corpus(tmp_path / "in", 3), tmp_path / "out"
+    (source / "000/00001.jpg").write_bytes(b"no image")
+    strict = EnhanceSettings(str(source), str(output), device="cpu", max_failures="0")
+    for _ in range(2):
+        assert run_job(prepare, strict, InProcess()) == 1
+        assert "1 image failed, more than --max-failures 0 allows" in capsys.readouterr().out
+    assert not (output / "_SUCCESS").exists()
+    assert run_job(prepare, dataclasses.replace(strict, max_failures="1"), InProcess()) == 3
+    assert_complete(source, output, failed=1)

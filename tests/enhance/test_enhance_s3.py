@@ -1,5 +1,6 @@
 """The whole command from S3 to S3 and between S3 and folders; against Ceph where it is installed, else moto."""
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -10,7 +11,11 @@ import s3fs
 
 from commands import make_corpus, sgllie
 from radosgw import STRANGER, free_port
+from sgllie.enhance.run import prepare
+from sgllie.enhance.settings import EnhanceSettings
+from sgllie.runs.job import InProcess, run_job
 from sgllie.storage import Storage, open_storage
+from sgllie.storage.s3 import S3Storage
 
 ODD_NAMES = ["a b+c.jpg", "ü/ñ%2F.jpg", "q?x=1&y#z.jpg", "[x].jpg", "=.jpg", "/slash.jpg", "a//b.jpg", "夜.jpg"]
 LONG_NAME = "long/" + "/".join(["n" * 90] * 10) + ".jpg"  # 914 of the 1,024 bytes that a key may have
@@ -77,6 +82,28 @@ def test_from_bucket_to_bucket_again_resumed_and_overwritten(bucket, s3, enhance
     assert (refused.returncode, "the input" in refused.stderr) == (2, True)
     assert enhance("s3://bucket/in", output.uri, "--overwrite").returncode == 0
     assert_bucket_complete(output, set(bucket) - {"=.jpg"})
+
+
+def test_what_is_overwritten_is_removed_by_few_requests(s3, tmp_path, monkeypatch):
+    """A million images would take hours, one by one."""
+    monkeypatch.setattr("sgllie.storage.s3.REMOVALS", 10)
+    settings = EnhanceSettings(str(make_corpus(tmp_path / "in", 25)), "s3://bucket/out", device="cpu", s3=s3)
+    assert run_job(prepare, settings, InProcess()) == 0
+    asked, call = [], S3Storage._call
+
+    def counted(storage, operation, *arguments, **options):
+        if operation.startswith("delete"):
+            several = options.get("Delete", {"Objects": [options]})["Objects"]
+            asked.append([one["Key"] for one in several])
+        return call(storage, operation, *arguments, **options)
+
+    monkeypatch.setattr(S3Storage, "_call", counted)
+    prepare(dataclasses.replace(settings, overwrite=True))
+    found = {entry.path.split("/")[0] for entry in open_storage("s3://bucket/out", s3).list()}
+    assert found == {"manifest", "run.json"}
+    of_images = [keys for keys in asked if any(key.startswith("out/images") for key in keys)]
+    assert sorted(map(len, of_images)) == [6, 10, 10], "25, and the name of the folder itself"
+    assert len(asked) < 25, "one or two for everything else that a run writes"
 
 
 def test_from_bucket_to_folder_by_the_usual_variables(bucket, s3, tmp_path):

@@ -1,6 +1,7 @@
 """Tars and Parquet files that are damaged, workers that are killed in the midst of them, and both over S3."""
 
 import hashlib
+from contextlib import nullcontext
 
 import psutil
 import pyarrow.parquet as pq
@@ -14,7 +15,11 @@ from places import HOOKS
 from sgllie.corpus.packed import packed
 from sgllie.enhance import packing
 from sgllie.enhance.pipeline import ImagePipeline
+from sgllie.enhance.run import prepare
+from sgllie.enhance.settings import EnhanceSettings
+from sgllie.runs.job import InProcess, finish
 from sgllie.runs.memory import worker_bytes
+from sgllie.runs.segments import Segments
 from sgllie.storage import open_storage
 
 
@@ -139,6 +144,37 @@ def test_a_worker_is_killed_in_the_midst_of_packs(slow_packs, tmp_path):
     assert job.wait(180) == 0
     assert_whole(slow_packs, output)
     assert {row["attempt"] for row in rows_of(output)} == {1, 2}
+
+
+@pytest.mark.parametrize("retry_failed", [False, True])
+@pytest.mark.parametrize("step", ["flush", "data"])
+def test_of_two_workers_on_one_pack_the_slower_one_takes_what_is_committed(
+    photographs, tmp_path, monkeypatch, step, retry_failed
+):
+    """As of two commands, or where one was taken for dead: what both have saved goes with the commit of the first."""
+    bad = [("bad.jpg", photographs[0].read_bytes()[:200])] * retry_failed
+    make_tar(tmp_path / "in/a.tar", [*samples(photographs), *bad])
+    if retry_failed:
+        assert enhance(tmp_path / "in", tmp_path / "out") == 3
+    settings = EnhanceSettings(str(tmp_path / "in"), str(tmp_path / "out"), device="cpu", retry_failed=retry_failed)
+    run = prepare(settings)
+    first, second = (run.make_pipeline(lambda shard, done, failed, group="": None).images for _ in range(2))
+    for one in (first, second):  # without processes of their own, which take long
+        monkeypatch.setattr(one, "processor", lambda isolated, one=one: nullcontext(one.image_processor))
+    monkeypatch.setattr(packing, "SEGMENT_BYTES", 1)
+    whole, committed = getattr(Segments, step), []
+
+    def overtaken(journal):
+        found = whole(journal)
+        if not committed:
+            committed.append({})
+            committed[0] |= first.run(0)
+        return found
+
+    monkeypatch.setattr(Segments, step, overtaken)
+    assert second.run(0) == committed[0]
+    finish(run, {0: committed[0]}, InProcess())
+    assert_consistent(tmp_path / "out", len(photographs) + retry_failed)
 
 
 @pytest.mark.slow

@@ -134,12 +134,14 @@ def test_a_server_is_asked_as_often_as_it_allows(s3, proxy):
     assert len(steady) > 0.8 * rate * 6
 
 
-def test_an_end_of_patience_is_no_fault_of_an_object(s3, proxy, monkeypatch):
+@pytest.mark.parametrize(("ask", "said"), [("slow_down", "Reduce rate"), ("close_connections", "Connection was")])
+def test_an_end_of_patience_is_no_fault_of_an_object(s3, proxy, monkeypatch, ask, said):
     monkeypatch.setattr(sgllie.storage.s3, "FIRST_PAUSE", 0.05)
-    proxy.slow_down()
     storage = open_storage("s3://bucket/in", S3Options(endpoint_url=proxy.endpoint, region="us-east-1", patience=1))
+    storage.write("a.jpg", b"")
+    getattr(proxy, ask)()
     began = time.monotonic()
-    with pytest.raises(UnreachableError, match=r"s3://bucket/in/a.jpg: Reduce rate .*--s3.patience"):
+    with pytest.raises(UnreachableError, match=rf"s3://bucket/in/a.jpg: {said} .*--s3.patience"):
         storage.read("a.jpg")
     assert 1 < time.monotonic() - began < 10
     assert storage.retries > 0
@@ -173,6 +175,7 @@ def test_a_job_stops_where_its_storage_is_gone_and_goes_on_later(s3, source, cep
     [
         ("InternalError", 500, True, StorageError),
         ("SlowDown", 503, True, UnreachableError),
+        ("429", 429, True, UnreachableError),  # to HEAD
         ("InvalidStorageClass", 400, False, UnreachableError),
         ("RequestTimeout", 400, True, StorageError),
         ("KeyTooLongError", 400, False, NameRefusedError),

@@ -42,7 +42,7 @@ def test_it_is_said_once_that_a_storage_asks_to_slow_down(monkeypatch, capsys):
     run = SimpleNamespace(
         settings=SimpleNamespace(max_failures=None),
         plan=SimpleNamespace(items=10),
-        failed_before=lambda: 0,
+        failed=lambda _: 0,
         display=lambda: display(10, "images"),
         noun="images",
     )

@@ -68,6 +68,7 @@ class BreakingProxy:
         self._random = random.Random(seed)
         self._slow_until = 0.0
         self._refusal: tuple[str, int] | None = None
+        self._closes = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -129,6 +130,10 @@ class BreakingProxy:
         """Tell everybody to slow down from now on."""
         self._slow_until = math.inf
 
+    def close_connections(self) -> None:
+        """Close the connection of each request from now on, without an answer."""
+        self._closes = True
+
     def refuse(self, code: str, status: int = 403) -> None:
         """Refuse all requests from now on with this code of S3's, as a server does whose keys were changed."""
         self._refusal = (code, status)
@@ -140,6 +145,9 @@ class BreakingProxy:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         self.requests += 1
         self.headers[request.method, request.path] = request.headers.copy()
+        if self._closes:
+            request.transport.close()
+            return web.Response()
         if self._refusal:
             code, status = self._refusal
             body = f"<Error><Code>{code}</Code><Message>No</Message></Error>".encode()

@@ -1,5 +1,6 @@
 """The video job: many files in segments, resumed, refused, killed; one row for each video whatever happens."""
 
+import dataclasses
 import io
 import json
 import shutil
@@ -16,7 +17,7 @@ from places import HOOKS
 from sgllie import Enhancer
 from sgllie.errors import StorageError, UsageError
 from sgllie.runs.commits import commit_table
-from sgllie.runs.job import InProcess, finish
+from sgllie.runs.job import InProcess, finish, run_job
 from sgllie.runs.journal import Journal
 from sgllie.runs.names import part_name
 from sgllie.runs.schemas import SEGMENTS_SCHEMA
@@ -331,6 +332,15 @@ def test_too_many_failures_stop_the_job(here, rides, tmp_path, monkeypatch):
     assert not (tmp_path / "out/_SUCCESS").exists()
     assert here(*arguments).returncode == 3
     assert len(rows(tmp_path / "out")) == 10
+
+
+def test_failures_are_counted_at_the_end_too(tmp_path):
+    """Those of videos stand in their rows alone."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.mp4").write_bytes(b"no video")
+    settings = dataclasses.replace(settings_for(tmp_path / "in", tmp_path / "out"), max_failures="0")
+    assert [run_job(prepare, settings, InProcess()) for _ in range(2)] == [1, 1]
+    assert run_job(prepare, dataclasses.replace(settings, max_failures="1"), InProcess()) == 3
 
 
 def test_of_two_workers_that_join_a_video_the_later_one_spoils_nothing(tmp_path, monkeypatch):
