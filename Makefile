@@ -31,8 +31,8 @@ test-long: .venv/tests
 
 # On a machine with a GPU: what only it can tell, and what it is worth.
 gpu: .venv/tests
-	$(BIN)/pytest -m cuda
-	$(BIN)/python benchmarks/gpu.py
+	$(BIN)/pip install --quiet --editable ".[dev,gpu]"
+	$(BIN)/pytest -m cuda; tests=$$?; $(BIN)/python benchmarks/gpu.py && exit $$tests
 
 lint: .venv/tests
 	$(BIN)/ruff check .

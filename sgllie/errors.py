@@ -18,7 +18,8 @@
      ├─ UndefinedError         a metric has no value for an image: its column is null
      └─ CollapseError          a training has failed for good
 
-`failure_of` is the one place that decides between a row and the end of the job.
+`failure_of` is the one place that decides between a row and the end of the job, and `raise_device_fault` the one that
+tells what a GPU reports.
 """
 
 import errno
@@ -48,6 +49,16 @@ ERROR_TYPES: dict[str, str] = {
 
 MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE}
 """Errors of the machine itself, such as a full disk for temporary files: no item is to blame."""
+
+FULL_MEMORY = (
+    "out of memory",
+    "ALLOC_FAILED",  # cuBLAS, and cuDNN before version 9
+    "ALLOCATION_FAILED",  # cuDNN 9
+    "unable to find an engine",  # torch, where cuDNN has none that does with the memory there is
+    "Failed to allocate memory",  # onnxruntime
+    "CUDA Runtime failure: '#2'",  # nvImageCodec, for cudaErrorMemoryAllocation
+)
+"""What a GPU whose memory is full is said to report."""
 
 
 class SgllieError(Exception):
@@ -167,3 +178,24 @@ def failure_of(error: Exception, noun: str = "image") -> Failure:
     if getattr(error, "errno", None) in MACHINE_ERRORS:
         raise StorageError(f"this machine cannot go on: {error}") from error
     return Failure("internal", f"{type(error).__name__}: {error}")
+
+
+def raise_device_fault(error: Exception, kind: str = "") -> None:
+    """Raise what an error of torch, onnxruntime or nvImageCodec says of the GPU; return where it says nothing.
+
+    Nothing here keeps what it raises: a local that did would make a cycle with the traceback, in which all that the
+    failed call had on the GPU stays until the garbage collector comes.
+
+    Args:
+        error: of the library.
+        kind: what its class says, if its text does not.
+
+    Raises:
+        DeviceMemoryError: its memory is full.
+        DeviceError: nothing works on it any more in this process.
+    """
+    report = f"{error}\n{kind}".strip()
+    if any(said in report for said in FULL_MEMORY):
+        raise DeviceMemoryError("the memory of the GPU is full") from error
+    if "CUDA" in report or any(name in report.upper() for name in ("CUDNN", "CUBLAS")):
+        raise DeviceError(f"the GPU does not work: {report.partition(chr(10))[0]}") from error

@@ -1,17 +1,17 @@
 """JPEG encoding by nvImageCodec, on a GPU; the same code runs its CPU backend, where it is tested."""
 
-import threading
+from contextlib import suppress
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sgllie.errors import DeviceError, UsageError
+from sgllie.errors import DeviceMemoryError, UsageError, raise_device_fault
 from sgllie.images.jpeg import libjpeg
 
 
 class NvImageEncoder:
-    """A `JpegEncoder`. Thread-safe: each thread has an encoder of the library's for itself.
+    """A `JpegEncoder`. Thread-safe: each call has an encoder of the library's for itself.
 
     What the library does not encode, for want of memory or for any other reason, is encoded by libjpeg.
 
@@ -20,7 +20,7 @@ class NvImageEncoder:
 
     Raises:
         UsageError: the library is not installed, or finds nothing here that encodes JPEGs.
-        DeviceError: the GPU does not work.
+        DeviceError, DeviceMemoryError: the GPU does not work, or is full.
     """
 
     def __init__(self, device: Literal["cpu", "cuda"]) -> None:
@@ -30,39 +30,46 @@ class NvImageEncoder:
             raise UsageError("--gpu-jpeg needs the package nvidia-nvimgcodec-cu12; install sgllie[gpu]") from None
         self._library: Any = nvimgcodec
         self._device = device
-        self._local = threading.local()
+        self._free: list[Any] = []
         if self._encoded(np.zeros((16, 16, 3), np.uint8), 90, "420") is None:
             raise UsageError(f"--gpu-jpeg: nvImageCodec finds nothing that encodes JPEGs on {device}")
 
     def __call__(self, pixels: NDArray[np.uint8], quality: int, subsampling: str) -> bytes:
-        """Encode H x W x 3 (RGB) or H x W (grey)."""
-        encoded = self._encoded(pixels, quality, subsampling)
+        """Encode H x W x 3 (RGB) or H x W (grey).
+
+        Raises:
+            DeviceError: the GPU does not work.
+        """
+        encoded = None
+        with suppress(DeviceMemoryError):
+            encoded = self._encoded(pixels, quality, subsampling)
         return libjpeg(pixels, quality, subsampling) if encoded is None else encoded
 
     def _encoded(self, pixels: NDArray[np.uint8], quality: int, subsampling: str) -> bytes | None:
         """Return what the library makes of the pixels, None where it makes nothing."""
         library, is_grey = self._library, pixels.ndim == 2
-        if not hasattr(self._local, "encoder"):
-            self._local.encoder = self._new_encoder()
-        stream = self._local.encoder.encode(
-            pixels[:, :, None] if is_grey else pixels,
-            "jpeg",
-            params=library.EncodeParams(
-                quality_type=library.QualityType.QUALITY,
-                quality_value=quality,
-                chroma_subsampling=getattr(library.ChromaSubsampling, "CSS_GRAY" if is_grey else f"CSS_{subsampling}"),
-            ),
+        params = library.EncodeParams(
+            quality_type=library.QualityType.QUALITY,
+            quality_value=quality,
+            chroma_subsampling=getattr(library.ChromaSubsampling, "CSS_GRAY" if is_grey else f"CSS_{subsampling}"),
         )
-        return None if stream is None else bytes(stream)
+        try:
+            encoder = self._free_encoder()
+            stream = encoder.encode(pixels[:, :, None] if is_grey else pixels, "jpeg", params=params)
+            encoded = None if stream is None else bytes(stream)
+        except RuntimeError as error:
+            raise_device_fault(error)
+            return None
+        self._free.append(encoder)
+        return encoded
 
-    def _new_encoder(self) -> Any:
-        """Make an encoder that works on one thread."""
+    def _free_encoder(self) -> Any:
+        """Take an encoder that no call has now, or make one, which works on one thread."""
+        with suppress(IndexError):
+            return self._free.pop()
         library = self._library
         if self._device == "cpu":
-            backend, device = library.CPU_ONLY, library.NVIMGCODEC_DEVICE_CPU_ONLY
+            kind, device = library.CPU_ONLY, library.NVIMGCODEC_DEVICE_CPU_ONLY
         else:
-            backend, device = library.GPU_ONLY, -1  # the GPU that this process has
-        try:
-            return library.Encoder(device_id=device, max_num_cpu_threads=1, backends=[library.Backend(backend)])
-        except RuntimeError as error:
-            raise DeviceError(f"the GPU does not work: nvImageCodec says {error}") from error
+            kind, device = library.HYBRID_CPU_GPU, -1  # how it calls its encoder, and the GPU that this process has
+        return library.Encoder(device_id=device, max_num_cpu_threads=1, backends=[library.Backend(kind)])

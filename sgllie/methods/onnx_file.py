@@ -11,10 +11,9 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from sgllie.enhancer import Enhanced, Factor, Level, Pixels
-from sgllie.errors import DeviceMemoryError, ImageError, StorageError, UsageError
+from sgllie.errors import DeviceMemoryError, ImageError, StorageError, UsageError, raise_device_fault
 from sgllie.methods import MethodSettings
 from sgllie.methods.blended import NOTHING, BlendedMethod, peak, unit
-from sgllie.network.device import fault_of
 from sgllie.network.effect import EffectSettings
 from sgllie.network.onnx_graph import ANY_SIZE
 from sgllie.storage import open_storage, split_uri
@@ -79,9 +78,8 @@ class Network:
         try:
             result = self.session.run([self.output], {self.port.name: batch(whole, self.port)})[0]
         except Exception as error:  # onnxruntime's have no common class below this
-            fault = self.device == "cuda" and fault_of(str(error))
-            if fault:
-                raise fault from error
+            if self.device == "cuda":
+                raise_device_fault(error)
             raise ImageError("unsupported", f"the network cannot take it: {first_line(error)}") from error
         enhanced = (result[0] if self.port.channels_last else result[0].transpose(1, 2, 0)) / self.port.white
         if not np.isfinite(enhanced).all():
@@ -211,9 +209,8 @@ def open_network(data: bytes, source: str, device: str = "cpu") -> Network:
         try:
             results = session.run(None, {port.name: batch(np.full((*shape, 3), 0.5, np.float32), port)})
         except Exception as error:
-            fault = CUDA in session.get_providers() and fault_of(str(error))
-            if fault:
-                raise fault from error
+            if CUDA in session.get_providers():
+                raise_device_fault(error)
             last = first_line(error)
             continue
         expected = (1, *shape, 3) if port.channels_last else (1, 3, *shape)

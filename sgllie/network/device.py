@@ -1,6 +1,4 @@
-"""Where a network is best run, and what is to be made of what a GPU reports."""
-
-from sgllie.errors import DeviceError, DeviceMemoryError
+"""Where a network is best run."""
 
 HEAVY = 1000
 """Multiplications for each pixel from which on a core spends more than twice as long on the network as on the codecs.
@@ -18,15 +16,3 @@ def pays_on_gpu(parameters: int, scale_factor: int) -> bool:
         scale_factor: there is a sample for so many pixels squared.
     """
     return parameters >= HEAVY * scale_factor**2
-
-
-def fault_of(report: str) -> DeviceError | DeviceMemoryError | None:
-    """Tell what an error of torch or onnxruntime says of the GPU; None where it says nothing.
-
-    DeviceMemoryError means that its memory is full, DeviceError that nothing works on it any more in this process.
-    """
-    if any(said in report for said in ("out of memory", "ALLOC_FAILED", "Failed to allocate memory")):
-        return DeviceMemoryError("the memory of the GPU is full")
-    if "CUDA" in report or any(name in report.upper() for name in ("CUDNN", "CUBLAS")):
-        return DeviceError(f"the GPU does not work: {report.strip().partition(chr(10))[0]}")
-    return None

@@ -1,10 +1,10 @@
 """Network and curve in torch, on a GPU; the same code runs on a CPU, where it is tested and not used.
 
-Over the bus go pixels in their own type, both ways. Each thread has a stream of its own, so that the copies of one run
+Over the bus go pixels in their own type, both ways. Each call has a stream for itself, so that the copies of one run
 beside the computing of another. Images are cut into tiles of rows, so that the memory on the device has a bound.
 """
 
-import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
@@ -15,10 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sgllie.errors import UsageError
+from sgllie.errors import UsageError, raise_device_fault
 from sgllie.network import torch_curve
 from sgllie.network.architecture import ARCHITECTURES
-from sgllie.network.device import fault_of
 from sgllie.network.factor import Factor, FactorStatistics, Level
 from sgllie.network.model import network_from
 from sgllie.network.weights import Weights
@@ -43,7 +42,7 @@ class TorchEngine:
 
     Raises:
         UsageError: there is no such device.
-        DeviceError: it does not work.
+        DeviceError, DeviceMemoryError: it does not work, or is full.
     """
 
     def __init__(self, weights: Weights, device: str, *, half: bool = False) -> None:
@@ -52,11 +51,15 @@ class TorchEngine:
         self.device = torch.device(device)
         self.dtype = torch.float16 if half else torch.float32
         self.maps = ARCHITECTURES[weights.architecture].maps
+        # TF32, what torch takes for convolutions, multiplies with 10 bits. This is a setting of the whole process.
+        torch.backends.cudnn.allow_tf32 = False
         with device_faults():
             network = network_from(weights).to(self.device, self.dtype)
             self.network: Any = network.to(memory_format=torch.channels_last)
             self.curve_rows = curve_for(self.device)
-        self._local = threading.local()
+            if device == "cuda":
+                torch.cuda.synchronize()  # no other stream waits for this one, in which the weights are on their way
+        self._free_lanes: list[Lane] = []
 
     def factors(self, images: Sequence[Image], scale: int, level: Level | None = None) -> Tensor:
         """Compute the factor maps of images of one shape: N x h x w x (3 * maps), on the device."""
@@ -132,16 +135,26 @@ class TorchEngine:
 
     @contextmanager
     def _lane(self) -> Iterator["Lane"]:
-        """Work on the device, with what this thread has for that."""
+        """Work on the device, in a lane that was left free, and wait for the end: what is made may be used in another.
+
+        A thread keeps none, since many may come that compute one after another, and torch keeps what is freed in a
+        stream for that stream.
+        """
         with device_faults(), torch.inference_mode():
-            if not hasattr(self._local, "lane"):
-                self._local.lane = Lane(self.device)
-            with torch.cuda.stream(self._local.lane.stream):
-                yield self._local.lane
+            try:
+                lane = self._free_lanes.pop()
+            except IndexError:
+                lane = Lane(self.device)
+            try:
+                with torch.cuda.stream(lane.stream):
+                    yield lane
+                    lane.wait()
+            finally:
+                self._free_lanes.append(lane)
 
 
 class Lane:
-    """What one thread moves pixels with: a stream, and page-locked buffers, without which no copy runs beside others.
+    """What one call moves pixels with: a stream, and page-locked buffers, without which no copy runs beside others.
 
     On a CPU there is no stream, and the buffers are ordinary ones.
     """
@@ -163,20 +176,20 @@ class Lane:
         """Copy a tensor from the device into arrays, one for each of its first axis."""
         staged = self._buffer("down", tuple(tensor.shape), tensor.dtype)
         staged.copy_(tensor, non_blocking=True)
-        self._wait()
+        self.wait()
         for place, target in zip(staged.numpy(), targets, strict=True):
             np.copyto(target, place)
 
     def _buffer(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Return a buffer of that shape, once nothing on the device reads or writes it any more."""
-        self._wait()
+        self.wait()
         size = prod(shape) * dtype.itemsize
         if name not in self._buffers or self._buffers[name].numel() < size:
             self._buffers[name] = torch.empty(size, dtype=torch.uint8, pin_memory=self.stream is not None)
         return self._buffers[name][:size].view(dtype).view(shape)
 
-    def _wait(self) -> None:
-        """Wait until all that this thread has begun is done."""
+    def wait(self) -> None:
+        """Wait until all that was begun here is done."""
         if self.stream is not None:
             self.stream.synchronize()
 
@@ -204,9 +217,11 @@ def curve_for(device: torch.device) -> CurveRows:
 
             pixels = torch.zeros((1, 1, 1, 3), dtype=torch.uint8, device=device)
             triton_curve.curve_rows(pixels, torch.zeros((1, 1, 1, 3), device=device), 0, 1, 1.0)
-        except Exception:  # no Triton, no C compiler that it needs, or a GPU that it does not know
-            return torch_curve.curve_rows
-        return triton_curve.curve_rows
+        except Exception as error:  # no Triton, no C compiler that it needs, or a GPU that it does not know
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            warnings.warn(f"the curve runs in plain torch, for Triton does not work here ({reason})", stacklevel=2)
+        else:
+            return triton_curve.curve_rows
     return torch_curve.curve_rows
 
 
@@ -221,12 +236,6 @@ def device_faults() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # the base of all that torch raises
-        kinds = [
-            (torch.OutOfMemoryError, "out of memory"),
-            (getattr(torch, "AcceleratorError", ()), "CUDA"),
-        ]  # torch 2.8
-        told = [meaning for kind, meaning in kinds if isinstance(error, kind)]
-        fault = fault_of("\n".join([str(error), *told]))
-        if fault:
-            raise fault from error
+        kinds = {torch.OutOfMemoryError: "out of memory", getattr(torch, "AcceleratorError", ()): "CUDA"}  # torch 2.8
+        raise_device_fault(error, " ".join(told for kind, told in kinds.items() if isinstance(error, kind)))
         raise

@@ -54,7 +54,7 @@ def test_the_image_is_pinned_and_not_root():
     values = {}
     for command in DOCKERFILE:
         values.setdefault(command.cmd.upper(), []).append(command.value)
-    base, device = (value[0] for value in values["ARG"])
+    base, device, *_ = (value[0] for value in values["ARG"])
     assert re.fullmatch(r"BASE=python:3\.11\.14-slim-bookworm@sha256:[0-9a-f]{64}", base)
     assert device == "DEVICE=cpu"
     assert {value[0] for value in values["FROM"]} == {"${BASE}"}
@@ -76,12 +76,28 @@ def test_the_image_is_made_of_files_that_docker_is_sent():
     assert sent.match_file(".git/config")
 
 
+def run_step(part):
+    """The only RUN of the Dockerfile that holds this."""
+    (step,) = [command.value[0] for command in DOCKERFILE if command.cmd.upper() == "RUN" and part in command.value[0]]
+    return step
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_triton_finds_a_compiler_where_there_is_a_gpu(device, tmp_path):
+    for name in ("apt-get", "rm", "useradd"):
+        (tmp_path / name).write_text('#!/bin/sh\necho "$@"\n')
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": str(tmp_path), "DEVICE": device}
+    line = ["/bin/sh", "-c", run_step("apt-get install")]
+    result = subprocess.run(line, env=environment, capture_output=True, text=True, check=True)
+    assert (" wget gcc libc6-dev\n" in result.stdout) == (device == "cuda")
+    assert "wget" in result.stdout
+
+
 @pytest.mark.parametrize("device", ["cpu", "cuda", "tpu"])
 def test_the_build_argument_chooses_the_packages(device, tmp_path):
     """The step runs in a shell as Docker would run it, with a `uv` that only says how it was called."""
-    (step,) = [
-        command.value[0] for command in DOCKERFILE if command.cmd.upper() == "RUN" and "DEVICE" in command.value[0]
-    ]
+    step = run_step("uv pip install --no-cache --prefix /dependencies")
     (tmp_path / "uv").write_text('#!/bin/sh\necho "$@"\n')
     (tmp_path / "uv").chmod(0o755)
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "DEVICE": device}

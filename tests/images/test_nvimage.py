@@ -2,8 +2,9 @@
 
 import io
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ from sgllie.images import decode, encode, jpeg
 from sgllie.images.nvimage import NvImageEncoder
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nvImageCodec is made for Linux")
-ON_GPU = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")]
+CAN_RUN = torch.cuda.is_available() and find_spec("nvidia.nvjpeg")
+ON_GPU = [pytest.mark.cuda, pytest.mark.skipif(not CAN_RUN, reason="needs CUDA and the extra gpu")]
 
 
 @pytest.fixture(scope="module", params=["cpu", pytest.param("cuda", marks=ON_GPU)])
@@ -72,9 +74,79 @@ def test_threads_share_an_encoder(encoder):
         assert list(pool.map(lambda picture: encoder(picture, 90, "420"), pictures)) == expected
 
 
-def test_what_the_library_does_not_encode_is_encoded_by_libjpeg(encoder, monkeypatch):
-    monkeypatch.setattr(encoder._local, "encoder", SimpleNamespace(encode=lambda *_, **__: None), raising=False)
+def test_there_are_as_many_encoders_as_calls_at_once(encoder):
+    """A job has two dozen threads more than compute."""
+    encoder._free.clear()
+    at_once, all_there = threading.Semaphore(2), threading.Barrier(12)
+
+    def encode_in_turn(_):
+        all_there.wait()
+        with at_once:
+            encoder(photograph(), 90, "420")
+
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(encode_in_turn, range(12)))
+    assert 1 <= len(encoder._free) <= 2
+
+
+class Stub:
+    """An encoder of the library's that encodes once, which tells that it is there, and then fails as on a GPU."""
+
+    def __init__(self, said=None):
+        self.left, self.said = 1, said
+
+    def encode(self, *_, **__):
+        self.left -= 1
+        if self.left == 0:
+            return b"a JPEG"
+        if self.said:
+            raise RuntimeError(self.said)
+        return None
+
+
+def stubbed(monkeypatch, make):
+    """What encodes on a GPU with encoders that `make` makes of the arguments of the library's."""
+    from nvidia import nvimgcodec
+
+    monkeypatch.setattr(nvimgcodec, "Encoder", make)
+    return NvImageEncoder("cuda")
+
+
+AT = "at /build/python/device_utils.h:32"
+
+
+@pytest.mark.parametrize(
+    "said", [None, f"CUDA Runtime failure: '#2' {AT}", "nvImageCodec failure: '#7'"], ids=["nothing", "full", "refused"]
+)
+def test_what_the_library_does_not_encode_is_encoded_by_libjpeg(monkeypatch, said):
+    encoder = stubbed(monkeypatch, lambda **_: Stub(said))
     assert encoder(photograph(), 90, "422") == jpeg.libjpeg(photograph(), 90, "422")
+
+
+def test_an_encoder_that_finds_no_memory_when_it_is_made_leaves_the_image_to_libjpeg(monkeypatch):
+    made = iter([Stub()])
+
+    def make(**_):
+        for stub in made:
+            return stub
+        raise RuntimeError(f"CUDA Runtime failure: '#2' {AT}")
+
+    encoder = stubbed(monkeypatch, make)
+    encoder._free.clear()
+    assert encoder(photograph(), 90, "422") == jpeg.libjpeg(photograph(), 90, "422")
+
+
+def test_a_gpu_that_fails_later_is_told(monkeypatch):
+    encoder = stubbed(monkeypatch, lambda **_: Stub(f"CUDA Runtime failure: '#700' {AT}"))
+    with pytest.raises(DeviceError, match=r"^the GPU does not work: CUDA Runtime failure: '#700'"):
+        encoder(photograph(), 90, "422")
+
+
+def test_on_a_gpu_the_encoder_is_asked_for_as_what_the_library_has(monkeypatch):
+    """Its only one for JPEGs is a hybrid one, and it takes a backend only where the kind is the same."""
+    given = {}
+    stubbed(monkeypatch, lambda **options: given.update(options) or Stub())
+    assert [backend.backend_kind.name for backend in given["backends"]] == ["HYBRID_CPU_GPU"]
 
 
 def test_without_the_library_one_sentence(monkeypatch):
@@ -85,7 +157,7 @@ def test_without_the_library_one_sentence(monkeypatch):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_does_not_work_is_told():
-    with pytest.raises(DeviceError, match="the GPU does not work: nvImageCodec says"):
+    with pytest.raises(DeviceError, match="the GPU does not work: CUDA Runtime failure"):
         NvImageEncoder("cuda")
 
 
@@ -95,7 +167,7 @@ def test_only_a_job_on_gpus_takes_it():
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.skipif(not CAN_RUN, reason="needs CUDA and the extra gpu")
 def test_outputs_of_the_job_are_those_of_libjpeg():
     settings = EnhanceSettings("in", "out", device="cuda")
     expected = ImageProcessor(settings)("a.jpg", JPEG)

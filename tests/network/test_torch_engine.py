@@ -1,8 +1,12 @@
 """The engine in torch against that of the CPU: it runs on the CPU here, and on the GPU where there is one."""
 
+import gc
 import importlib
+import os
 import subprocess
 import sys
+import threading
+import weakref
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -116,6 +120,28 @@ def test_threads_share_an_engine(device):
 
 
 @on_each_device
+def test_there_are_as_many_lanes_as_calls_at_once(device):
+    """A job has two dozen threads more than compute; a lane for each would keep memory for each."""
+    enhancer, images = enhancer_on(device), [random_image(30, 40, seed=seed) for seed in range(24)]
+    at_once, all_there = threading.Semaphore(2), threading.Barrier(12)
+
+    def enhance(image):
+        all_there.wait()
+        with at_once:
+            enhancer(image)
+
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(enhance, images))
+    assert 1 <= len(enhancer.engine._free_lanes) <= 2
+
+
+def test_convolutions_are_in_full_single_precision(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    enhancer_on("cpu")
+    assert not torch.backends.cudnn.allow_tf32
+
+
+@on_each_device
 def test_half_precision_is_near(device):
     found, image = random_weights("sgz-slim", spread=0.1), random_image(60, 80)
     half = enhancer_on(device, found, scale_factor=2, half=True)
@@ -156,6 +182,36 @@ def test_the_fused_curve(fused, maps, channels, dtype, scale, strength, first):
     assert difference(found.numpy(), expected.numpy()) <= limit
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_without_triton_the_curve_is_plain_and_says_so():
+    with pytest.warns(UserWarning, match=r"^the curve runs in plain torch, for Triton does not work here \(.+\)$"):
+        assert torch_engine.curve_for(torch.device("cuda")) is torch_curve.curve_rows
+
+
+COMPILE = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from sgllie.network.triton_curve import BLOCK, curve_kernel
+
+for levels, maps, capability in (("*u8", 1, 90), ("*u16", 8, 75)):
+    constants = {"channels": 3, "maps": maps, "steps": 8, "block": BLOCK}
+    types = {"pixels": levels, "factor": "*fp32", "enhanced": levels} | dict.fromkeys(constants, "constexpr")
+    types |= dict.fromkeys(("row_ratio", "column_ratio", "peak", "strength"), "fp32")
+    signature = {name: types.get(name, "i32") for name in curve_kernel.arg_names}
+    compiled = triton.compile(ASTSource(curve_kernel, signature, constants), GPUTarget("cuda", capability, 32))
+    assert compiled.asm["cubin"]
+"""
+
+
+@pytest.mark.jobs  # it takes seconds
+def test_the_fused_curve_compiles_for_gpus(tmp_path):
+    """To machine code, for which none is needed."""
+    pytest.importorskip("triton")
+    environment = os.environ | {"TRITON_CACHE_DIR": str(tmp_path), "TRITON_INTERPRET": "0"}
+    subprocess.run([sys.executable, "-c", COMPILE], env=environment, check=True)
+
+
 class Unreachable:
     """A network that fails as torch does on a GPU."""
 
@@ -172,6 +228,8 @@ FULL = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
     RuntimeError("CUDA error: out of memory"),
     RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+    RuntimeError("GET was unable to find an engine to execute this computation"),
 ]
 
 
@@ -186,6 +244,31 @@ def test_what_the_gpu_has_no_memory_for_is_done_on_the_cpu(error):
     assert np.array_equal(enhanced.pixels, expected.pixels)
     assert np.array_equal(enhancer.apply(image, enhancer.factor_map(image)), expected.pixels)
     assert np.array_equal(enhancer(np.stack([image] * 2)), np.stack([expected.pixels] * 2))
+
+
+class Full:
+    """A network that needs much, and then more than there is."""
+
+    halo, has_global_term = 7, False
+
+    def __call__(self, *_):
+        needed = np.zeros(9)
+        self.held = weakref.ref(needed)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_the_memory_of_the_failed_call_is_free_before_the_cpu_begins():
+    enhancer = enhancer_on("cpu")
+    enhancer.engine.network = network = Full()
+    factors, is_free = enhancer._cpu_engine.factors, []
+    enhancer._cpu_engine.factors = lambda *given: [is_free.append(network.held() is None), factors(*given)][1]
+    gc.disable()
+    try:
+        enhancer.enhance(random_image(20, 30))
+    finally:
+        gc.enable()
+    assert is_free == [True]
+    assert len(enhancer.engine._free_lanes) == 1
 
 
 ACCELERATOR = getattr(torch, "AcceleratorError", RuntimeError)
@@ -221,6 +304,7 @@ def test_a_gpu_whose_memory_is_full():
     image = random_image(600, 900)
     enhancer = Enhancer(SGZ, scale_factor=1, device="cuda")
     enhancer(image)
+    torch.cuda.empty_cache()  # else it would take what the first call had
     torch.cuda.set_per_process_memory_fraction(1e-4)
     try:
         enhanced = enhancer.enhance(image)
