@@ -167,8 +167,9 @@ def names_cluster(settings: Any) -> bool:
 
 
 def is_finished(settings: Any) -> bool:
-    """Tell whether the output looks finished, so that nothing need be started; a wrong guess only costs time."""
+    """Tell whether all looks done, so that nothing need be started; a wrong guess only costs time."""
+    goes_on = any(getattr(settings, name, False) for name in ("overwrite", "retry_failed", "update"))
     try:
-        return open_storage(settings.output, settings.s3).exists(SUCCESS)
+        return not goes_on and open_storage(settings.output, settings.s3).exists(SUCCESS)
     except StorageError:
         return False
