@@ -1,7 +1,7 @@
 """Images in processes of their own, several at a time, within the memory that their worker has for pixels."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from sgllie.enhance.memory import PROCESS_BYTES, bytes_needed
@@ -10,6 +10,7 @@ from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import ItemError
 from sgllie.images import open_image
 from sgllie.network.factor import Level
+from sgllie.runs.gpu import opened
 from sgllie.runs.isolation import Isolated
 from sgllie.runs.memory import MemoryBudget
 
@@ -27,7 +28,7 @@ def isolated_processor(settings: EnhanceSettings, pixels: int) -> Iterator[Proce
     """
     processes = min(settings.at_once, 1 + pixels // 2 // PROCESS_BYTES)
     budget = MemoryBudget(pixels - (processes - 1) * PROCESS_BYTES)
-    with Isolated(processes, settings.deadline, ProcessorInSteps, settings) as isolated:
+    with Isolated(processes, settings.deadline, opened, ProcessorInSteps, settings) as isolated:
         yield IsolatedProcessor(isolated, budget, pixels)
 
 
@@ -61,11 +62,11 @@ class IsolatedProcessor:
 
 
 class ProcessorInSteps:
-    """Tells what an image will need, then processes it, or finds its level."""
+    """Tells what an image will need, then processes it, or finds its level, without asking: its caller holds that."""
 
     def __init__(self, settings: EnhanceSettings) -> None:
         self.settings = settings
-        self.processor = ImageProcessor(settings)
+        self.processor = ImageProcessor(settings, lambda _: nullcontext())
 
     def __call__(
         self, data: bytes, path: str | None = None, level: Level | None = None, finds_level: bool = False

@@ -12,7 +12,7 @@ import pytest
 
 from commands import rows_of
 from places import SAMPLES
-from sgllie.errors import CrashError, StorageError
+from sgllie.errors import CrashError, StorageError, UsageError
 from sgllie.evaluate.matching import Names, match
 from sgllie.evaluate.measures import Measurer
 from sgllie.evaluate.pipeline import EvaluatePipeline
@@ -218,6 +218,16 @@ def test_a_call_that_kills_its_process_is_told():
         with pytest.raises(CrashError):
             function(2)
         assert function(3) == 3
+
+
+def make_nothing():
+    raise UsageError("the weights are gone")
+
+
+@pytest.mark.jobs
+def test_a_process_that_cannot_begin_is_no_fault_of_a_call():
+    with Isolated(1, math.inf, make_nothing) as function, pytest.raises(StorageError, match="the weights are gone"):
+        function(1)
 
 
 def test_from_bucket_to_bucket(here, trees, s3):
