@@ -37,10 +37,11 @@ class ComparePipeline(ShardRunner[Trial]):
         self.trial_runner = TrialRunner(settings)
         self.memory = PictureMemory(settings.worker_memory, self.trial_runner.pixel_bytes)
         values = [(name, pa.float64()) for name in (*(one.name for one in self.trial_runner.metrics), "milliseconds")]
+        texts = [(name, pa.string()) for name in ("device", UNDEFINED, "thumbnail")]
         super().__init__(
             open_storage(settings.output, settings.s3),
             self.sources.values(),
-            row_schema([("method", pa.string()), *values, (UNDEFINED, pa.string()), ("thumbnail", pa.string())]),
+            row_schema([("method", pa.string()), *values, *texts]),
             report,
             threads=settings.threads,
             retry_failed=settings.retry_failed,
