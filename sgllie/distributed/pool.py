@@ -19,7 +19,7 @@ from sgllie.distributed.ray_internals import node_is_draining
 from sgllie.errors import SgllieError, StorageError
 from sgllie.methods.settings import Device
 from sgllie.runs import machine
-from sgllie.runs.gpu import cannot_be_opened
+from sgllie.runs.gpu import cannot_be_opened, unused
 from sgllie.runs.progress import Counts, Reports, State
 from sgllie.runs.run import Run
 from sgllie.runs.totals import Totals
@@ -159,16 +159,16 @@ class RayWorker(ShardWorker):
         return {"shard": list(results), "totals": [json.dumps(one) for one in all_totals], "error": list(errors)}
 
 
-def device_of_workers(run: Run[Any]) -> Device:
-    """Decide where the workers of a run compute, and say so where there is a choice."""
+def device_of_workers(run: Run[Any], is_told: bool) -> Device:
+    """Decide where the workers of a run compute, and say so where there is a choice, unless CPUs are told already."""
     device: Device = run.device
     gpus = total_resource("GPU")
     if device == "auto":
         device = "cuda" if gpus else "cpu"
     if device == "cuda":
         say(in_words(placement_of(run, device), nodes_now()))
-    elif gpus and hasattr(run.settings, "device"):
-        say("Computing on the CPUs: a GPU pays only where the network is heavy; --device cuda takes it all the same.")
+    elif gpus and not is_told and (note := unused(run.settings)):
+        say(note)
     return device
 
 
@@ -256,7 +256,7 @@ class Shards(threading.Thread):
         self.elsewhere = elsewhere
         self.progress = beside_driver(Progress)
         self.whole = run
-        self.device = device_of_workers(run)
+        self.device = device_of_workers(run, is_told=bool(elsewhere))
         self.error: str | None = None
 
     def run(self) -> None:

@@ -1,13 +1,32 @@
-"""GPUs as a job sees them: one that cannot be opened is no reason to stop, for the CPU takes over."""
+"""GPUs as a job sees them: where one is in reach, and the CPU that takes over where it cannot be opened."""
 
 import dataclasses
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from sgllie.errors import DeviceError, DeviceMemoryError, SgllieError, UsageError
+from sgllie.methods import METHODS, MethodSettings
 from sgllie.methods.settings import Device
 
+DRIVER = "/dev/nvidiactl"
+"""Is there where NVIDIA's driver is."""
+
 Made = TypeVar("Made")
+
+
+def is_in_reach() -> bool:
+    """Tell whether this machine has a GPU."""
+    return os.path.exists(DRIVER)
+
+
+def unused(settings: Any) -> str:
+    """Say that the GPUs in reach are not used, and why; nothing where there is no choice."""
+    is_choice = (
+        METHODS[settings.method].uses_gpu if isinstance(settings, MethodSettings) else hasattr(settings, "device")
+    )
+    why = "Computing on the CPUs: the network is light, or --device says so; --device cuda takes the GPU."
+    return why if is_choice else ""
 
 
 def cannot_be_opened(error: SgllieError) -> bool:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sgllie.distributed import pool
-from sgllie.distributed.pool import MOST_DEVICE_FAILURES, Progress, RayWorker
+from sgllie.distributed.pool import MOST_DEVICE_FAILURES, Progress, RayWorker, device_of_workers
 from sgllie.enhance.run import EnhanceRun
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import DeviceError, DeviceMemoryError, UsageError
@@ -102,3 +102,25 @@ def test_a_mistake_of_the_user_ends_the_job(begin, monkeypatch, is_built, is_the
     monkeypatch.setattr(torch.cuda, "is_available", lambda: is_there)
     with pytest.raises(UsageError, match="not installed"):
         begin(UsageError("a package is not installed"))
+
+
+@pytest.mark.parametrize(
+    ("options", "nodes", "is_told", "device", "said"),
+    [
+        ({}, [{"CPU": 4}], False, "cpu", ""),
+        ({}, [{"CPU": 4, "GPU": 1}], False, "cpu", "Computing on the CPUs: the network is light"),
+        ({}, [{"CPU": 4, "GPU": 1}], True, "cpu", ""),
+        ({"method": "lime"}, [{"CPU": 4, "GPU": 1}], False, "cpu", ""),
+        ({"scale_factor": 2}, [{"CPU": 4}], False, "cpu", ""),
+        ({"scale_factor": 2}, [{"CPU": 4, "GPU": 1}], True, "cuda", "Computing on the GPUs, with up to 4 workers of 1"),
+        ({"device": "cuda"}, [{"CPU": 4}], False, "cuda", "Computing on the GPUs that join."),
+    ],
+)
+def test_one_line_says_which_device_a_job_takes(monkeypatch, capsys, options, nodes, is_told, device, said):
+    monkeypatch.setattr(pool, "total_resource", lambda name: sum(node.get(name, 0) for node in nodes))
+    monkeypatch.setattr(pool, "nodes_now", lambda: nodes)
+    run = EnhanceRun(EnhanceSettings("in", "out", **options), None, None, False, {}, [], None, {})
+    assert device_of_workers(run, is_told) == device
+    out = capsys.readouterr().out
+    assert out.startswith(said)
+    assert out.count("\n") == bool(said)

@@ -11,7 +11,7 @@ from commands import assert_complete, make_corpus
 from sgllie.enhance.run import EnhanceRun, prepare
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import StorageError
-from sgllie.runs import local, machine
+from sgllie.runs import gpu, local, machine
 from sgllie.runs.job import InProcess, finish
 from sgllie.runs.local import MOST_SILENT_DEATHS, Child, LocalPool
 
@@ -59,6 +59,18 @@ def test_there_is_a_child_for_each_processor_of_a_container(run, monkeypatch):
     pool.begin()
     assert len(pool.at_work) == 1
     assert len(pool.waiting) == 1
+
+
+def test_children_beside_a_gpu_say_that_it_is_not_used(run, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(machine, "processors", lambda: 0.5)
+    monkeypatch.setattr(
+        local, "begin_child", lambda _: Child(multiprocessing.current_process(), multiprocessing.Pipe()[0])
+    )
+    LocalPool(run, {}).begin()
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(gpu, "DRIVER", str(tmp_path))
+    LocalPool(run, {}).begin()
+    assert capsys.readouterr().out.startswith("Computing on the CPUs: the network is light")
 
 
 def test_a_child_that_dies_between_two_shards_is_replaced(run, tmp_path):
