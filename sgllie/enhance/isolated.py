@@ -1,7 +1,8 @@
 """Images in processes of their own, several at a time, within the memory that their worker has for pixels."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from sgllie.enhance.memory import PROCESS_BYTES, bytes_needed
@@ -28,7 +29,8 @@ def isolated_processor(settings: EnhanceSettings, pixels: int) -> Iterator[Proce
     """
     processes = min(settings.at_once, 1 + pixels // 2 // PROCESS_BYTES)
     budget = MemoryBudget(pixels - (processes - 1) * PROCESS_BYTES)
-    with Isolated(processes, settings.deadline, opened, ProcessorInSteps, settings) as isolated:
+    make = partial(ProcessorInSteps, pixels)
+    with Isolated(processes, settings.deadline, opened, make, settings) as isolated:
         yield IsolatedProcessor(isolated, budget, pixels)
 
 
@@ -62,11 +64,16 @@ class IsolatedProcessor:
 
 
 class ProcessorInSteps:
-    """Tells what an image will need, then processes it, or finds its level, without asking: its caller holds that."""
+    """Tells what an image will need, then processes it, or finds its level, one at a time.
 
-    def __init__(self, settings: EnhanceSettings) -> None:
+    Args:
+        pixels: bytes that its worker has for pixels, which is not what this process would have by itself.
+        settings: of the job.
+    """
+
+    def __init__(self, pixels: int, settings: EnhanceSettings) -> None:
         self.settings = settings
-        self.processor = ImageProcessor(settings, lambda _: nullcontext())
+        self.processor = ImageProcessor(settings, MemoryBudget(pixels).held)
 
     def __call__(
         self, data: bytes, path: str | None = None, level: Level | None = None, finds_level: bool = False
