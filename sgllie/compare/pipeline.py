@@ -12,6 +12,7 @@ from sgllie.corpus.packed import packed
 from sgllie.errors import Failure
 from sgllie.evaluate.memory import PictureMemory
 from sgllie.evaluate.problems import UNDEFINED, read_sides
+from sgllie.runs.gpu import opened
 from sgllie.runs.isolation import Isolated
 from sgllie.runs.schemas import Row, row_schema
 from sgllie.runs.shard_runner import Report, ShardRunner
@@ -36,10 +37,11 @@ class ComparePipeline(ShardRunner[Trial]):
         self.trial_runner = TrialRunner(settings)
         self.memory = PictureMemory(settings.worker_memory, self.trial_runner.pixel_bytes)
         values = [(name, pa.float64()) for name in (*(one.name for one in self.trial_runner.metrics), "milliseconds")]
+        texts = [(name, pa.string()) for name in ("device", UNDEFINED, "thumbnail")]
         super().__init__(
             open_storage(settings.output, settings.s3),
             self.sources.values(),
-            row_schema([("method", pa.string()), *values, (UNDEFINED, pa.string()), ("thumbnail", pa.string())]),
+            row_schema([("method", pa.string()), *values, *texts]),
             report,
             threads=settings.threads,
             retry_failed=settings.retry_failed,
@@ -53,7 +55,7 @@ class ComparePipeline(ShardRunner[Trial]):
     def processor(self, isolated: bool) -> AbstractContextManager[Callable[..., Row]]:
         """Return the trial runner of this process, or of processes of their own."""
         if isolated:
-            return Isolated(self.settings.threads, self.deadline, TrialRunner, self.settings)
+            return Isolated(self.settings.threads, self.deadline, opened, TrialRunner, self.settings)
         return nullcontext(self.trial_runner)
 
     def process(self, item: Trial, processor: Callable[..., Row]) -> Row:

@@ -128,11 +128,17 @@ def summaries(table: pa.Table, methods: list[str], metrics: list[str]) -> list[d
         common = in_common(list(values.values()))
         for row in found:
             row[metric] = mean(values[row["method"]][common])
-    times = [mean(finite(column(tables[name], "milliseconds"))) for name in methods]
+    times = [mean(finite(column(timed(tables[name]), "milliseconds"))) for name in methods]
     fastest = min((time for time in times if time is not None), default=None)
     for row, time in zip(found, times, strict=True):
         row |= {"milliseconds": time, "relative_time": time / fastest if time is not None and fastest else None}
     return found
+
+
+def timed(table: pa.Table) -> pa.Table:
+    """Return the rows of a method whose times count: those of the GPU, if it was there for any of them."""
+    on_gpu = table.filter(pc.equal(table["device"], "cuda"))
+    return on_gpu if len(on_gpu) else table
 
 
 def in_common(values: list[NDArray[np.float64]]) -> NDArray[np.bool_]:

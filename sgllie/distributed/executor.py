@@ -135,6 +135,8 @@ class Work:
             if self.executor.has_begun:  # beside a long listing
                 self._connect()
         else:
+            if not self.executor.has_begun:  # since the run looked finished, and is not
+                self.executor.begin()
             self._connect()
             self._begin_on_cluster()
 

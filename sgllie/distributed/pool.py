@@ -16,9 +16,10 @@ from ray.exceptions import RayError, RayTaskError
 from sgllie.distributed.cluster import beside_driver, last_line, total_resource
 from sgllie.distributed.placement import Placement, in_words, nodes_now, on_cpus, on_gpus
 from sgllie.distributed.ray_internals import node_is_draining
-from sgllie.errors import DeviceError, StorageError
+from sgllie.errors import SgllieError, StorageError
 from sgllie.methods.settings import Device
 from sgllie.runs import machine
+from sgllie.runs.gpu import cannot_be_opened, unused
 from sgllie.runs.progress import Counts, Reports, State
 from sgllie.runs.run import Run
 from sgllie.runs.totals import Totals
@@ -52,6 +53,7 @@ class Progress(Reports):
         super().__init__()
         self.left: list[int] = []
         self.failures: Counter[str] = Counter()
+        self.in_a_row: Counter[str] = Counter()
 
     def leave(self, shard: int) -> None:
         """Note a shard that its worker has left to others."""
@@ -71,17 +73,28 @@ class Progress(Reports):
         """Tell whether any worker has a shard in hand, or had one."""
         return bool(self.states)
 
-    def device_failed(self, gpu: str) -> None:
-        """Note that a GPU has failed."""
-        self.failures[gpu] += 1
+    def failures_of(self, gpu: str) -> int:
+        """Count the failures of a GPU until now, for a worker that begins."""
+        return self.failures[gpu]
+
+    def device_failed(self, gpu: str, known: int) -> None:
+        """Note that a GPU has failed, unless it is what has ended another worker, too.
+
+        Args:
+            gpu: that has failed.
+            known: its failures when the worker began: one event ends all workers of a GPU, and counts once.
+        """
+        if known == self.failures[gpu]:
+            self.failures[gpu] += 1
+            self.in_a_row[gpu] += 1
 
     def device_works(self, gpu: str) -> None:
         """Note that a GPU has done a shard: a failure before that was no lasting one."""
-        del self.failures[gpu]
+        del self.in_a_row[gpu]
 
     def is_broken(self, gpu: str) -> bool:
         """Tell whether a GPU has failed too often in a row."""
-        return self.failures[gpu] >= MOST_DEVICE_FAILURES
+        return self.in_a_row[gpu] >= MOST_DEVICE_FAILURES
 
 
 class RayWorker(ShardWorker):
@@ -95,10 +108,13 @@ class RayWorker(ShardWorker):
         machine.share = machine.Share(given.get("CPU", 0), given.get("GPU", 0))
         if run.device == "cuda" and ray.get(progress.is_broken.remote(self.gpu)):
             run = run.for_workers("cpu")
+        self.known_failures = ray.get(progress.failures_of.remote(self.gpu))
         self.on_gpu = run.device == "cuda"
         try:
             super().__init__(run, progress.set.remote)
-        except DeviceError:
+        except SgllieError as error:
+            if not cannot_be_opened(error):
+                raise
             self.on_gpu = False
             super().__init__(run.for_workers("cpu"), progress.set.remote)
         signal.signal(signal.SIGTERM, self.leave)  # in the place of Ray's own handler, which ends the process at once
@@ -118,7 +134,7 @@ class RayWorker(ShardWorker):
 
     def device_failed(self) -> None:
         """Have it counted: this process ends, and the next one on this GPU must know."""
-        ray.get(self.progress.device_failed.remote(self.gpu))
+        ray.get(self.progress.device_failed.remote(self.gpu, self.known_failures))
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         """Run the shards of a bunch, and before the next one each that another worker has left meanwhile.
@@ -143,16 +159,16 @@ class RayWorker(ShardWorker):
         return {"shard": list(results), "totals": [json.dumps(one) for one in all_totals], "error": list(errors)}
 
 
-def device_of_workers(run: Run[Any]) -> Device:
-    """Decide where the workers of a run compute, and say so where there is a choice."""
+def device_of_workers(run: Run[Any], is_told: bool) -> Device:
+    """Decide where the workers of a run compute, and say so where there is a choice, unless CPUs are told already."""
     device: Device = run.device
     gpus = total_resource("GPU")
     if device == "auto":
         device = "cuda" if gpus else "cpu"
     if device == "cuda":
         say(in_words(placement_of(run, device), nodes_now()))
-    elif gpus and hasattr(run.settings, "device"):
-        say("Computing on the CPUs: a GPU pays only where the network is heavy; --device cuda takes it all the same.")
+    elif gpus and not is_told and (note := unused(run.settings)):
+        say(note)
     return device
 
 
@@ -240,7 +256,7 @@ class Shards(threading.Thread):
         self.elsewhere = elsewhere
         self.progress = beside_driver(Progress)
         self.whole = run
-        self.device = device_of_workers(run)
+        self.device = device_of_workers(run, is_told=bool(elsewhere))
         self.error: str | None = None
 
     def run(self) -> None:

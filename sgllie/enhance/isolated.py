@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from sgllie.enhance.memory import PROCESS_BYTES, bytes_needed
@@ -10,6 +11,7 @@ from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import ItemError
 from sgllie.images import open_image
 from sgllie.network.factor import Level
+from sgllie.runs.gpu import opened
 from sgllie.runs.isolation import Isolated
 from sgllie.runs.memory import MemoryBudget
 
@@ -27,7 +29,8 @@ def isolated_processor(settings: EnhanceSettings, pixels: int) -> Iterator[Proce
     """
     processes = min(settings.at_once, 1 + pixels // 2 // PROCESS_BYTES)
     budget = MemoryBudget(pixels - (processes - 1) * PROCESS_BYTES)
-    with Isolated(processes, settings.deadline, ProcessorInSteps, settings) as isolated:
+    make = partial(ProcessorInSteps, pixels)
+    with Isolated(processes, settings.deadline, opened, make, settings) as isolated:
         yield IsolatedProcessor(isolated, budget, pixels)
 
 
@@ -61,11 +64,16 @@ class IsolatedProcessor:
 
 
 class ProcessorInSteps:
-    """Tells what an image will need, then processes it, or finds its level."""
+    """Tells what an image will need, then processes it, or finds its level, one at a time.
 
-    def __init__(self, settings: EnhanceSettings) -> None:
+    Args:
+        pixels: bytes that its worker has for pixels, which is not what this process would have by itself.
+        settings: of the job.
+    """
+
+    def __init__(self, pixels: int, settings: EnhanceSettings) -> None:
         self.settings = settings
-        self.processor = ImageProcessor(settings)
+        self.processor = ImageProcessor(settings, MemoryBudget(pixels).held)
 
     def __call__(
         self, data: bytes, path: str | None = None, level: Level | None = None, finds_level: bool = False

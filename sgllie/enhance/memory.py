@@ -33,7 +33,11 @@ PROCESS_BYTES = 280_000_000
 
 
 def bytes_needed(image: OpenedImage, settings: EnhanceSettings) -> int:
-    """Return the bytes of memory that the pixels of an image will need at the peak of their enhancement."""
+    """Return the bytes of memory that the pixels of an image will need at the peak of their enhancement.
+
+    That of the network is held on a GPU, too: where the GPU's own memory is full the CPU takes over, and whoever holds
+    a part of a budget may not wait for another.
+    """
     header = image.header
     mode, is_deep = header.mode, header.bit_depth == 16
     each = pixel_bytes(image.format, mode, is_deep, header.metadata.lossless)

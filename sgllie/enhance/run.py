@@ -74,6 +74,9 @@ class EnhanceRun(Run[EnhanceSettings]):
         lines = [f"{plural(totals['images'], 'images')}: {outcomes(totals, 'enhanced')}; {luma}; {duration(seconds)}."]
         if not self.shards:
             lines[0] += " All of it was there already."
+        devices = totals["devices"]
+        if self.device != "cpu" or "cuda" in devices:
+            lines.append(f"Enhanced on GPUs: {devices.get('cuda', 0):,}; on CPUs: {devices.get('cpu', 0):,}.")
         others = totals["others"]
         if others["files"]:
             kinds = ", ".join(f"{others[kind]:,} {kind}" for kind in ("copied", "linked", "failed") if others[kind])

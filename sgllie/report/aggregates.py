@@ -46,7 +46,7 @@ class Aggregates:
     """Counts, distributions and a few chosen rows; `add` takes one table of statistics after another.
 
     Attributes:
-        status, errors, formats, nodes: how many images have each.
+        status, errors, formats, devices, nodes: how many images have each.
         retried: images that were finished at a second or later attempt at their shard.
         bytes_in, bytes_out, retries: of all images.
         brightness: of each column of brightness, over the images that have an output.
@@ -61,6 +61,7 @@ class Aggregates:
         self.status: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
         self.formats: Counter[str] = Counter()
+        self.devices: Counter[str] = Counter()
         self.nodes: Counter[str] = Counter()
         self.retried = self.bytes_in = self.bytes_out = self.retries = 0
         self.brightness = {name: Distribution(bins_of(name)) for side in ("in", "out") for name, _ in luma_fields(side)}
@@ -78,6 +79,7 @@ class Aggregates:
             ("status", self.status),
             ("error_type", self.errors),
             ("format", self.formats),
+            ("device", self.devices),
             ("node", self.nodes),
         ):
             for found in pc.value_counts(table[name].drop_null()).to_pylist():

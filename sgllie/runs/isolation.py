@@ -22,8 +22,9 @@ class Isolated:
     """Calls what `make(*arguments)` returns, in processes that are made anew when a call has killed one.
 
     Each process does one call at a time, so that it is certain which one killed it; that one raises CrashError. What a
-    call raises is raised here too; one that takes too long is killed, and raises ItemError. Where the block ends by
-    an exception, nobody waits for the calls that are still under way: they raise LeavingError.
+    call raises is raised here too; one that takes too long is killed, and raises ItemError. Where `make` raises, no
+    call is to blame, and StorageError is raised. Where the block ends by an exception, nobody waits for the calls that
+    are still under way: they raise LeavingError.
 
     Args:
         processes: how many calls are made at the same time.
@@ -122,10 +123,16 @@ def blocked(number: signal.Signals) -> Iterator[None]:
 
 
 def prepare(make: Callable[..., Callable[..., Any]], arguments: tuple[Any, ...]) -> None:
-    """Make the function in the new process."""
+    """Make the function in the new process; where that fails, one that says so."""
     global _function
     end_with_parent()
-    _function = make(*arguments)
+    try:
+        _function = make(*arguments)
+    except Exception as error:  # of an initializer it would look like a death
+        sentence = f"a process that is to work on single items cannot begin: {error or type(error).__name__}"
+
+        def _function(*_: Any) -> None:
+            raise StorageError(sentence)
 
 
 def end_with_parent() -> None:

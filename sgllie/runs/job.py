@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Protocol, Self, TypeVar
 
 from sgllie.errors import StorageError, StuckError
+from sgllie.runs import gpu
 from sgllie.runs.compaction import outdated, write_stats_file
 from sgllie.runs.local import LocalPool
 from sgllie.runs.names import SUCCESS
@@ -166,13 +167,14 @@ def names_cluster(settings: Any) -> bool:
     """Tell whether a job is meant for a cluster: named, joined, that of a submitted job, or one with GPUs."""
     is_joined = "ray" in sys.modules and sys.modules["ray"].is_initialized()
     device = getattr(settings, "device", "cpu")
-    wants_gpu = device == "cuda" or (device == "auto" and os.path.exists("/dev/nvidiactl"))
+    wants_gpu = device == "cuda" or (device == "auto" and gpu.is_in_reach())
     return bool(settings.address or settings.num_actors or os.environ.get("RAY_ADDRESS") or is_joined or wants_gpu)
 
 
 def is_finished(settings: Any) -> bool:
-    """Tell whether the output looks finished, so that nothing need be started; a wrong guess only costs time."""
+    """Tell whether all looks done, so that nothing need be started; a wrong guess only costs time."""
+    goes_on = any(getattr(settings, name, False) for name in ("overwrite", "retry_failed", "update"))
     try:
-        return open_storage(settings.output, settings.s3).exists(SUCCESS)
+        return not goes_on and open_storage(settings.output, settings.s3).exists(SUCCESS)
     except StorageError:
         return False

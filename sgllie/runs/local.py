@@ -13,7 +13,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sgllie.runs import machine
+from sgllie.runs import gpu, machine
 from sgllie.runs.isolation import blocked, end_with_parent
 from sgllie.runs.progress import Counts, Reports
 from sgllie.runs.run import Run
@@ -78,6 +78,8 @@ class LocalPool:
 
     def begin(self) -> None:
         """Start a child for each processor, or for each shard if there are fewer."""
+        if gpu.is_in_reach() and (note := gpu.unused(self.run.settings)):
+            say(note)
         for _ in range(min(machine.whole_processors(), len(self.waiting))):
             self._give(begin_child(self.for_workers))
 

@@ -7,11 +7,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, cast
+from typing import ClassVar, Generic, Protocol, Self, TypeVar
 
 from sgllie.errors import StorageError
 from sgllie.methods.settings import Device
 from sgllie.runs.cost import spent
+from sgllie.runs.gpu import on_device
 from sgllie.runs.names import COMMITS, RUN, SUCCESS
 from sgllie.runs.plan import Plan, in_order
 from sgllie.runs.progress import Display, display
@@ -115,13 +116,9 @@ class Run(ABC, Generic[SettingsT]):
             device: where the workers compute.
             threads: of each, where the settings do not say.
         """
-        changes: dict[str, Any] = {"device": device} if hasattr(self.settings, "device") else {}
-        if threads and getattr(self.settings, "threads", threads) is None:
-            changes["threads"] = threads
-        if device == "cpu":
-            for_gpus = (name for name in ("half", "gpu_jpeg") if hasattr(self.settings, name))
-            changes |= dict.fromkeys(for_gpus, False)
-        settings = dataclasses.replace(cast(Any, self.settings), **changes)
+        settings = on_device(self.settings, device)
+        if threads and getattr(settings, "threads", threads) is None:
+            settings = dataclasses.replace(settings, threads=threads)
         return dataclasses.replace(self, settings=settings, shards={}, done={})
 
     @property

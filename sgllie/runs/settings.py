@@ -19,7 +19,7 @@ class JobSettings:
     limit: int | None = setting(None, least=1)
     """Take only the first N files of the input."""
     num_actors: int | None = setting(None, least=1, changes_output=False)
-    """Worker processes; by default one for each CPU, or several for each GPU."""
+    """Worker processes; by default one for each CPU; on GPUs one for each, or as many as --workers-per-gpu says."""
     worker_memory: float | None = setting(None, least=1, changes_output=False)
     """Gigabytes that one worker may use. By default each has an equal share of its machine, or of its container."""
     max_failures: str | None = setting(None, changes_output=False)

@@ -71,17 +71,18 @@ def test_workers_go_where_the_gpus_are(tmp_path, monkeypatch, options, workers, 
 
 
 @pytest.mark.slow
-def test_a_gpu_that_does_not_work_gets_no_more_work_and_no_image_is_blamed(tmp_path, monkeypatch):
-    """It is pretended, and fails at every image as torch says that a GPU has failed."""
+@pytest.mark.parametrize(("fault", "attempt"), [("at every image", 3), ("full", 1)])
+def test_a_gpu_that_does_not_work_gets_no_more_work_and_no_image_is_blamed(tmp_path, monkeypatch, fault, attempt):
+    """It is pretended, and fails at every image as torch says that a GPU has failed, or has no room for a worker."""
     source, output = make_corpus(tmp_path / "in", 30), tmp_path / "out"
-    for name, value in {"PYTHONPATH": HOOKS, "PRETEND_CUDA": "yes", "BROKEN_GPU": "yes"}.items():
+    for name, value in {"PYTHONPATH": HOOKS, "PRETEND_CUDA": "yes", "BROKEN_GPU": fault}.items():
         monkeypatch.setenv(name, value)
     with faults.closing(faults.Nodes()) as nodes:
         nodes.add(num_gpus=1)
         job = faults.Job(source, output, "--address", nodes.address, "--device", "cuda")
         job.end()
     rows = assert_complete(source, output)
-    assert {(row["device"], row["attempt"]) for row in rows} == {("cpu", 3)}
+    assert {(row["device"], row["attempt"]) for row in rows} == {("cpu", attempt)}
 
 
 @pytest.mark.slow

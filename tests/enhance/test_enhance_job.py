@@ -1,5 +1,6 @@
 """The whole command on real files: formats and storages, options, resume, refusals."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -17,6 +18,10 @@ from PIL import Image
 from commands import assert_complete, make_corpus, rows_of, sgllie
 from places import ROOT, SAMPLES
 from sgllie.cli import main
+from sgllie.enhance.run import prepare
+from sgllie.enhance.settings import EnhanceSettings
+from sgllie.errors import UsageError
+from sgllie.runs.job import InProcess, run_job
 from sgllie.runs.schemas import STATS_SCHEMA
 
 pytestmark = pytest.mark.jobs
@@ -205,6 +210,33 @@ def test_a_gpu_that_is_not_there(tmp_path, option):
     assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
     assert "this machine has no GPU" in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+class NoGpu(InProcess):
+    """Finds no GPU where it is to begin."""
+
+    def begin(self):
+        raise UsageError("there is no GPU")
+
+
+@pytest.mark.parametrize("option", ["overwrite", "retry_failed", "update"])
+def test_a_gpu_is_looked_for_before_anything_of_a_finished_run_is_touched(tmp_path, option):
+    settings = EnhanceSettings(str(make_corpus(tmp_path / "in", 2)), str(tmp_path / "out"))
+    assert run_job(prepare, settings, InProcess()) == 0
+    settings = dataclasses.replace(settings, device="cuda")
+    assert run_job(prepare, settings, NoGpu()) == 0  # all of it is there
+    with pytest.raises(UsageError, match="there is no GPU"):
+        run_job(prepare, dataclasses.replace(settings, **{option: True}), NoGpu())
+    assert_complete(tmp_path / "in", tmp_path / "out")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_is_looked_for_where_a_run_only_looks_finished(tmp_path):
+    source, output = make_corpus(tmp_path / "in", 2), tmp_path / "out"
+    assert run_job(prepare, EnhanceSettings(str(source), str(output)), InProcess()) == 0
+    (output / "commits/part-00000.parquet").write_bytes(b"damaged")
+    result = sgllie("enhance", source, output, "--device", "cuda")
+    assert (result.returncode, "this machine has no GPU" in result.stderr) == (2, True)
 
 
 def test_dry_run_writes_nothing(enhance, tmp_path):

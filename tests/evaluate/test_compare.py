@@ -7,15 +7,19 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from commands import rows_of
 from networks import FOURS
 from places import SAMPLES
+from sgllie.compare.run import summaries
 from sgllie.compare.settings import CompareSettings
 from sgllie.compare.trial import Trial, TrialRunner
+from sgllie.enhancer import Enhanced
 from sgllie.images import decode
 from sgllie.methods import MethodSettings, make_method
+from sgllie.methods.blended import BlendedMethod
 from sgllie.metrics import METRICS
 from sgllie.runs.names import COMMITS, part_name
 
@@ -128,6 +132,31 @@ def test_a_network_in_an_onnx_file(photographs):
     assert row["niqe"] == METRICS["niqe"].function(method(image))
     assert row["loe"] == METRICS["loe"].function(method(image), image) > 0
     assert row["thumbnail"].startswith("data:image/webp;base64,")
+
+
+class Full(BlendedMethod):
+    """A method on a GPU that has memory for the first image only, which counts as warming up, and the second."""
+
+    def __init__(self):
+        super().__init__()
+        self.devices = iter(["cuda", "cuda", "cpu"])
+
+    factor_map = levels = None
+
+    def enhance(self, image, level=None):
+        return Enhanced(image, None, next(self.devices))
+
+
+def test_what_the_cpu_took_over_is_no_time_of_the_gpu(photographs, monkeypatch):
+    monkeypatch.setattr("sgllie.compare.trial.make_method", lambda _: Full())
+    runner = TrialRunner(CompareSettings(input="in", output="out", methods="sgz", metrics="brightness", device="cuda"))
+    data = (photographs / "in/coffee.jpg").read_bytes()
+    trials = [Trial(path, None, "", "sgz", None, None, False) for path in "ab"]
+    rows = [{"path": one.path, "method": "sgz"} | runner(one, {"before": data}, []) for one in trials]
+    assert [row["device"] for row in rows] == ["cuda", "cpu"]
+    on_gpu, both = (summaries(pa.Table.from_pylist(chosen), ["sgz"], ["brightness"]) for chosen in (rows[:1], rows))
+    assert both[0]["milliseconds"] == on_gpu[0]["milliseconds"] == rows[0]["milliseconds"]
+    assert both[0]["images"] == 2
 
 
 def test_mistakes_are_one_sentence_each(here, photographs):

@@ -13,7 +13,7 @@ import pytest
 
 from commands import rows_of
 from places import SAMPLES
-from sgllie.errors import CrashError, StorageError
+from sgllie.errors import CrashError, StorageError, UsageError
 from sgllie.evaluate.matching import Names, match
 from sgllie.evaluate.measures import Measurer
 from sgllie.evaluate.pipeline import EvaluatePipeline
@@ -236,6 +236,16 @@ def test_no_call_is_to_blame_where_no_process_can_begin(monkeypatch):
 
 def refuse(*_):
     raise RuntimeError("can't start new thread")
+
+
+def make_refused():
+    raise UsageError("the weights are gone")
+
+
+@pytest.mark.jobs
+def test_a_process_that_cannot_begin_is_no_fault_of_a_call():
+    with Isolated(1, math.inf, make_refused) as function, pytest.raises(StorageError, match="the weights are gone"):
+        function(1)
 
 
 def test_from_bucket_to_bucket(here, trees, s3):

@@ -13,7 +13,7 @@ from disturbances import wait_for
 from sgllie.enhance.run import EnhanceRun, prepare
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import StorageError
-from sgllie.runs import local, machine
+from sgllie.runs import gpu, local, machine
 from sgllie.runs.job import InProcess, finish
 from sgllie.runs.local import MOST_SILENT_DEATHS, Child, LocalPool
 
@@ -93,6 +93,18 @@ def test_a_child_that_does_not_leave_is_ended(run, monkeypatch):
     assert pool.left == [shard]
     process.join(10)
     assert process.exitcode == -signal.SIGKILL
+
+
+def test_children_beside_a_gpu_say_that_it_is_not_used(run, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(machine, "processors", lambda: 0.5)
+    monkeypatch.setattr(
+        local, "begin_child", lambda _: Child(multiprocessing.current_process(), multiprocessing.Pipe()[0])
+    )
+    LocalPool(run, {}).begin()
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(gpu, "DRIVER", str(tmp_path))
+    LocalPool(run, {}).begin()
+    assert capsys.readouterr().out.startswith("Computing on the CPUs: the network is light")
 
 
 def test_a_child_that_dies_between_two_shards_is_replaced(run, tmp_path):

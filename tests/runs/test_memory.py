@@ -23,6 +23,7 @@ from commands import make_corpus, rows_of
 from disturbances import TOGETHER, wait_for
 from image_files import GREY, RGB, pillow, png, tiff
 from places import HOOKS
+from sgllie.enhance.isolated import ProcessorInSteps
 from sgllie.enhance.memory import PROCESS_BYTES
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
@@ -348,3 +349,12 @@ def test_isolated_images_are_worked_on_side_by_side_and_a_large_one_alone(tmp_pa
     assert budgets(1.6)[1].total - PROCESS_BYTES < 7200**2 * 9.1 * MARGIN < budgets(1.6)[1].total
     assert run_job(prepare, settings, InProcess()) == 0
     assert [row["attempt"] for row in rows_of(tmp_path / "out")] == [2, 2, 2]
+
+
+def test_an_isolated_image_has_the_memory_of_its_worker(monkeypatch):
+    """Its process has one processor of the machine, and the worker that has begun it may have several."""
+    monkeypatch.setattr(machine, "memory_bytes", lambda: 1 << 30)
+    data, needed, settings = black(5000), int(5000**2 * 9.1 * MARGIN), EnhanceSettings("in", "out", include=("*",))
+    assert budgets(None)[1].total < needed
+    assert ProcessorInSteps(needed + 1, settings)(data, "a.png").row["status"] == "ok"
+    assert ProcessorInSteps(needed - 1, settings)(data, "a.png").row["error_type"] == "memory"

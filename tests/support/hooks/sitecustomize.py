@@ -48,13 +48,16 @@ def change_codec(module):
 
 
 def change_enhancer(module):
-    """Have the engine of the GPU run on the CPU; with BROKEN_GPU set, it fails as a GPU does."""
+    """Have the engine of the GPU run on the CPU; with BROKEN_GPU set, it fails as a GPU does, or cannot be opened."""
     if not os.environ.get("PRETEND_CUDA"):
         return
 
     def engine_for(device, weights, *, half):
+        from sgllie.errors import DeviceMemoryError
         from sgllie.network.torch_engine import TorchEngine
 
+        if device == "cuda" and os.environ.get("BROKEN_GPU") == "full":
+            raise DeviceMemoryError("the memory of the GPU is full")
         engine = TorchEngine(weights, "cpu", half=half) if device == "cuda" else module.CpuEngine(weights)
         if device == "cuda" and os.environ.get("BROKEN_GPU"):
             engine.network.encode = broken

@@ -1,0 +1,60 @@
+"""GPUs as a job sees them: where one is in reach, and the CPU that takes over where it cannot be opened."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from sgllie.errors import DeviceError, DeviceMemoryError, SgllieError, UsageError
+from sgllie.methods import METHODS, MethodSettings
+from sgllie.methods.settings import Device
+
+DRIVER = "/dev/nvidiactl"
+"""Is there where NVIDIA's driver is."""
+
+Made = TypeVar("Made")
+
+
+def is_in_reach() -> bool:
+    """Tell whether this machine has a GPU."""
+    return os.path.exists(DRIVER)
+
+
+def unused(settings: Any) -> str:
+    """Say that the GPUs in reach are not used, and why; nothing where there is no choice."""
+    is_choice = (
+        METHODS[settings.method].uses_gpu if isinstance(settings, MethodSettings) else hasattr(settings, "device")
+    )
+    why = "Computing on the CPUs: the network is light, or --device says so; --device cuda takes the GPU."
+    return why if is_choice else ""
+
+
+def cannot_be_opened(error: SgllieError) -> bool:
+    """Tell whether what was raised while something was made means no more than that the GPU cannot be opened.
+
+    One that has fallen off its bus is no longer found, as if there had never been one. A torch without CUDA is another
+    matter: with it no GPU of the cluster would ever be used.
+    """
+    if isinstance(error, UsageError):
+        import torch
+
+        return torch.backends.cuda.is_built() and not torch.cuda.is_available()
+    return isinstance(error, DeviceError | DeviceMemoryError)
+
+
+def on_device(settings: Any, device: Device) -> Any:
+    """Return the same settings with their device decided; for the CPU without what only a GPU has."""
+    changes: dict[str, Any] = {"device": device} if hasattr(settings, "device") else {}
+    if device == "cpu":
+        changes |= dict.fromkeys((name for name in ("half", "gpu_jpeg") if hasattr(settings, name)), False)
+    return dataclasses.replace(settings, **changes)
+
+
+def opened(make: Callable[[Any], Made], settings: Any) -> Made:
+    """Return `make(settings)`; on the CPU, where the GPU cannot be opened."""
+    try:
+        return make(settings)
+    except SgllieError as error:
+        if not cannot_be_opened(error):
+            raise
+    return make(on_device(settings, "cpu"))

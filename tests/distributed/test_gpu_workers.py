@@ -1,0 +1,126 @@
+"""Workers on GPUs that fail, or cannot be opened; the GPUs are pretended."""
+
+import signal
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from sgllie.distributed import pool
+from sgllie.distributed.pool import MOST_DEVICE_FAILURES, Progress, RayWorker, device_of_workers
+from sgllie.enhance.run import EnhanceRun
+from sgllie.enhance.settings import EnhanceSettings
+from sgllie.errors import DeviceError, DeviceMemoryError, UsageError
+from sgllie.runs import machine
+
+GPU = "node 0"
+
+
+@pytest.fixture
+def progress():
+    """What counts the failures, in this process."""
+    return Progress.__ray_metadata__.modified_class()
+
+
+def test_one_event_that_ends_all_workers_of_a_gpu_counts_once(progress):
+    known = progress.failures_of(GPU)
+    for _ in range(4):
+        progress.device_failed(GPU, known)
+    assert not progress.is_broken(GPU)
+    progress.device_failed(GPU, progress.failures_of(GPU))
+    assert progress.is_broken(GPU)
+    assert not progress.is_broken("node 1")
+
+
+def test_a_shard_that_is_done_between_two_failures_clears_a_gpu(progress):
+    for _ in range(2 * MOST_DEVICE_FAILURES):
+        progress.device_failed(GPU, progress.failures_of(GPU))
+        progress.device_works(GPU)
+    assert not progress.is_broken(GPU)
+    for _ in range(MOST_DEVICE_FAILURES):
+        progress.device_failed(GPU, progress.failures_of(GPU))
+    assert progress.is_broken(GPU)
+
+
+class Remote:
+    """An actor in this process."""
+
+    def __init__(self, actor):
+        self.actor = actor
+
+    def __getattr__(self, name):
+        return SimpleNamespace(remote=getattr(self.actor, name))
+
+
+class Opening(EnhanceRun):
+    """Whose workers cannot open the GPU."""
+
+    error: Exception
+
+    def make_pipeline(self, report):
+        if self.device == "cuda":
+            raise self.error
+
+
+@pytest.fixture
+def begin(monkeypatch, progress):
+    """Make a worker that is given a GPU, which fails with an error."""
+    context = SimpleNamespace(
+        get_node_id=lambda: "node",
+        get_accelerator_ids=lambda: {"GPU": ["0"]},
+        get_assigned_resources=lambda: {"CPU": 4, "GPU": 0.25},
+    )
+    monkeypatch.setattr(pool, "ray", SimpleNamespace(get_runtime_context=lambda: context, get=lambda value: value))
+    monkeypatch.setattr(machine, "share", machine.Share())
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(RayWorker, "live", lambda _: None)
+
+    def make(error):
+        monkeypatch.setattr(Opening, "error", error, raising=False)
+        run = Opening(EnhanceSettings("in", "out", device="cuda", half=True), None, None, False, {}, [], None, {})
+        return RayWorker(run, Remote(progress))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "error",
+    [DeviceError("an illegal access"), DeviceMemoryError("full"), UsageError("this machine has no CUDA device")],
+    ids=repr,
+)
+def test_a_gpu_that_cannot_be_opened_leaves_its_worker_the_cpu(begin, error, monkeypatch):
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert not begin(error).on_gpu
+
+
+@pytest.mark.parametrize(
+    ("is_built", "is_there"), [(False, False), (True, True)], ids=["torch without CUDA", "a package is missing"]
+)
+def test_a_mistake_of_the_user_ends_the_job(begin, monkeypatch, is_built, is_there):
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: is_built)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: is_there)
+    with pytest.raises(UsageError, match="not installed"):
+        begin(UsageError("a package is not installed"))
+
+
+@pytest.mark.parametrize(
+    ("options", "nodes", "is_told", "device", "said"),
+    [
+        ({}, [{"CPU": 4}], False, "cpu", ""),
+        ({}, [{"CPU": 4, "GPU": 1}], False, "cpu", "Computing on the CPUs: the network is light"),
+        ({}, [{"CPU": 4, "GPU": 1}], True, "cpu", ""),
+        ({"method": "lime"}, [{"CPU": 4, "GPU": 1}], False, "cpu", ""),
+        ({"scale_factor": 2}, [{"CPU": 4}], False, "cpu", ""),
+        ({"scale_factor": 2}, [{"CPU": 4, "GPU": 1}], True, "cuda", "Computing on the GPUs, with up to 4 workers of 1"),
+        ({"device": "cuda"}, [{"CPU": 4}], False, "cuda", "Computing on the GPUs that join."),
+    ],
+)
+def test_one_line_says_which_device_a_job_takes(monkeypatch, capsys, options, nodes, is_told, device, said):
+    monkeypatch.setattr(pool, "total_resource", lambda name: sum(node.get(name, 0) for node in nodes))
+    monkeypatch.setattr(pool, "nodes_now", lambda: nodes)
+    run = EnhanceRun(EnhanceSettings("in", "out", **options), None, None, False, {}, [], None, {})
+    assert device_of_workers(run, is_told) == device
+    out = capsys.readouterr().out
+    assert out.startswith(said)
+    assert out.count("\n") == bool(said)
