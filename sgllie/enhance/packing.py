@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sgllie.corpus.pack import Block, Content, Pack, Replacement
 from sgllie.corpus.packed import column_of, open_pack
 from sgllie.enhance.processor import ImageResult, completed, failed_result, written_columns
-from sgllie.errors import DeviceError, Failure, ItemError, LeavingError, NameRefusedError, ReadError, failure_of
+from sgllie.errors import Failure, ItemError, LeavingError, NameRefusedError, ReadError, failure_of
 from sgllie.runs.names import IMAGES
 from sgllie.runs.schemas import Row
 from sgllie.runs.segments import Segments
@@ -84,19 +84,12 @@ class PackedShard:
 
     def run(self) -> Totals:
         """Bring the shard to its commit, and return its totals; errors as of `ShardRunner.run`."""
-        try:
-            with self.pipeline.processor(isolated=self.journal.deaths > 0) as processor:
-                for block, rows in self._settled(processor):
-                    self.journal.add_block(block, rows)
-                    self._count(rows)
-                    if self.journal.unsaved_bytes >= SEGMENT_BYTES or self.journal.is_awaited:
-                        self.journal.flush()
-        except DeviceError:
-            self.journal.flush()
-            raise
-        except LeavingError:
-            self.journal.leave()
-            raise
+        with self.journal.attempted(), self.pipeline.processor(isolated=self.journal.deaths > 0) as processor:
+            for block, rows in self._settled(processor):
+                self.journal.add_block(block, rows)
+                self._count(rows)
+                if self.journal.unsaved_bytes >= SEGMENT_BYTES or self.journal.is_awaited:
+                    self.journal.flush()
         return self._commit(self.journal.all_rows() + self._rows_left())
 
     @property

@@ -2,21 +2,21 @@
 
     OUT/.partial/shard-00042/attempt-1          written when the shard is begun
     OUT/.partial/shard-00042/rows-1-0.parquet   rows of finished items, every few seconds
-    OUT/.partial/shard-00042/left-1             written when the worker of an attempt was asked to end, and did
+    OUT/.partial/shard-00042/left-1             written when an attempt ended for what is no fault of an item
 
-A worker that finds an earlier attempt takes over its rows; and where that did not end because it was asked to, it knows
-that one of the remaining items may have killed the process. All of it is removed when the shard is committed.
+A worker that finds an earlier attempt takes over its rows; and where that has not said so, it knows that one of the
+remaining items may have killed the process. All of it is removed when the shard is committed.
 """
 
 import contextlib
 import math
 import re
 import time
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 import pyarrow as pa
 
-from sgllie.errors import DamagedError
+from sgllie.errors import DamagedError, DeviceError, LeavingError, StorageError
 from sgllie.runs.schemas import Row
 from sgllie.runs.tables import read_rows, row_bytes
 from sgllie.storage import SCRATCH, Storage
@@ -80,10 +80,30 @@ class Journal:
             self._saved_parts += 1
         self._saved_at = time.monotonic()
 
-    def leave(self) -> None:
-        """Save the rows, and that this attempt ends because its worker was asked to: no item is to blame."""
-        self.flush()
-        self._output.write(f"{self._folder}/left-{self.attempt}", b"")
+    @contextlib.contextmanager
+    def attempted(self) -> Iterator[None]:
+        """Save the rows where the block ends early, and that no item is to blame for it, unless one may be.
+
+        One may be what a GPU failed at, or what took too long; not why a worker was told to end, or could not go on.
+        """
+        try:
+            yield
+        except DeviceError:
+            self.flush()
+            raise
+        except LeavingError:
+            self._leave()
+            raise
+        except (StorageError, RuntimeError):  # such as want of threads
+            with contextlib.suppress(StorageError):  # the output may be what is gone
+                self._leave()
+            raise
+
+    def _leave(self) -> None:
+        try:
+            self.flush()
+        finally:  # on a full disk there is room for this
+            self._output.write(f"{self._folder}/left-{self.attempt}", b"")
 
     def remove(self) -> None:
         """Forget the shard, once it is committed."""

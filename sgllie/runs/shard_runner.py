@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import pyarrow as pa
 
-from sgllie.errors import DamagedError, DeviceError, Failure, LeavingError, StuckError, failure_of
+from sgllie.errors import DamagedError, Failure, LeavingError, StuckError, failure_of
 from sgllie.runs.commits import read_totals, write_commit
 from sgllie.runs.cost import Meter, part_spent
 from sgllie.runs.journal import Journal
@@ -172,17 +172,11 @@ class ShardRunner(ABC, Generic[Item]):
         failed = sum(row["status"] == "failed" for row in journal.rows)
         self.remember([*kept, *journal.rows])
         self.tell(shard, len(journal.rows), failed)
-        try:
+        with journal.attempted():
             for row in self._rows(items, journal):
                 journal.add(row | {"shard": shard, "attempt": journal.attempt})
                 failed += row["status"] == "failed"
                 self.tell(shard, len(journal.rows), failed)
-        except DeviceError:
-            journal.flush()
-            raise
-        except LeavingError:
-            journal.leave()
-            raise
         return self.commit(journal, shard, kept + journal.rows)
 
     def _of_row(self, row: Row) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from sgllie.errors import DeviceError, LeavingError, StorageError, StuckError, UnreachableError
 from sgllie.runs.journal import Journal
 from sgllie.runs.schemas import STATS_SCHEMA
 from sgllie.runs.segments import Segments
@@ -20,6 +21,38 @@ def test_one_finished_image_is_progress(tmp_path):
     assert [row["path"] for row in journal.rows] == ["a.jpg"]
     journal.remove()
     assert (Journal(output, 7, STATS_SCHEMA).attempt, Journal(output, 8, STATS_SCHEMA).attempt) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_blamed"),
+    [
+        (UnreachableError("the bucket is gone"), False),
+        (RuntimeError("can't start new thread"), False),
+        (LeavingError(), False),
+        (DeviceError("CUDA error"), True),
+        (StuckError("a.jpg"), True),
+    ],
+)
+@pytest.mark.parametrize("kind", [Journal, Segments])
+def test_an_attempt_that_could_not_go_on_speaks_against_no_image(tmp_path, kind, error, is_blamed):
+    """Five commands that could not reach the bucket had the sixth blame all images of the shard."""
+    output = open_storage(str(tmp_path))
+    for _ in range(5):
+        with pytest.raises(type(error)), kind(output, 7, STATS_SCHEMA).attempted():
+            raise error
+    assert kind(output, 7, STATS_SCHEMA).deaths == 5 * is_blamed
+
+
+def test_an_output_that_is_gone_is_told_by_the_first_error(tmp_path, monkeypatch):
+    journal = Journal(open_storage(str(tmp_path)), 7, STATS_SCHEMA)
+    journal.add({"path": "a.jpg"})
+
+    def full(self, path, data):
+        raise StorageError("also gone")
+
+    monkeypatch.setattr(LocalStorage, "write", full)
+    with pytest.raises(StorageError, match="the disk is full"), journal.attempted():
+        raise StorageError("the disk is full")
 
 
 def test_another_worker_commits_the_shard_meanwhile(tmp_path, monkeypatch):

@@ -110,7 +110,8 @@ def test_who_was_asked_to_end_blames_no_image(tmp_path):
     for attempt in range(1, 8):
         journal = Journal(output, 7, STATS_SCHEMA)
         assert (journal.attempt, journal.deaths, journal.deaths_without_progress) == (attempt, 0, 0)
-        journal.leave()
+        with pytest.raises(LeavingError), journal.attempted():
+            raise LeavingError
     Journal(output, 7, STATS_SCHEMA)
     journal = Journal(output, 7, STATS_SCHEMA)
     assert (journal.attempt, journal.deaths, journal.deaths_without_progress) == (9, 1, 1)

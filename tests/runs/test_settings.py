@@ -56,8 +56,8 @@ CASES = {
         "darkening.shot_noise darkening.read_noise darkening.darkest darkening.brightest darkening.clipped "
         "darkening.bright_share darkening.bracket_share validation.images validation.held_back validation.batch_size "
         "validation.size validation.scale_factor",
-        "data run preset display_every snapshot_every num_workers use_gpu cpus_per_worker loaders cache max_failures "
-        "address s3",
+        "data run preset display_every snapshot_every num_workers min_workers use_gpu cpus_per_worker loaders cache "
+        "max_failures address s3",
     ),
 }
 
