@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import threading
 import time
@@ -106,6 +107,15 @@ def test_a_finished_run_says_so_and_other_settings_are_refused(here, undisturbed
 
 
 @pytest.mark.slow
+def test_a_run_that_was_killed_before_its_last_word_only_says_it(here, undisturbed, data, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(undisturbed, run)
+    (run / "_SUCCESS").unlink()
+    result = here("train", data, run, *OPTIONS)
+    assert (result.returncode, fingerprint(run)) == (0, fingerprint(undisturbed)), result.stderr
+    assert (run / "_SUCCESS").exists()
+
+
 def test_bad_images_are_left_out_and_named_and_other_photographs_refused(tmp_path):
     data = photographs(tmp_path / "data", 6)
     good = (data / "0/000.jpg").read_bytes()
