@@ -77,6 +77,14 @@ def test_the_method_onnx_reads_it_back(exported, enhancer, size):
         method(random_image(*size, np.uint16))
 
 
+def test_the_method_onnx_reads_a_file_of_one_size_back(enhancer, tmp_path):
+    path = tmp_path / "whole.onnx"
+    assert main(["weights", "export", "sgllie", str(path), "--size", "63x65"]) == 0
+    image = random_image(63, 65)
+    method = make_method(MethodSettings(method="onnx", weights=str(path)))
+    assert difference(method(image), enhancer(image)) <= 1
+
+
 def test_a_job_writes_the_same_images_with_it(exported, enhancer, tmp_path):
     (tmp_path / "in").mkdir()
     image = random_image(50, 75)
