@@ -37,7 +37,8 @@ def nodes_now() -> list[Resources]:
 def room_for(nodes: Sequence[Resources], each: Resources) -> int:
     """Return for how many workers the nodes have room together, each of which asks one node for so much."""
     asked = {resource: amount for resource, amount in each.items() if amount}
-    return sum(math.floor(min(node.get(name, 0) / amount for name, amount in asked.items())) for node in nodes)
+    shares = (min(node.get(name, 0) / amount for name, amount in asked.items()) for node in nodes)
+    return sum(math.floor(share + 1 / GRAIN) for share in shares)
 
 
 def on_cpus(nodes: Sequence[Resources]) -> Placement:
@@ -60,8 +61,7 @@ def on_gpus(nodes: Sequence[Resources], per_gpu: int, threads: int | None) -> Pl
     of_gpu = min((node.get("CPU", 0) / node["GPU"] for node in having), default=1)
     cpus = max(of_gpu / per_gpu, min(1, of_gpu)) if threads is None else min(threads, of_gpu)
     cpus, gpus = (math.floor(share * GRAIN) / GRAIN for share in (cpus, 1 / per_gpu))
-    room = (min(node["GPU"] * per_gpu, node.get("CPU", 0) / cpus if cpus else math.inf) for node in having)
-    workers = sum(math.floor(each + 1 / GRAIN) for each in room)
+    workers = room_for(having, {"CPU": cpus, "GPU": gpus})
     return Placement(cpus, gpus, threads or max(1, math.ceil(cpus)), workers)
 
 
