@@ -10,7 +10,7 @@ from ray._raylet import GcsClient
 from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 
 from commands import assert_complete, make_corpus
-from disturbances import SLOW
+from disturbances import slowed
 from places import HOOKS
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.jobs]
@@ -18,9 +18,7 @@ pytestmark = [pytest.mark.timeout(600), pytest.mark.jobs]
 
 @pytest.mark.slow
 def test_nodes_share_the_work_one_joins_one_is_killed_and_the_driver_too(tmp_path, monkeypatch):
-    source, output = make_corpus(tmp_path / "in", 1600), tmp_path / "out"
-    for path in source.rglob("*.jpg"):
-        path.write_bytes(path.read_bytes() + SLOW)
+    source, output = slowed(make_corpus(tmp_path / "in", 1600)), tmp_path / "out"
     monkeypatch.setenv("PYTHONPATH", HOOKS)
     with faults.closing(faults.Nodes()) as nodes:
         gpu = nodes.add(num_gpus=2)
@@ -53,9 +51,7 @@ def test_nodes_share_the_work_one_joins_one_is_killed_and_the_driver_too(tmp_pat
 )
 def test_workers_go_where_the_gpus_are(tmp_path, monkeypatch, options, workers, cpus, gpus):
     """The GPUs are pretended: of three nodes two have some, and the job is told nothing of it."""
-    source, output = make_corpus(tmp_path / "in", 400), tmp_path / "out"
-    for path in source.rglob("*.jpg"):
-        path.write_bytes(path.read_bytes() + SLOW)
+    source, output = slowed(make_corpus(tmp_path / "in", 400)), tmp_path / "out"
     monkeypatch.setenv("PYTHONPATH", HOOKS)
     monkeypatch.setenv("PRETEND_CUDA", "yes")
     with faults.closing(faults.Nodes()) as nodes:
@@ -88,9 +84,7 @@ def test_a_gpu_that_does_not_work_gets_no_more_work_and_no_image_is_blamed(tmp_p
 @pytest.mark.slow
 def test_a_node_that_is_drained_is_left(tmp_path, monkeypatch):
     """As the autoscaler drains a spot machine that is taken back: what is done is kept, and no image is blamed."""
-    source, output = make_corpus(tmp_path / "in", 400), tmp_path / "out"
-    for path in source.rglob("*.jpg"):
-        path.write_bytes(path.read_bytes() + SLOW)
+    source, output = slowed(make_corpus(tmp_path / "in", 400)), tmp_path / "out"
     monkeypatch.setenv("PYTHONPATH", HOOKS)
     with faults.closing(faults.Nodes()) as nodes:
         drained = nodes.add()

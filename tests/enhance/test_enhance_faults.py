@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from commands import assert_complete, command, kill_all, make_corpus, rows_of, sgllie, start
-from disturbances import ENDLESS, MARKER, SLOW, wait_for, workers_of, written
+from disturbances import ENDLESS, MARKER, slowed, wait_for, workers_of, written
 from places import HOOKS
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
@@ -23,8 +23,7 @@ pytestmark = pytest.mark.jobs
 @pytest.mark.slow
 def test_the_driver_alone_is_killed_and_then_the_workers_of_the_next(tmp_path):
     source, output = make_corpus(tmp_path / "in", 3000), tmp_path / "out"
-    for path in source.rglob("*5.jpg"):  # so that the second job is at work still when its workers are killed
-        path.write_bytes(path.read_bytes() + SLOW)
+    slowed(source, "*5.jpg")  # so that the second job is at work still when its workers are killed
     line = ("enhance", source, output, "--num-actors", 2)  # with which no child process of the command begins
     first = start(*line, PYTHONPATH=HOOKS)
     wait_for(lambda: written(output) > 50)
@@ -132,9 +131,7 @@ def test_ctrl_c_is_nothing_to_a_child_however_young(tmp_path):
 
 
 def test_a_child_that_is_killed_gives_its_shard_back(tmp_path):
-    source, output = make_corpus(tmp_path / "in", 60), tmp_path / "out"
-    for path in source.rglob("*.jpg"):
-        path.write_bytes(path.read_bytes() + SLOW)
+    source, output = slowed(make_corpus(tmp_path / "in", 60)), tmp_path / "out"
     job = start("enhance", source, output, PYTHONPATH=HOOKS)
     wait_for(lambda: len(list(output.glob("images/*/*.jpg"))) > 5)
     workers = [child for child in psutil.Process(job.pid).children() if "spawn_main" in " ".join(child.cmdline())]

@@ -5,13 +5,12 @@ import signal
 import threading
 import time
 from collections import Counter
-from pathlib import Path
 
 import psutil
 import pytest
 
 from commands import assert_complete, make_corpus, rows_of, sgllie, start
-from disturbances import MARKER, SLOW, TOGETHER, wait_for, workers_of
+from disturbances import MARKER, SLOW, TOGETHER, slowed, wait_for, workers_of
 from packs import make_parquet, make_tar, samples
 from places import HOOKS
 from sgllie.enhance import packing
@@ -115,13 +114,6 @@ def test_who_was_asked_to_end_blames_no_image(tmp_path):
     Journal(output, 7, STATS_SCHEMA)
     journal = Journal(output, 7, STATS_SCHEMA)
     assert (journal.attempt, journal.deaths, journal.deaths_without_progress) == (9, 1, 1)
-
-
-def slowed(folder: Path) -> Path:
-    """Let each image of a folder take a tenth of a second."""
-    for path in folder.rglob("*.jpg"):
-        path.write_bytes(path.read_bytes() + SLOW)
-    return folder
 
 
 def children_of(job) -> list[psutil.Process]:

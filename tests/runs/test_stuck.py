@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from commands import assert_complete, make_corpus, start
-from disturbances import SLOW, wait_for, workers_of, written
+from disturbances import slowed, wait_for, workers_of, written
 from places import HOOKS
 from sgllie.cli import main
 from sgllie.enhance.run import prepare
@@ -79,9 +79,7 @@ def test_a_header_that_never_ends_is_stuck(tmp_path, monkeypatch):
 
 @pytest.mark.jobs
 def test_a_child_that_is_stopped_is_named_and_its_shard_is_done_by_others(tmp_path, monkeypatch, capsys):
-    source, output = make_corpus(tmp_path / "in", 60), tmp_path / "out"
-    for path in source.rglob("*.jpg"):
-        path.write_bytes(path.read_bytes() + SLOW)
+    source, output = slowed(make_corpus(tmp_path / "in", 60)), tmp_path / "out"
     monkeypatch.setenv("PYTHONPATH", HOOKS, prepend=os.pathsep)
     monkeypatch.setattr(progress, "SILENT_SECONDS", 3.0)
     monkeypatch.setattr(watch, "REMIND_SECONDS", 0.0)
@@ -115,9 +113,7 @@ def test_who_is_silent_but_not_stopped_is_left_alone():
 
 @pytest.mark.slow
 def test_an_actor_that_is_stopped_is_ended_and_its_shard_is_done_by_others(tmp_path):
-    source, output = make_corpus(tmp_path / "in", 300), tmp_path / "out"
-    for path in source.rglob("*.jpg"):
-        path.write_bytes(path.read_bytes() + SLOW)
+    source, output = slowed(make_corpus(tmp_path / "in", 300)), tmp_path / "out"
     job = start("enhance", source, output, "--num-actors", 2, "--shard-images", 50, PYTHONPATH=HOOKS)
     wait_for(lambda: written(output) > 20)
     stopped = workers_of(job)[0]
