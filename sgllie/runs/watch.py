@@ -54,7 +54,7 @@ def too_many(run: Run[Any], failed: int) -> str | None:
     limit = run.settings.max_failures
     if failed <= failures_allowed(limit, run.plan.items):
         return None
-    advice = "--retry-failed tries them once more"
+    advice = "allow more, or try them once more with --retry-failed"
     return f"{plural(failed, run.noun)} failed, more than --max-failures {limit} allows ({advice})"
 
 
