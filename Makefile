@@ -1,4 +1,4 @@
-# Two commands on a fresh machine: `make demo` shows it at work, `make test` runs every check.
+# Two commands on a fresh machine: `make demo` shows it at work, `make test` checks it as each commit is.
 PYTHON ?= python3
 BIN := .venv/bin
 # Two processes, each with whole files, whose tests share what they start; by name, since the last ones are short.

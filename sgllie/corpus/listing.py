@@ -21,6 +21,7 @@ from sgllie.corpus.packed import Member, open_pack, unpacked
 from sgllie.corpus.patterns import Patterns
 from sgllie.errors import ItemError, StorageError, UsageError
 from sgllie.images import EXTENSIONS
+from sgllie.images.formats import UNREAD
 from sgllie.storage import SCRATCH, Entry, S3Options, open_storage, refuse_credentials, split_uri
 from sgllie.storage.parquet import from_parquet
 
@@ -69,6 +70,7 @@ class Listing:
     What the last iteration has met and not yielded:
         others: files that are no images by their name, if they are carried.
         ignored: the same if they are not, and what macOS or a run that is at work has put there.
+        unread: those of both that look like pictures by their name, in formats that are not read.
         excluded: files that a pattern leaves out.
         label_maps: images that are label maps by their names.
         unreadable: the folders that may not be listed, and pipes, sockets and devices.
@@ -154,6 +156,7 @@ class Listing:
     def _forget(self) -> None:
         """Begin to count anew."""
         self.ignored, self.excluded, self.label_maps, self.others = Noted(), Noted(), Noted(), Noted()
+        self.unread = Noted()
         self.unreadable: list[str] = []
 
     def __iter__(self) -> Iterator[Entry]:
@@ -174,7 +177,10 @@ class Listing:
                     self.label_maps.add(path, entry.size)
                 if not (is_map and self.photographs_only):
                     yield entry
-            elif carry is None:
+                continue
+            if PurePosixPath(path).suffix.lower() in UNREAD:
+                self.unread.add(path)
+            if carry is None:
                 self.ignored.add(path)
             else:
                 self.others.add(path, entry.size)

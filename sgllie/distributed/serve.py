@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, Response
 
 from sgllie.enhance.processor import ImageProcessor, ImageResult
 from sgllie.enhance.settings import EnhanceSettings
-from sgllie.methods import describe_weights
+from sgllie.methods import MethodSettings, describe_weights
 from sgllie.runs.schemas import Row
 from sgllie.settings import check, check_limits, setting
 
@@ -35,6 +35,10 @@ PIXEL = struct.pack("<2sIIIIiiHHIIiiII3sx", b"BM", 58, 0, 54, 40, 1, 1, 1, 24, 0
 """A BMP of one black pixel."""
 DISCARDED_BYTES = 200_000_000
 """Of a refused request, at most; one that is larger still may be cut off."""
+OPTIONS = frozenset(field.name for field in fields(MethodSettings)) | {
+    *("only_darker_than", "format", "quality", "gpu_jpeg", "exif_orientation", "max_pixels", "threads", "worker_memory")
+}
+"""The options of `sgllie enhance` that are about one image."""
 SECONDS_AT_FIRST = 0.1
 """What an image is taken to need before one has been measured."""
 
@@ -72,11 +76,10 @@ def parse(args: dict[str, Any]) -> tuple[EnhanceSettings, ServiceSettings]:
         UsageError: there is no such option, or its value is wrong.
     """
     own = {field.name for field in fields(ServiceSettings)}
-    known = {field.name for field in fields(EnhanceSettings)} - {"input", "output"}
     for name in args:
-        check(name in own | known, "args", name, "must be an option of sgllie enhance about one image")
+        check(name in own | OPTIONS, "args", name, "must be an option of sgllie enhance about one image")
     service = ServiceSettings(**{name: value for name, value in args.items() if name in own})
-    options = {"device": "cpu"} | {name: value for name, value in args.items() if name in known}
+    options = {"device": "cpu"} | {name: value for name, value in args.items() if name in OPTIONS}
     settings = EnhanceSettings("-", "-", **options)
     describe_weights(settings)  # a mistake is told here, once, and not by every replica
     return settings, service

@@ -32,6 +32,15 @@ EXTENSIONS: dict[str, str] = {
 }
 """Extensions, in lower case, of the files that count as images, and the format that they promise."""
 
+UNREAD = frozenset(
+    (
+        *(".heic", ".heif", ".avif", ".gif", ".jp2", ".j2k", ".jpx", ".jxl", ".exr", ".psd", ".ppm", ".pgm"),
+        *(".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".kdc", ".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf"),
+        *(".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
+    )
+)
+"""Extensions, in lower case, of pictures in formats that are not read, raw ones of cameras among them."""
+
 
 def output_name(name: str, format: OutputFormat) -> str:
     """Return the name of the output: unchanged for `same`, else with the extension .jpg, .png or .webp.

@@ -14,6 +14,8 @@ from sgllie.runs.run_file import Json
 from sgllie.runs.words import examples, ignored_note, plural
 from sgllie.storage import Entry
 
+UNREAD = "not brightened, of formats that are not read (convert them first)"
+
 
 def plan_inputs(
     listing: Listing,
@@ -59,6 +61,7 @@ def plan_inputs(
     if not plan.items:
         count, excluded = listing.ignored.count + listing.others.count, listing.excluded.count
         left = [plural(count, "other files")] * bool(count)
+        left += [f"{plural(listing.unread.count, 'pictures')} {UNREAD}"] * bool(listing.unread.count)
         left += [f"{plural(excluded, 'files')} left out by --exclude"] * bool(excluded)
         beside = f" ({', '.join(left)})" if left else ""
         advice = "; *, ? and [ are wildcards in it: write [[] for a bracket" if is_pattern(listing.source) else ""
@@ -91,6 +94,7 @@ def notes_on(listing: Listing) -> list[str]:
         notes.append(f"--exclude leaves out no file: {', '.join(listing.left_out.lines)}")
     carried = f"({listing.others.size / 1e6:,.1f} MB) carried as {'it is' if listing.others.count == 1 else 'they are'}"
     notes += ignored_note(listing.others.count, listing.others.examples, "other files", carried)
+    notes += ignored_note(listing.unread.count, listing.unread.examples, "pictures", UNREAD)
     if listing.unreadable:
         paths = f"{plural(len(listing.unreadable), 'paths')} left out: folders that may not be read, pipes or devices"
         notes.append(f"{paths}: {examples(listing.unreadable)}")

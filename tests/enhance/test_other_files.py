@@ -61,6 +61,20 @@ def test_one_other_file_is_told_as_one(source, tmp_path, capsys):
     assert "1 other file (0.0 MB) carried as it is: readme.txt" in capsys.readouterr().out
 
 
+def test_pictures_in_formats_that_are_not_read_are_named(source, tmp_path, capsys):
+    """They are carried as other files are, but whoever has them must know that they stay dark."""
+    for name in ("000/phone.HEIC", "night.dng"):
+        (source / name).write_bytes(b"light")
+    assert enhance(source, tmp_path / "out") == 0
+    said = capsys.readouterr().out
+    assert "7 other files" in said
+    assert "2 pictures not brightened, of formats that are not read (convert them first): 000/phone.HEIC, " in said
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/night.dng").write_bytes(b"light")
+    with pytest.raises(UsageError, match=r"holds no images \(1 other file, 1 picture not brightened, of formats"):
+        enhance(tmp_path / "raw", tmp_path / "none")
+
+
 def test_the_report_counts_other_files(source, tmp_path):
     assert enhance(source, tmp_path / "out") == 0
     assert main(["report", str(tmp_path / "out")]) == 0
