@@ -36,7 +36,7 @@ from sgllie.verify.settings import VerifySettings
 from sgllie.video.plan import Segment
 from sgllie.video.settings import VideoSettings
 from sgllie.weights.run import COMMANDS as WEIGHTS_COMMANDS
-from sgllie.weights.run import Export, Import
+from sgllie.weights.run import Export, Import, Show
 
 TOP_LEVEL = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
 GUIDES = sorted(ROOT.glob("docs/**/*.md"))
@@ -231,6 +231,7 @@ def documented(command: str, published: bool = False) -> list[Option]:
         ("demo", DemoSettings, None),
         ("report", ReportSettings, None),
         ("verify", VerifySettings, None),
+        ("weights show", Show, None),
         ("weights import", Import, None),
         ("weights export", Export, None),
         ("train", type(PRESETS["default"]), PRESETS["default"]),
