@@ -1,12 +1,15 @@
-"""Lay out the photographs of the bundled weights for a training: `python benchmarks/split.py FOLDER OUT`.
+"""Lay out the photographs of the bundled weights for a training.
+
+    python benchmarks/split.py FOLDER OUT [--without-sa]
 
 FOLDER holds the files that `sgllie/network/pretrained/CREDITS.csv` names. They are copied, by the part that stands
-there, to OUT/data/training, OUT/data/validation and OUT/test.
+there, to OUT/data/training, OUT/data/validation and OUT/test; with `--without-sa` those that must be shared alike are
+left out.
 """
 
+import argparse
 import csv
 import shutil
-import sys
 from pathlib import Path
 
 from sgllie.network.weights import BUNDLED
@@ -14,17 +17,22 @@ from sgllie.network.weights import BUNDLED
 PLACES = {"training": "data/training", "validation": "data/validation", "test": "test"}
 
 
-def main(source: Path, out: Path) -> None:
+def main() -> None:
     """Copy the files, and say how many there are of each part."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", metavar="FOLDER", type=Path)
+    parser.add_argument("out", metavar="OUT", type=Path)
+    parser.add_argument("--without-sa", action="store_true")
+    options = parser.parse_args()
     with open(BUNDLED / "CREDITS.csv", encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+        rows = [row for row in csv.DictReader(file) if not (options.without_sa and "SA" in row["licence"])]
     for part, place in PLACES.items():
-        (out / place).mkdir(parents=True, exist_ok=True)
+        (options.out / place).mkdir(parents=True, exist_ok=True)
         names = [row["file"] for row in rows if row["part"] == part]
         for name in names:
-            shutil.copy(source / name, out / place / name)
-        print(f"{part}: {len(names)} photographs in {out / place}")
+            shutil.copy(options.source / name, options.out / place / name)
+        print(f"{part}: {len(names)} photographs in {options.out / place}")
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    main()

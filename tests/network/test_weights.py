@@ -177,6 +177,9 @@ def test_the_page_of_the_bundled_weights_is_about_these():
     assert f"fingerprint `{bundled.fingerprint}`" in page
     assert f"{bundled.parameter_count:,} parameters" in page
     assert not bundled.dead_layers
+    alternative = weights.load("sgllie-without-sa")
+    assert f"`{alternative.fingerprint}`" in page
+    assert (alternative.architecture, alternative.dead_layers) == (bundled.architecture, [])
     rows = list(csv.DictReader((weights.BUNDLED / "CREDITS.csv").open(encoding="utf-8", newline="")))
     licences = page.partition("## Licences")[2].partition("\n## ")[0]
     assert sum(map(int, re.findall(r"^\| [^|]+ \| (\d+) \|", licences, re.MULTILINE))) == len(rows)
