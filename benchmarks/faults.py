@@ -28,6 +28,7 @@ import cv2
 import numpy as np
 import psutil
 import pyarrow.dataset as ds
+from processes import below, kill_all, named_below
 from ray._private.services import node_ip_address_from_perspective
 from ray.cluster_utils import Cluster
 
@@ -84,14 +85,13 @@ class Nodes:
     def workers(self, node: Any = None) -> list[psutil.Process]:
         """List the processes of a node, or of all nodes, that run shards."""
         nodes = [node] if node else [self.cluster.head_node, *self.cluster.worker_nodes]
-        found = [child for each in nodes for raylet in raylets(each) for child in children(raylet)]
-        return [process for process in found if "MapWorker" in name_of(process)]
+        return [worker for each in nodes for raylet in raylets(each) for worker in named_below(raylet, "MapWorker")]
 
     def kill(self, node: Any) -> None:
         """Kill all processes of a node at once, as if its machine were gone."""
         begun = [info.process.pid for kind in node.all_processes.values() for info in kind]
         alive = [psutil.Process(pid) for pid in begun if psutil.pid_exists(pid)]
-        kill_all([each for process in alive for each in [*children(process), process]])
+        kill_all([each for process in alive for each in [*below(process), process]])
         self.cluster.remove_node(node, allow_graceful=False)
 
     def stop(self) -> None:
@@ -105,27 +105,6 @@ def raylets(node: Any) -> list[psutil.Process]:
     """Return the raylet of a node, if it is running."""
     running = [info.process.pid for info in node.all_processes.get("raylet", []) if info.process.poll() is None]
     return [psutil.Process(pid) for pid in running]
-
-
-def children(process: psutil.Process) -> list[psutil.Process]:
-    """List all processes below one."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return process.children(recursive=True)
-    return []
-
-
-def name_of(process: psutil.Process) -> str:
-    """Return the first word of the command line of a process; empty if it is gone."""
-    with contextlib.suppress(psutil.Error):
-        return " ".join(process.cmdline()[:1])
-    return ""
-
-
-def kill_all(processes: list[psutil.Process]) -> None:
-    """Send SIGKILL to each."""
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
 
 
 def make_corpus(folder: Path, images: int) -> Path:

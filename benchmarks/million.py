@@ -24,6 +24,7 @@ import numpy as np
 import psutil
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
+from processes import below, kill_all, memory_of
 from scale import fill
 
 LOOK_SECONDS = 0.5
@@ -46,24 +47,13 @@ class Command:
     def watch(self) -> None:
         """Note the memory of all processes until the command ends."""
         while self.process.is_running() and self.process.status() != psutil.STATUS_ZOMBIE:
-            workers = [memory_of(child) for child in self.children()]
+            workers = [memory_of(child) for child in below(self.process)]
             self.memory.append((time.time(), memory_of(self.process), max(workers, default=0.0)))
             time.sleep(LOOK_SECONDS)
 
-    def children(self) -> list[psutil.Process]:
-        """Return all processes that the command has begun."""
-        try:
-            return list(self.process.children(recursive=True))
-        except psutil.NoSuchProcess:
-            return []
-
     def kill(self) -> None:
         """End the driver and all its processes at once."""
-        for process in [*self.children(), self.process]:
-            try:
-                process.kill()
-            except psutil.NoSuchProcess:
-                continue
+        kill_all([*below(self.process), self.process])
         self.process.wait()
 
     def wait(self) -> float:
@@ -71,14 +61,6 @@ class Command:
         if code := self.process.wait():
             raise SystemExit(f"the command ended with {code}")
         return time.time() - self.began
-
-
-def memory_of(process: psutil.Process) -> float:
-    """Return the resident memory of a process in megabytes; 0 where it is gone."""
-    try:
-        return float(process.memory_info().rss / 1e6)
-    except psutil.Error:
-        return 0.0
 
 
 def wait_for(command: Command, is_so: Callable[[], bool]) -> float:

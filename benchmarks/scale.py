@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 import psutil
 import pyarrow.dataset as ds
+from processes import memory_of, named_below
 
 FEW = 2_000
 SIDE = 64
@@ -43,19 +44,12 @@ def fill(folder: Path, count: int) -> Path:
 def run(source: Path, output: Path) -> tuple[float, dict[str, float]]:
     """Run the command; return its seconds, and the peak resident memory in MB of the driver and of any one worker."""
     started = time.perf_counter()
-    job = subprocess.Popen(
-        [sys.executable, "-m", "sgllie", "enhance", str(source), str(output)], stdout=subprocess.DEVNULL
-    )
+    job = psutil.Popen([sys.executable, "-m", "sgllie", "enhance", source, output], stdout=subprocess.DEVNULL)
     greatest = {"driver": 0.0, "worker": 0.0}
     while job.poll() is None:
-        try:
-            driver = psutil.Process(job.pid)
-            greatest["driver"] = max(greatest["driver"], driver.memory_info().rss / 1e6)
-            for child in driver.children(recursive=True):
-                if "MapWorker" in child.name():
-                    greatest["worker"] = max(greatest["worker"], child.memory_info().rss / 1e6)
-        except psutil.NoSuchProcess:
-            pass
+        workers = [memory_of(worker) for worker in named_below(job, "MapWorker")]
+        greatest["driver"] = max(greatest["driver"], memory_of(job))
+        greatest["worker"] = max([greatest["worker"], *workers])
         time.sleep(0.5)
     if job.returncode:
         raise SystemExit(f"the job ended with {job.returncode}")

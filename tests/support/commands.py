@@ -1,6 +1,5 @@
 """Helpers of the tests that run whole jobs: make a corpus, run the command, check what came out against the promise."""
 
-import contextlib
 import hashlib
 import json
 import os
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import processes
 import psutil
 import pyarrow.dataset as ds
 
@@ -46,10 +46,8 @@ def kill_all(job: subprocess.Popen[bytes]) -> None:
     """End a driver and all that it started at once, as a power cut would, unless it has ended."""
     if job.poll() is not None:
         return
-    below = psutil.Process(job.pid).children(recursive=True)
-    for process in (job, *below):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
+    driver = psutil.Process(job.pid)
+    processes.kill_all([driver, *processes.below(driver)])
     job.wait()
 
 
