@@ -23,15 +23,14 @@ import argparse
 import logging
 import math
 import multiprocessing
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
@@ -218,8 +217,8 @@ def main() -> None:
     parser.add_argument("--published-weights", type=Path, help="the published checkpoint, for b and c; by default ours")
     options = parser.parse_args()
     published = options.published_weights and options.published_weights.resolve()  # workers live elsewhere
-    scratch = Path(tempfile.mkdtemp(prefix="sgllie-benchmark-"))
-    try:
+    with TemporaryDirectory(prefix="sgllie-benchmark-") as folder:
+        scratch = Path(folder)
         jpegs = photographs(options.photographs)
         all_images = fill(scratch / "all", jpegs, options.images)
         few_images = fill(scratch / "few", jpegs, max(options.images // SLOW_SHARE, 32))
@@ -234,8 +233,6 @@ def main() -> None:
         line("c  one after another", c, f"d, steady, is {d['steady'] / c:.1f} times as fast (goal 12)")
         b = usual_ray_pattern(few_images, scratch / "b", options.workers, published)
         line("b  usual Ray pattern", b, f"d, steady, is {d['steady'] / b:.1f} times as fast (goal 20)")
-    finally:
-        shutil.rmtree(scratch)
 
 
 def line(name: str, rate: float, comparison: str = "") -> None:

@@ -314,8 +314,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--only", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
     options = parser.parse_args()
-    scratch = Path(tempfile.mkdtemp(prefix="sgllie-faults-"))
-    try:
+    with tempfile.TemporaryDirectory(prefix="sgllie-faults-") as folder:
+        scratch = Path(folder)
         source = make_corpus(scratch / "in", options.images)
         print(f"| faults injected into a job of {options.images:,} images | rows | lost | doubled | wrong | seconds |")
         print("| --- | --- | --- | --- | --- | --- |", flush=True)
@@ -331,8 +331,6 @@ def main() -> None:
                 f"| {time.monotonic() - started:.0f} |",
                 flush=True,
             )
-    finally:
-        shutil.rmtree(scratch)
 
 
 if __name__ == "__main__":

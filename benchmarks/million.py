@@ -10,15 +10,14 @@ the tenths.
 """
 
 import argparse
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
 from datetime import UTC
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import psutil
@@ -137,11 +136,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1_000_000)
     parser.add_argument("--scratch", type=Path, help="folder for images and output; by default that of the system")
     options = parser.parse_args()
-    scratch = Path(tempfile.mkdtemp(prefix="sgllie-benchmark-", dir=options.scratch))
-    try:
-        measure(fill(scratch / "in", options.images), scratch / "out")
-    finally:
-        shutil.rmtree(scratch)
+    with TemporaryDirectory(prefix="sgllie-benchmark-", dir=options.scratch) as folder:
+        measure(fill(Path(folder, "in"), options.images), Path(folder, "out"))
 
 
 if __name__ == "__main__":

@@ -10,13 +10,12 @@ nothing.
 """
 
 import argparse
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from datetime import UTC
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
@@ -69,8 +68,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=100_000)
     many = parser.parse_args().images
-    scratch = Path(tempfile.mkdtemp(prefix="sgllie-benchmark-"))
-    try:
+    with TemporaryDirectory(prefix="sgllie-benchmark-") as folder:
+        scratch = Path(folder)
         costs, memory = {}, {}
         for count in (FEW, many):
             source, output = fill(scratch / f"in-{count}", count), scratch / f"out-{count}"
@@ -87,8 +86,6 @@ def main() -> None:
         print(f"ninth tenth against second: {parts[8] / parts[1]:.2f}")
         again, _ = run(source, output)
         print(f"the finished job of {many:,} again: {again:.1f} s")
-    finally:
-        shutil.rmtree(scratch)
 
 
 if __name__ == "__main__":
