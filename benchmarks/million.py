@@ -15,16 +15,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import psutil
-import pyarrow.dataset as ds
 from numpy.typing import NDArray
+from pictures import fill
 from processes import below, kill_all, memory_of
-from scale import fill
+from rows import finished_times
+from scale import tiny_jpegs
 
 LOOK_SECONDS = 0.5
 
@@ -74,12 +74,6 @@ def wait_for(command: Command, is_so: Callable[[], bool]) -> float:
 def files_in(folder: Path) -> int:
     """Count the files of a folder; none where it is not there."""
     return sum(1 for _ in folder.iterdir()) if folder.is_dir() else 0
-
-
-def finished_times(output: Path) -> NDArray[np.float64]:
-    """Return when each image was finished, in seconds since the epoch, in order."""
-    moments = ds.dataset(output / "stats").to_table(columns=["finished"])["finished"].to_pylist()
-    return np.sort(np.array([moment.replace(tzinfo=UTC).timestamp() for moment in moments]))
 
 
 def tenths(finished: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -137,7 +131,7 @@ def main() -> None:
     parser.add_argument("--scratch", type=Path, help="folder for images and output; by default that of the system")
     options = parser.parse_args()
     with TemporaryDirectory(prefix="sgllie-benchmark-", dir=options.scratch) as folder:
-        measure(fill(Path(folder, "in"), options.images), Path(folder, "out"))
+        measure(fill(Path(folder, "in"), tiny_jpegs(), options.images), Path(folder, "out"))
 
 
 if __name__ == "__main__":

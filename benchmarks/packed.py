@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from enhance import encode, fill, synthetic
+from pictures import encode, fill, synthetic
 
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings

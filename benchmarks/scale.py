@@ -13,31 +13,23 @@ import argparse
 import subprocess
 import sys
 import time
-from datetime import UTC
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import cv2
 import numpy as np
 import psutil
-import pyarrow.dataset as ds
+from pictures import dark, encode, fill
 from processes import memory_of, named_below
+from rows import finished_times
 
 FEW = 2_000
 SIDE = 64
 
 
-def fill(folder: Path, count: int) -> Path:
-    """Write `count` small JPEGs, a thousand in each sub-folder; return the folder."""
+def tiny_jpegs() -> list[bytes]:
+    """Return a hundred small JPEGs, all different."""
     generator = np.random.default_rng(0)
-    pictures = [cv2.resize(generator.integers(0, 90, (8, 8, 3), dtype=np.uint8), (SIDE, SIDE)) for _ in range(100)]
-    jpegs = [cv2.imencode(".jpg", picture)[1].tobytes() for picture in pictures]
-    for number in range(count):
-        path = folder / f"{number // 1000:04d}" / f"{number:07d}.jpg"
-        if number % 1000 == 0:
-            path.parent.mkdir(parents=True)
-        path.write_bytes(jpegs[number % len(jpegs)])
-    return folder
+    return [encode(dark(generator, (SIDE, SIDE))) for _ in range(100)]
 
 
 def run(source: Path, output: Path) -> tuple[float, dict[str, float]]:
@@ -57,8 +49,7 @@ def run(source: Path, output: Path) -> tuple[float, dict[str, float]]:
 
 def tenths(output: Path) -> list[float]:
     """Return the milliseconds between two images, in each tenth of a job."""
-    moments = ds.dataset(output / "stats").to_table(columns=["finished"])["finished"].to_pylist()
-    finished = np.sort(np.array([moment.replace(tzinfo=UTC).timestamp() for moment in moments]))
+    finished = finished_times(output)
     edges = finished[np.linspace(0, len(finished) - 1, 11).astype(int)]
     return list(np.diff(edges) / len(finished) * 10_000)
 
@@ -72,7 +63,7 @@ def main() -> None:
         scratch = Path(folder)
         costs, memory = {}, {}
         for count in (FEW, many):
-            source, output = fill(scratch / f"in-{count}", count), scratch / f"out-{count}"
+            source, output = fill(scratch / f"in-{count}", tiny_jpegs(), count), scratch / f"out-{count}"
             seconds, memory[count] = run(source, output)
             parts = tenths(output)
             costs[count] = float(np.mean(parts[1:-1]))
