@@ -24,10 +24,9 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import cv2
-import numpy as np
 import psutil
 import pyarrow.dataset as ds
+from pictures import make_corpus
 from processes import below, kill_all, named_below
 from ray._private.services import node_ip_address_from_perspective
 from ray.cluster_utils import Cluster
@@ -105,17 +104,6 @@ def raylets(node: Any) -> list[psutil.Process]:
     """Return the raylet of a node, if it is running."""
     running = [info.process.pid for info in node.all_processes.get("raylet", []) if info.process.poll() is None]
     return [psutil.Process(pid) for pid in running]
-
-
-def make_corpus(folder: Path, images: int) -> Path:
-    """Write dark JPEGs, all different, a hundred in each sub-folder; return the folder."""
-    generator = np.random.default_rng(0)
-    for number in range(images):
-        path = folder / f"{number // 100:03d}" / f"{number:05d}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = cv2.resize(generator.integers(0, 90, (12, 16, 3), dtype=np.uint8), SIZE[::-1])
-        cv2.imwrite(str(path), pixels)
-    return folder
 
 
 class Job:
@@ -316,7 +304,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sgllie-faults-") as folder:
         scratch = Path(folder)
-        source = make_corpus(scratch / "in", options.images)
+        source = make_corpus(scratch / "in", options.images, SIZE)
         print(f"| faults injected into a job of {options.images:,} images | rows | lost | doubled | wrong | seconds |")
         print("| --- | --- | --- | --- | --- | --- |", flush=True)
         for name in options.only:

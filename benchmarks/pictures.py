@@ -1,4 +1,4 @@
-"""The pictures that benchmarks run on."""
+"""The pictures that benchmarks, and tests of whole jobs, run on."""
 
 import math
 from pathlib import Path
@@ -45,6 +45,16 @@ def encode(picture: np.ndarray) -> bytes:
 def dark(generator: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     """Draw a dark picture without detail, of a size: height and width."""
     return cv2.resize(generator.integers(0, 90, (6, 8, 3), dtype=np.uint8), size[::-1])
+
+
+def make_corpus(folder: Path, count: int, size: tuple[int, int] = (48, 64), seed: int = 0) -> Path:
+    """Write dark JPEGs, all different, a hundred in each sub-folder; return the folder."""
+    generator = np.random.default_rng(seed)
+    for number in range(count):
+        path = folder / f"{number // 100:03d}" / f"{number:05d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode(dark(generator, size)))
+    return folder
 
 
 def fill(folder: Path, jpegs: list[bytes], count: int) -> Path:
