@@ -14,15 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from train import Images, parser_of, synthetic
 
-from sgllie.distributed.training_process import to_batch
 from sgllie.storage import LocalStorage
 from sgllie.train import photographs
-from sgllie.train.sampling import sample, stack, steps_per_epoch, validation_example
+from sgllie.train.sampling import sample, steps_per_epoch, validation_example
 from sgllie.train.settings import TrainSettings, parse
-from sgllie.train.train_step import Batch, TrainStep
+from sgllie.train.train_step import TrainStep, batch_of, set_up_torch
 from sgllie.train.validation import examine, merge
 
 
@@ -60,18 +58,12 @@ class Corpus:
         return float(merge(found)["loss"])
 
 
-def batch_of(examples: list) -> Batch:
-    """Stack examples to a batch."""
-    return to_batch({name: torch.from_numpy(values) for name, values in stack(examples).items()})
-
-
 def main() -> None:
     """Train four times, and print a line for each."""
     parser = parser_of(__doc__, epochs=6)
     parser.add_argument("--workers", type=int, default=4, help="how many would bring a batch each")
     arguments, options = parser.parse_known_args()
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
+    set_up_torch(1)
     with tempfile.TemporaryDirectory() as folder:
         data = arguments.data or synthetic(Path(folder), 256)
         settings = replace(parse([data, "run", *options]), epochs=arguments.epochs)

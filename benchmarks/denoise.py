@@ -18,18 +18,19 @@ from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
-from weights import exposed, images_in, read, rounded, scaled, to_encoded, to_linear, well_lit
+from weights import exposed, images_in, read, rounded, scaled, well_lit
 
 from sgllie import Enhancer, decode, encode
 from sgllie.images import luma
 from sgllie.metrics import METRICS
+from sgllie.train.augmentation import to_linear, to_srgb
 
 
 def taken(x: np.ndarray, stops: float, shot: float, read_noise: float, blur: float, quality: int) -> np.ndarray:
     """Take a photograph with too little light, smear its noise by so many pixels, and store it (see `stored`)."""
     light = to_linear(x) * 2.0**-stops
     noise: np.ndarray = np.random.default_rng(5).normal(0, 1, light.shape) * np.sqrt(shot * light + read_noise**2)
-    return stored(to_encoded(light + (cv2.GaussianBlur(noise, (0, 0), blur) if blur else noise)), quality)
+    return stored(to_srgb(light + (cv2.GaussianBlur(noise, (0, 0), blur) if blur else noise)), quality)
 
 
 def stored(x: np.ndarray, quality: int) -> np.ndarray:

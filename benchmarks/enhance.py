@@ -21,22 +21,20 @@ kernel took a tenth of the workers' time instead of a twenty-fifth, which explai
 
 import argparse
 import logging
-import math
 import multiprocessing
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
 import numpy as np
-import pyarrow.dataset as ds
+from pictures import encode, fill, photographs
+from rows import finished_times
 
 from sgllie import Enhancer
 from sgllie.images import decode
@@ -44,46 +42,6 @@ from sgllie.runs import machine
 
 SLOW_SHARE = 20
 """b and c run on one image for so many of a and d; their rates do not depend on the number."""
-
-
-def photographs(folder: Path | None) -> list[bytes]:
-    """Return JPEGs of about 640x480: those of a folder, scaled, or synthetic ones."""
-    if folder is not None:
-        pictures = [decode(path.read_bytes()).pixels for path in sorted(folder.glob("*.jpg"))]
-    else:
-        generator = np.random.default_rng(0)
-        pictures = [synthetic(generator) for _ in range(32)]
-    return [encode(scaled(picture)) for picture in pictures]
-
-
-def synthetic(generator: np.random.Generator) -> np.ndarray:
-    """Draw shapes at every scale and some noise: about as hard to encode as a dark photograph."""
-    picture = np.zeros((480, 640, 3))
-    for octave in range(3, 9):
-        coarse = generator.normal(0, 1, (2**octave * 3 // 4, 2**octave, 3))
-        picture += cv2.resize(coarse, (640, 480), interpolation=cv2.INTER_CUBIC) * 2.0 ** (3 - octave)
-    return np.clip(picture * 25 + 60 + generator.normal(0, 2, picture.shape), 0, 255).astype(np.uint8)
-
-
-def scaled(picture: np.ndarray) -> np.ndarray:
-    """Scale a picture to the area of 640x480."""
-    height, width = picture.shape[:2]
-    factor = math.sqrt(640 * 480 / (height * width))
-    return cv2.resize(picture, (round(width * factor), round(height * factor)), interpolation=cv2.INTER_AREA)
-
-
-def encode(picture: np.ndarray) -> bytes:
-    """Return the bytes of a JPEG of quality 95."""
-    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
-
-
-def fill(folder: Path, jpegs: list[bytes], count: int) -> Path:
-    """Write `count` images into a folder, a thousand in each sub-folder; return the folder."""
-    for number in range(count):
-        path = folder / f"{number // 1000:03d}" / f"{number:06d}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(jpegs[number % len(jpegs)])
-    return folder
 
 
 class Recoder:
@@ -189,8 +147,7 @@ def our_job(source: Path, target: Path, workers: int) -> dict[str, float]:
         arguments += ["--num-actors", workers]
     with clock() as seconds:
         subprocess.run([sys.executable, "-m", "sgllie", *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
-    table = ds.dataset(target / "stats").to_table(columns=["finished"])
-    finished = np.sort(np.array([moment.replace(tzinfo=UTC).timestamp() for moment in table["finished"].to_pylist()]))
+    finished = finished_times(target)
     middle = finished[len(finished) // 10 : -len(finished) // 10]
     return {
         "whole": len(finished) / seconds[0],
@@ -218,8 +175,8 @@ def main() -> None:
     parser.add_argument("--published-weights", type=Path, help="the published checkpoint, for b and c; by default ours")
     options = parser.parse_args()
     published = options.published_weights and options.published_weights.resolve()  # workers live elsewhere
-    scratch = Path(tempfile.mkdtemp(prefix="sgllie-benchmark-"))
-    try:
+    with TemporaryDirectory(prefix="sgllie-benchmark-") as folder:
+        scratch = Path(folder)
         jpegs = photographs(options.photographs)
         all_images = fill(scratch / "all", jpegs, options.images)
         few_images = fill(scratch / "few", jpegs, max(options.images // SLOW_SHARE, 32))
@@ -234,8 +191,6 @@ def main() -> None:
         line("c  one after another", c, f"d, steady, is {d['steady'] / c:.1f} times as fast (goal 12)")
         b = usual_ray_pattern(few_images, scratch / "b", options.workers, published)
         line("b  usual Ray pattern", b, f"d, steady, is {d['steady'] / b:.1f} times as fast (goal 20)")
-    finally:
-        shutil.rmtree(scratch)
 
 
 def line(name: str, rate: float, comparison: str = "") -> None:

@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import cv2
-import numpy as np
 import psutil
 import pyarrow.dataset as ds
+from pictures import make_corpus
+from processes import below, kill_all, named_below
 from ray._private.services import node_ip_address_from_perspective
 from ray.cluster_utils import Cluster
 
@@ -84,14 +84,13 @@ class Nodes:
     def workers(self, node: Any = None) -> list[psutil.Process]:
         """List the processes of a node, or of all nodes, that run shards."""
         nodes = [node] if node else [self.cluster.head_node, *self.cluster.worker_nodes]
-        found = [child for each in nodes for raylet in raylets(each) for child in children(raylet)]
-        return [process for process in found if "MapWorker" in name_of(process)]
+        return [worker for each in nodes for raylet in raylets(each) for worker in named_below(raylet, "MapWorker")]
 
     def kill(self, node: Any) -> None:
         """Kill all processes of a node at once, as if its machine were gone."""
         begun = [info.process.pid for kind in node.all_processes.values() for info in kind]
         alive = [psutil.Process(pid) for pid in begun if psutil.pid_exists(pid)]
-        kill_all([each for process in alive for each in [*children(process), process]])
+        kill_all([each for process in alive for each in [*below(process), process]])
         self.cluster.remove_node(node, allow_graceful=False)
 
     def stop(self) -> None:
@@ -105,38 +104,6 @@ def raylets(node: Any) -> list[psutil.Process]:
     """Return the raylet of a node, if it is running."""
     running = [info.process.pid for info in node.all_processes.get("raylet", []) if info.process.poll() is None]
     return [psutil.Process(pid) for pid in running]
-
-
-def children(process: psutil.Process) -> list[psutil.Process]:
-    """List all processes below one."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return process.children(recursive=True)
-    return []
-
-
-def name_of(process: psutil.Process) -> str:
-    """Return the first word of the command line of a process; empty if it is gone."""
-    with contextlib.suppress(psutil.Error):
-        return " ".join(process.cmdline()[:1])
-    return ""
-
-
-def kill_all(processes: list[psutil.Process]) -> None:
-    """Send SIGKILL to each."""
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-
-
-def make_corpus(folder: Path, images: int) -> Path:
-    """Write dark JPEGs, all different, a hundred in each sub-folder; return the folder."""
-    generator = np.random.default_rng(0)
-    for number in range(images):
-        path = folder / f"{number // 100:03d}" / f"{number:05d}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = cv2.resize(generator.integers(0, 90, (12, 16, 3), dtype=np.uint8), SIZE[::-1])
-        cv2.imwrite(str(path), pixels)
-    return folder
 
 
 class Job:
@@ -335,9 +302,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--only", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
     options = parser.parse_args()
-    scratch = Path(tempfile.mkdtemp(prefix="sgllie-faults-"))
-    try:
-        source = make_corpus(scratch / "in", options.images)
+    with tempfile.TemporaryDirectory(prefix="sgllie-faults-") as folder:
+        scratch = Path(folder)
+        source = make_corpus(scratch / "in", options.images, SIZE)
         print(f"| faults injected into a job of {options.images:,} images | rows | lost | doubled | wrong | seconds |")
         print("| --- | --- | --- | --- | --- | --- |", flush=True)
         for name in options.only:
@@ -352,8 +319,6 @@ def main() -> None:
                 f"| {time.monotonic() - started:.0f} |",
                 flush=True,
             )
-    finally:
-        shutil.rmtree(scratch)
 
 
 if __name__ == "__main__":

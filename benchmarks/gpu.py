@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
-from turns import SAMPLE
+from pictures import SAMPLE
 
 from sgllie import decode, encode
 from sgllie.enhance.processor import ImageProcessor

@@ -10,21 +10,21 @@ the tenths.
 """
 
 import argparse
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import psutil
-import pyarrow.dataset as ds
 from numpy.typing import NDArray
-from scale import fill
+from pictures import fill
+from processes import below, kill_all, memory_of
+from rows import finished_times
+from scale import tiny_jpegs
 
 LOOK_SECONDS = 0.5
 
@@ -46,24 +46,13 @@ class Command:
     def watch(self) -> None:
         """Note the memory of all processes until the command ends."""
         while self.process.is_running() and self.process.status() != psutil.STATUS_ZOMBIE:
-            workers = [memory_of(child) for child in self.children()]
+            workers = [memory_of(child) for child in below(self.process)]
             self.memory.append((time.time(), memory_of(self.process), max(workers, default=0.0)))
             time.sleep(LOOK_SECONDS)
 
-    def children(self) -> list[psutil.Process]:
-        """Return all processes that the command has begun."""
-        try:
-            return list(self.process.children(recursive=True))
-        except psutil.NoSuchProcess:
-            return []
-
     def kill(self) -> None:
         """End the driver and all its processes at once."""
-        for process in [*self.children(), self.process]:
-            try:
-                process.kill()
-            except psutil.NoSuchProcess:
-                continue
+        kill_all([*below(self.process), self.process])
         self.process.wait()
 
     def wait(self) -> float:
@@ -71,14 +60,6 @@ class Command:
         if code := self.process.wait():
             raise SystemExit(f"the command ended with {code}")
         return time.time() - self.began
-
-
-def memory_of(process: psutil.Process) -> float:
-    """Return the resident memory of a process in megabytes; 0 where it is gone."""
-    try:
-        return float(process.memory_info().rss / 1e6)
-    except psutil.Error:
-        return 0.0
 
 
 def wait_for(command: Command, is_so: Callable[[], bool]) -> float:
@@ -93,12 +74,6 @@ def wait_for(command: Command, is_so: Callable[[], bool]) -> float:
 def files_in(folder: Path) -> int:
     """Count the files of a folder; none where it is not there."""
     return sum(1 for _ in folder.iterdir()) if folder.is_dir() else 0
-
-
-def finished_times(output: Path) -> NDArray[np.float64]:
-    """Return when each image was finished, in seconds since the epoch, in order."""
-    moments = ds.dataset(output / "stats").to_table(columns=["finished"])["finished"].to_pylist()
-    return np.sort(np.array([moment.replace(tzinfo=UTC).timestamp() for moment in moments]))
 
 
 def tenths(finished: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -155,11 +130,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1_000_000)
     parser.add_argument("--scratch", type=Path, help="folder for images and output; by default that of the system")
     options = parser.parse_args()
-    scratch = Path(tempfile.mkdtemp(prefix="sgllie-benchmark-", dir=options.scratch))
-    try:
-        measure(fill(scratch / "in", options.images), scratch / "out")
-    finally:
-        shutil.rmtree(scratch)
+    with TemporaryDirectory(prefix="sgllie-benchmark-", dir=options.scratch) as folder:
+        measure(fill(Path(folder, "in"), tiny_jpegs(), options.images), Path(folder, "out"))
 
 
 if __name__ == "__main__":

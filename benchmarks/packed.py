@@ -14,15 +14,15 @@ import multiprocessing
 import resource
 import shutil
 import tarfile
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from enhance import encode, fill, synthetic
+from pictures import encode, fill, synthetic
 
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
@@ -112,12 +112,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--gigabytes", type=float, default=5.0)
     settings = parser.parse_args()
-    scratch = Path(tempfile.mkdtemp(prefix="sgllie-benchmark-"))
-    try:
+    with TemporaryDirectory(prefix="sgllie-benchmark-") as folder:
+        scratch = Path(folder)
         compare_times(scratch, settings.images, settings.rounds)
         compare_memory(scratch, settings.gigabytes)
-    finally:
-        shutil.rmtree(scratch)
 
 
 if __name__ == "__main__":

@@ -10,52 +10,37 @@ nothing.
 """
 
 import argparse
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from datetime import UTC
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import cv2
 import numpy as np
 import psutil
-import pyarrow.dataset as ds
+from pictures import dark, encode, fill
+from processes import memory_of, named_below
+from rows import finished_times
 
 FEW = 2_000
 SIDE = 64
 
 
-def fill(folder: Path, count: int) -> Path:
-    """Write `count` small JPEGs, a thousand in each sub-folder; return the folder."""
+def tiny_jpegs() -> list[bytes]:
+    """Return a hundred small JPEGs, all different."""
     generator = np.random.default_rng(0)
-    pictures = [cv2.resize(generator.integers(0, 90, (8, 8, 3), dtype=np.uint8), (SIDE, SIDE)) for _ in range(100)]
-    jpegs = [cv2.imencode(".jpg", picture)[1].tobytes() for picture in pictures]
-    for number in range(count):
-        path = folder / f"{number // 1000:04d}" / f"{number:07d}.jpg"
-        if number % 1000 == 0:
-            path.parent.mkdir(parents=True)
-        path.write_bytes(jpegs[number % len(jpegs)])
-    return folder
+    return [encode(dark(generator, (SIDE, SIDE))) for _ in range(100)]
 
 
 def run(source: Path, output: Path) -> tuple[float, dict[str, float]]:
     """Run the command; return its seconds, and the peak resident memory in MB of the driver and of any one worker."""
     started = time.perf_counter()
-    job = subprocess.Popen(
-        [sys.executable, "-m", "sgllie", "enhance", str(source), str(output)], stdout=subprocess.DEVNULL
-    )
+    job = psutil.Popen([sys.executable, "-m", "sgllie", "enhance", source, output], stdout=subprocess.DEVNULL)
     greatest = {"driver": 0.0, "worker": 0.0}
     while job.poll() is None:
-        try:
-            driver = psutil.Process(job.pid)
-            greatest["driver"] = max(greatest["driver"], driver.memory_info().rss / 1e6)
-            for child in driver.children(recursive=True):
-                if "MapWorker" in child.name():
-                    greatest["worker"] = max(greatest["worker"], child.memory_info().rss / 1e6)
-        except psutil.NoSuchProcess:
-            pass
+        workers = [memory_of(worker) for worker in named_below(job, "MapWorker")]
+        greatest["driver"] = max(greatest["driver"], memory_of(job))
+        greatest["worker"] = max([greatest["worker"], *workers])
         time.sleep(0.5)
     if job.returncode:
         raise SystemExit(f"the job ended with {job.returncode}")
@@ -64,8 +49,7 @@ def run(source: Path, output: Path) -> tuple[float, dict[str, float]]:
 
 def tenths(output: Path) -> list[float]:
     """Return the milliseconds between two images, in each tenth of a job."""
-    moments = ds.dataset(output / "stats").to_table(columns=["finished"])["finished"].to_pylist()
-    finished = np.sort(np.array([moment.replace(tzinfo=UTC).timestamp() for moment in moments]))
+    finished = finished_times(output)
     edges = finished[np.linspace(0, len(finished) - 1, 11).astype(int)]
     return list(np.diff(edges) / len(finished) * 10_000)
 
@@ -75,11 +59,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=100_000)
     many = parser.parse_args().images
-    scratch = Path(tempfile.mkdtemp(prefix="sgllie-benchmark-"))
-    try:
+    with TemporaryDirectory(prefix="sgllie-benchmark-") as folder:
+        scratch = Path(folder)
         costs, memory = {}, {}
         for count in (FEW, many):
-            source, output = fill(scratch / f"in-{count}", count), scratch / f"out-{count}"
+            source, output = fill(scratch / f"in-{count}", tiny_jpegs(), count), scratch / f"out-{count}"
             seconds, memory[count] = run(source, output)
             parts = tenths(output)
             costs[count] = float(np.mean(parts[1:-1]))
@@ -93,8 +77,6 @@ def main() -> None:
         print(f"ninth tenth against second: {parts[8] / parts[1]:.2f}")
         again, _ = run(source, output)
         print(f"the finished job of {many:,} again: {again:.1f} s")
-    finally:
-        shutil.rmtree(scratch)
 
 
 if __name__ == "__main__":

@@ -21,16 +21,16 @@ from typing import Any
 
 import cv2
 import psutil
-import pyarrow.dataset as ds
 import ray
+from pictures import SAMPLE
 from ray import serve
+from rows import finished_times
 
 from sgllie.cli import main as sgllie
 from sgllie.distributed.cluster import start_local
 from sgllie.distributed.serve import Enhancement, parse
 from sgllie.images import decode
 
-SAMPLE = Path(__file__).parents[1] / "samples" / "coffee.jpg"
 PORT = 8765
 ADDRESS = f"http://127.0.0.1:{PORT}/"
 
@@ -74,8 +74,7 @@ def job_rate(data: bytes, images: int, cores: int) -> float:
         small = str(max(images // (10 * cores), 1))
         with redirect_stdout(StringIO()):
             sgllie(["enhance", str(source), str(output), "--num-actors", str(cores), "--shard-images", small])
-        rows = ds.dataset(output / "stats").to_table(["finished"])
-    moments = sorted(moment.timestamp() for moment in rows["finished"].to_pylist())
+        moments = finished_times(output)
     first, last = images // 5, images - images // 5
     return (last - first) / (moments[last] - moments[first])
 

@@ -14,13 +14,12 @@ scheduling of Ray is not simulated: `--shard-seconds` is what the handing out of
 
 import argparse
 import hashlib
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
@@ -184,11 +183,8 @@ def main() -> None:
     parser.add_argument("--shard-seconds", type=float, default=0.003, help="of the driver, for one shard")
     parser.add_argument("--scratch", type=Path, help="folder for the output; by default that of the system")
     options = parser.parse_args()
-    scratch = Path(tempfile.mkdtemp(prefix="sgllie-benchmark-", dir=options.scratch))
-    try:
-        simulate(options.images, scratch / "out", options.shard_seconds)
-    finally:
-        shutil.rmtree(scratch)
+    with TemporaryDirectory(prefix="sgllie-benchmark-", dir=options.scratch) as folder:
+        simulate(options.images, Path(folder, "out"), options.shard_seconds)
 
 
 if __name__ == "__main__":

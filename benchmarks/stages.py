@@ -13,7 +13,7 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from enhance import photographs
+from pictures import photographs
 
 from sgllie import images
 from sgllie.enhancer import Enhancer, samples

@@ -22,7 +22,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
-from enhance import fill, photographs
+from pictures import fill, photographs
 
 Marks = dict[str, float]
 LOOK_SECONDS = 0.02

@@ -14,7 +14,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from sgllie.train.settings import PRESETS, PresetName, parse
-from sgllie.train.train_step import Batch, TrainStep
+from sgllie.train.train_step import Batch, TrainStep, set_up_torch
 
 PROFILED = 10
 """Steps of which is added up what runs on the GPU."""
@@ -23,9 +23,7 @@ PROFILED = 10
 def print_steps(seconds: float) -> None:
     """Print a line for each preset, on the CPU and on a GPU, if there is one."""
     print("a training step")
-    torch.set_flush_denormal(True)  # all as in a training process
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.allow_tf32 = False
+    set_up_torch(threads=1)  # as a training process has by itself
     for preset in PRESETS:
         for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
             print(f"  {preset:9} {device:4} {measured(preset, device, seconds)}", flush=True)
@@ -34,7 +32,6 @@ def print_steps(seconds: float) -> None:
 def measured(preset: PresetName, device: str, seconds: float) -> str:
     """Say how long a step takes, and how much of that it keeps the GPU busy."""
     settings = parse(["data", "run", "--preset", preset, "--guide.name", "none", "--loss.semantic", "0"])
-    torch.set_num_threads(settings.cpus_per_worker)
     side = settings.images.crop or settings.images.size
     images, targets = torch.rand((2, settings.batch_size, side, side, 3), device=device).permute(0, 1, 4, 2, 3)
     batch = Batch(images, targets if settings.darkening.stops else None)

@@ -3,10 +3,10 @@
     python benchmarks/train.py [--data FOLDER] [--epochs 4] [--photographs 256] [options of sgllie train]
 
 Both train the same network with the same objective on the same images in the same order, one process and one thread,
-with the same number of loading processes; neither validates in the time that counts. Since machines differ, what
-matters are the ratios within this one run: of the steady epochs (the first one, with all that starts up, is left out),
-of two workers to one, and of two workers on a Ray node each to two on one node. On a machine with two processors the
-loaders of two workers have none left: the second ratio says little there.
+torch set up alike, with the same number of loading processes; neither validates in the time that counts. Since machines
+differ, what matters are the ratios within this one run: of the steady epochs (the first one, with all that starts up,
+is left out), of two workers to one, and of two workers on a Ray node each to two on one node. On a machine with two
+processors the loaders of two workers have none left: the second ratio says little there.
 """
 
 import argparse
@@ -29,12 +29,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sgllie.distributed.train import train
-from sgllie.distributed.training_process import to_batch
 from sgllie.storage import LocalStorage
 from sgllie.train import photographs
 from sgllie.train.sampling import Sampling, order, sample, stack, steps_per_epoch, training_example
 from sgllie.train.settings import TrainSettings, ValidationSettings, parse
-from sgllie.train.train_step import TrainStep
+from sgllie.train.train_step import TrainStep, set_up_torch, to_batch
 
 
 class Places(Sampler[tuple[int, int]]):
@@ -85,8 +84,7 @@ def plain_loop(settings: TrainSettings) -> list[float]:
         collate_fn=collate,
         persistent_workers=True,
     )
-    torch.set_num_threads(settings.cpus_per_worker)
-    torch.set_flush_denormal(True)
+    set_up_torch(settings.cpus_per_worker)
     train_step = TrainStep(settings, steps * settings.epochs)
     rates = []
     for places.epoch in range(settings.epochs):

@@ -8,9 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pictures import SAMPLE
 
 ROUNDS = 25
-SAMPLE = Path(__file__).parents[1] / "samples" / "coffee.jpg"
 
 
 def chosen_photograph(description: str | None) -> NDArray[np.uint8]:

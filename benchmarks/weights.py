@@ -27,28 +27,18 @@ from sgllie import Enhancer
 from sgllie.images import decode
 from sgllie.metrics import METRICS
 from sgllie.metrics.flicker import measure_flicker
+from sgllie.train.augmentation import to_linear, to_srgb
 
 Method = Callable[[np.ndarray], np.ndarray]
 SPARSE = (slice(None, None, 4), slice(None, None, 4))
 """The pixels that tell which factor an image needs."""
 
 
-def to_linear(encoded: np.ndarray) -> np.ndarray:
-    """Apply the sRGB curve (IEC 61966-2-1): encoded values to light, both 0 to 1."""
-    return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
-
-
-def to_encoded(linear: np.ndarray) -> np.ndarray:
-    """Apply the sRGB curve (IEC 61966-2-1): light to encoded values, both 0 to 1."""
-    linear = np.clip(linear, 0, 1)
-    return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
-
-
 def exposed(encoded: np.ndarray, stops: float, shot: float = 0.0, read: float = 0.0) -> np.ndarray:
     """Take light away, and add photon noise (variance `shot` per unit of light) and sensor noise (deviation `read`)."""
     light = to_linear(encoded) * 2.0**-stops
     noise = np.random.default_rng(5).normal(0, 1, light.shape) * np.sqrt(shot * light + read**2)
-    return to_encoded(light + noise)
+    return to_srgb(light + noise)
 
 
 def scaled(encoded: np.ndarray, share: float) -> np.ndarray:
@@ -59,13 +49,13 @@ def scaled(encoded: np.ndarray, share: float) -> np.ndarray:
 def rendered(encoded: np.ndarray, shoulder: float, stops: float, power: float) -> np.ndarray:
     """Give the photograph another tone curve: undo a shoulder, take light away, bend the encoded values."""
     light = to_linear(encoded)
-    return to_encoded(light * (1 - shoulder) / (1 - shoulder * light) * 2.0**-stops) ** power
+    return to_srgb(light * (1 - shoulder) / (1 - shoulder * light) * 2.0**-stops) ** power
 
 
 def vignetted(encoded: np.ndarray) -> np.ndarray:
     """Take one stop away in the middle and 3.2 in the corners."""
     rows, columns = (np.linspace(-1, 1, side) for side in encoded.shape[:2])
-    return to_encoded(to_linear(encoded) * 2.0 ** -(1 + 1.1 * (rows[:, None, None] ** 2 + columns[:, None] ** 2)))
+    return to_srgb(to_linear(encoded) * 2.0 ** -(1 + 1.1 * (rows[:, None, None] ** 2 + columns[:, None] ** 2)))
 
 
 Recipe = Callable[[np.ndarray, np.random.Generator], np.ndarray]

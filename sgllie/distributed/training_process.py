@@ -11,7 +11,6 @@ import ray.train
 import ray.train.torch
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from sgllie.distributed.board import ends_training
 from sgllie.distributed.ingest import TrainingData
@@ -19,8 +18,8 @@ from sgllie.distributed.training_workers import workers_now
 from sgllie.errors import CollapseError
 from sgllie.runs.allocator import keep_freed_memory
 from sgllie.train.loop import TrainingLoop
-from sgllie.train.sampling import stack, validation_example
-from sgllie.train.train_step import Batch, TrainStep
+from sgllie.train.sampling import validation_example
+from sgllie.train.train_step import Batch, TrainStep, batch_of, set_up_torch, to_batch
 
 SWITCH_SECONDS = 2e-4
 """How long a thread of Ray Data may keep a training process waiting; Python's own 5 ms cost it a tenth of its time."""
@@ -43,10 +42,7 @@ def train_worker(config: dict[str, Any]) -> None:
     settings = source.settings
     sys.setswitchinterval(SWITCH_SECONDS)
     keep_freed_memory()
-    torch.set_num_threads(settings.cpus_per_worker)
-    torch.set_flush_denormal(True)  # weights that decay to denormals make every convolution several times slower
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.allow_tf32 = False  # convolutions in single precision, not with 10 bits of each number
+    set_up_torch(settings.cpus_per_worker)
     try:
         with ends_training(source.board):
             train_epochs(source)
@@ -82,12 +78,7 @@ def validation_batches(source: TrainingData, numbers: NDArray[np.int64], device:
     for start in range(0, len(numbers), options.batch_size):
         chosen = numbers[start : start + options.batch_size].tolist()
         examples = [validation_example(source.read(number, options.size), source.settings, number) for number in chosen]
-        yield to_batch({name: torch.from_numpy(pixels).to(device) for name, pixels in stack(examples).items()})
-
-
-def to_batch(pixels: dict[str, Tensor]) -> Batch:
-    """Turn `images` and perhaps `targets`, N x H x W x 3 in 0..255, into a batch."""
-    return Batch(**{name: values.permute(0, 3, 1, 2).float().div(255) for name, values in pixels.items()})
+        yield batch_of(examples, device)
 
 
 def gather(workers: int, found: Any) -> list[Any]:

@@ -8,7 +8,7 @@
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from sgllie.train.losses import (
     SpatialConsistency,
     TotalVariation,
 )
+from sgllie.train.sampling import Example, stack
 from sgllie.train.settings import LossSettings, OptimiserSettings, TrainSettings
 
 
@@ -42,6 +43,24 @@ class Batch:
 
     images: Tensor
     targets: Tensor | None = None
+
+
+def to_batch(pixels: dict[str, Tensor]) -> Batch:
+    """Turn `images` and perhaps `targets`, N x H x W x 3 in 0..255, into a batch."""
+    return Batch(**{name: values.permute(0, 3, 1, 2).float().div(255) for name, values in pixels.items()})
+
+
+def batch_of(examples: Sequence[Example], device: torch.device | str = "cpu") -> Batch:
+    """Stack examples to a batch on a device."""
+    return to_batch({name: torch.from_numpy(pixels).to(device) for name, pixels in stack(examples).items()})
+
+
+def set_up_torch(threads: int) -> None:
+    """Make torch compute in this process as a training needs it, with so many threads."""
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)  # weights that decay to denormals make every convolution several times slower
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.allow_tf32 = False  # convolutions in single precision, not with 10 bits of each number
 
 
 class Objective(nn.Module):

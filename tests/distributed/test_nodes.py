@@ -6,6 +6,7 @@ import time
 
 import faults
 import pytest
+from processes import kill_all
 from ray._raylet import GcsClient
 from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 
@@ -29,7 +30,7 @@ def test_nodes_share_the_work_one_joins_one_is_killed_and_the_driver_too(tmp_pat
         job.wait_for(lambda: len(nodes.workers(joined)) == 2)  # Ray Data looks for new nodes every 20 seconds
         nodes.kill(gpu)
         job.wait_for_images(20)
-        faults.kill_all([random.Random(0).choice(nodes.workers(joined))])
+        kill_all([random.Random(0).choice(nodes.workers(joined))])
         job.wait_for_images(20)
         job.kill()
         assert not (output / "_SUCCESS").exists()

@@ -20,7 +20,7 @@ FUZZERS = ROOT / "tests/support/fuzzers.py"
 )
 def test_mutated_files_are_refused_in_one_sentence(tmp_path, target, mutations):
     command = [sys.executable, "-W", "ignore", FUZZERS, target, tmp_path, str(mutations)]
-    environment = os.environ | {"OPENCV_LOG_LEVEL": "SILENT"}
+    environment = os.environ | {"OPENCV_LOG_LEVEL": "SILENT", "PYTHONPATH": str(ROOT / "benchmarks")}
     run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
     assert run.stdout == ""
     assert run.returncode == 0, ((tmp_path / "current").read_text(), run.stderr[-1000:])

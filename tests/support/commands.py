@@ -1,6 +1,5 @@
 """Helpers of the tests that run whole jobs: make a corpus, run the command, check what came out against the promise."""
 
-import contextlib
 import hashlib
 import json
 import os
@@ -8,21 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cv2
-import numpy as np
+import processes
 import psutil
 import pyarrow.dataset as ds
-
-
-def make_corpus(folder: Path, count: int, size: tuple[int, int] = (48, 64), seed: int = 0) -> Path:
-    """`count` dark JPEGs, all different, a hundred in each sub-folder."""
-    generator = np.random.default_rng(seed)
-    for number in range(count):
-        path = folder / f"{number // 100:03d}" / f"{number:05d}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = cv2.resize(generator.integers(0, 90, (6, 8, 3), dtype=np.uint8), size[::-1])
-        cv2.imwrite(str(path), pixels)
-    return folder
+from pictures import make_corpus as make_corpus  # which tests of jobs find here
 
 
 def command(*arguments: object) -> list[str]:
@@ -46,10 +34,8 @@ def kill_all(job: subprocess.Popen[bytes]) -> None:
     """End a driver and all that it started at once, as a power cut would, unless it has ended."""
     if job.poll() is not None:
         return
-    below = psutil.Process(job.pid).children(recursive=True)
-    for process in (job, *below):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
+    driver = psutil.Process(job.pid)
+    processes.kill_all([driver, *processes.below(driver)])
     job.wait()
 
 

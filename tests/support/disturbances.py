@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import psutil
+from processes import named_below
 
 MARKER = b"KILL THE DECODER"
 SLOW = b"WAIT WITH ME"
@@ -36,6 +37,4 @@ def written(output: Path) -> int:
 
 def workers_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     """The Ray Data actors below a driver."""
-    found = psutil.Process(process.pid).children(recursive=True)
-    alive = [child for child in found if child.status() != psutil.STATUS_ZOMBIE]
-    return [child for child in alive if "MapWorker" in " ".join(child.cmdline()[:1])]
+    return named_below(psutil.Process(process.pid), "MapWorker")

@@ -1,6 +1,6 @@
 """Mutated files for `test_fuzz.py`: each target runs in a process of its own, with little memory and little time.
 
-    python tests/support/fuzzers.py TARGET FOLDER MUTATIONS
+    PYTHONPATH=benchmarks python tests/support/fuzzers.py TARGET FOLDER MUTATIONS
 
 prints one line for each finding. The last number in FOLDER/current is the mutation that killed the process, if one did.
 """

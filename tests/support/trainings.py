@@ -1,6 +1,5 @@
 """Small trainings: their photographs, options and settings, and what a run leaves behind."""
 
-import contextlib
 import csv
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import cv2
 import numpy as np
 import psutil
 import torch
+from processes import named_below
 
 from sgllie.network import weights
 from sgllie.train.settings import GuideSettings, LossSettings, OptimiserSettings, TrainSettings, ValidationSettings
@@ -61,8 +61,4 @@ def fingerprint(run: Path, name: str = "last") -> str:
 
 def training_processes(above: psutil.Process) -> list[psutil.Process]:
     """Those of a job, a raylet or a machine: of all processes below one."""
-    found = []
-    for process in above.children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            found += [process] if "RayTrainWorker" in " ".join(process.cmdline()[:1]) else []
-    return found
+    return named_below(above, "RayTrainWorker")
