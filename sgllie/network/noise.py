@@ -3,8 +3,8 @@
 Most images have places that are flat but for noise, at several brightnesses. Of all 8x8 blocks of about one brightness
 the tenth with the least variance is taken to be those; what is clipped, black or white, takes no part. What a plane
 explains, a gradient of light, does not count. The blocks lie on the grid of JPEG, so that the seams of its blocks are
-no noise either, and where it has quantised noise away, there is none. Noise changes slowly with brightness, so where
-the flattest blocks of one brightness still vary much more than those of most others, that is texture.
+no noise either, and where it has quantised noise away, there is none. Noise changes slowly with brightness, and most
+towards black, so where the flattest blocks of one brightness still vary much more than others, that is texture.
 """
 
 from math import gcd
@@ -25,6 +25,8 @@ FLATTEST_VARIANCE = 0.78
 """What their variance is at most, of that of white noise: the tenth percentile of chi-squared, 61 degrees, over 61."""
 TEXTURE = 2.25
 """Variance at one brightness beyond so many times that of the lower quarter of them is texture (1.5 squared)."""
+GROWTH = 1.5
+"""But towards black noise of the sensor may grow so much from one brightness to the next (see `texture_limited`)."""
 ROUNDING = 0.15
 """Variance that is no noise, in steps squared: nearly twice that of numbers rounded to whole steps."""
 SAMPLES = 10_000
@@ -69,10 +71,25 @@ def noise_of(image: NDArray[Any]) -> Noise | None:
     lowest = np.sort(found[known], axis=0)[known.sum() // 4]
     if lowest[0] <= rounding:
         return None
-    middles = (EDGES[:-1] + EDGES[1:]) / 2
-    variances = np.interp(np.arange(256), middles[known], np.minimum(found[known, 0], TEXTURE * lowest[0]))
+    middles = (EDGES[:-1] + EDGES[1:])[known] / 2
+    variances = np.interp(np.arange(256), middles, texture_limited(found[known, 0], lowest[0], middles))
     chroma = np.where(lowest[1:] > rounding, lowest[1:] / lowest[0], np.float32(0))
     return Noise(np.maximum(variances - rounding, 0).astype(np.float32), chroma)
+
+
+def texture_limited(variances: NDArray[Any], lowest: float, levels: NDArray[Any]) -> NDArray[Any]:
+    """Return variances of rising levels without those that are texture; `lowest` is one of them.
+
+    Noise of the sensor is the same in all of linear light. In encoded values it has the slope of the sRGB curve, which
+    is (level + 14) ** -1.4 down to level 10, and straight below.
+    """
+    most = TEXTURE * lowest
+    bases = np.maximum(levels, 10.3) + 14
+    limits = most * np.maximum((bases[variances == lowest][0] / bases) ** 2.8, 1)
+    limited = np.minimum(variances, limits)
+    for place in reversed(range(len(limited) - 1)):
+        limited[place] = min(limited[place], max(GROWTH * limited[place + 1], most))
+    return limited
 
 
 def rounding_of(image: NDArray[Any]) -> float:

@@ -137,6 +137,14 @@ def test_clean_jpegs_keep_their_details(clip, quality):
     assert METRICS["ssim"].function(quiet, plain) > 0.998
 
 
+def test_noise_of_the_sensor_grows_towards_black():
+    levels = np.linspace(12, 90, 400)[None, :, None] * np.ones((300, 1, 3))
+    slopes = 1.055 / 2.4 * ((levels + 14) / 269) ** -1.4
+    deviation = 0.0016 * slopes * 255
+    noise = noise_of(noisy(levels, deviation))
+    assert np.sqrt(noise.variances[15]) > 0.6 * 0.6686 * deviation[0, levels[0, :, 0] > 15].max()
+
+
 def test_noise_of_grey_images_has_no_chroma():
     noise = noise_of(noisy(flat(30, (200, 200, 1)), 3.0))
     assert noise.chroma.size == 0
