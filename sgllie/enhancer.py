@@ -187,7 +187,7 @@ class Enhancer:
         bright = engine.curve(pixels, factors, self.scale_factor, self.strength)
         if not self.denoise:
             return bright
-        from sgllie.network.denoise import limited, quieted
+        from sgllie.network.denoise import limit_noise, quieted
         from sgllie.network.noise import noise_of
 
         for place, image in enumerate(pixels):
@@ -196,7 +196,7 @@ class Enhancer:
                 quiet = quieted(image, noise)
                 one = factors[place : place + 1]
                 (quiet_bright,) = engine.curve([quiet], one, self.scale_factor, self.strength)
-                limited(image, quiet, bright[place], quiet_bright)
+                limit_noise(image, quiet, bright[place], quiet_bright)
         return bright
 
     def factor_map(self, image: Pixels) -> Factor:

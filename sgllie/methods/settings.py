@@ -26,7 +26,8 @@ class MethodSettings(EffectSettings):
     less, zero-dce with one of 8 or less. Everything else runs faster on the CPUs that would otherwise feed the GPUs.
     How heavy the network of onnx is cannot be known: it runs on GPUs only with cuda."""
     denoise: bool = False
-    """Keep the noise of the input from being amplified (sgz and zero-dce). Images without noise come out the same."""
+    """Keep the noise of the input from being amplified (sgz and zero-dce). Images without noise come out nearly the
+    same."""
     half: bool = False
     """Run the network in half precision (CUDA only)."""
     s3: S3Options = setting(factory=S3Options, changes_output=False)

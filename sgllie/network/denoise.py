@@ -211,7 +211,7 @@ def take_noise(image: Image, variances: Any, chroma: Any, strip: int, quiet: Any
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def limit_noise(pixels: Any, quiet: Any, bright: Any, quiet_bright: Any) -> None:
+def limit_samples(pixels: Any, quiet: Any, bright: Any, quiet_bright: Any) -> None:
     """Let the noise in `bright` be no larger than in `pixels`: all are rows of samples, the `quiet` ones of 16 bits."""
     # Floats hold these integers exactly, and are not divided one by one.
     deep, half = np.float32(65535 // np.iinfo(pixels.dtype).max), np.float32(0.5)
@@ -230,8 +230,8 @@ def quieted(image: Image, noise: Noise, strip: int = STRIP) -> NDArray[np.uint16
     return quiet
 
 
-def limited(image: Image, quiet: Image, bright: Image, quiet_bright: Image) -> Image:
-    """Return `bright`, changed in place so that no noise is amplified.
+def limit_noise(image: Image, quiet: Image, bright: Image, quiet_bright: Image) -> None:
+    """Change `bright`, in place, so that no noise is amplified.
 
     Args:
         image: H x W x C.
@@ -239,5 +239,4 @@ def limited(image: Image, quiet: Image, bright: Image, quiet_bright: Image) -> I
         bright: the image enhanced.
         quiet_bright: `quiet` enhanced.
     """
-    limit_noise(image.reshape(-1), quiet.reshape(-1), bright.reshape(-1), quiet_bright.reshape(-1))
-    return bright
+    limit_samples(image.reshape(-1), quiet.reshape(-1), bright.reshape(-1), quiet_bright.reshape(-1))

@@ -1,10 +1,10 @@
 """How much noise an image holds, at each brightness: read off its flat patches.
 
 Most images have places that are flat but for noise, at several brightnesses. Of all 8x8 blocks of about one brightness
-the tenth with the least variance is taken to be those. What a plane explains, a gradient of light, does not count. The
-blocks lie on the grid of JPEG, so that the seams of its blocks are no noise either, and where it has quantised noise
-away, there is none. Noise changes slowly with brightness, so where the flattest blocks of one brightness still vary
-much more than those of most others, that is texture.
+the tenth with the least variance is taken to be those; what is clipped, black or white, takes no part. What a plane
+explains, a gradient of light, does not count. The blocks lie on the grid of JPEG, so that the seams of its blocks are
+no noise either, and where it has quantised noise away, there is none. Noise changes slowly with brightness, and most
+towards black, so where the flattest blocks of one brightness still vary much more than others, that is texture.
 """
 
 from math import gcd
@@ -18,15 +18,21 @@ BLOCK = 8
 MOST_BLOCKS = 1000
 """Blocks that are looked at, spread over the image."""
 LEAST_BLOCKS = 12
-"""Of one brightness, and at least an eightieth of all: fewer tell nothing."""
+"""Of one brightness, and at least an eightieth of those that count: fewer tell nothing."""
 FLATTEST = 0.1
 """Share of the blocks that is taken for flat."""
 FLATTEST_VARIANCE = 0.78
 """What their variance is at most, of that of white noise: the tenth percentile of chi-squared, 61 degrees, over 61."""
 TEXTURE = 2.25
 """Variance at one brightness beyond so many times that of the lower quarter of them is texture (1.5 squared)."""
+GROWTH = 1.5
+"""But towards black noise of the sensor may grow so much from one brightness to the next (see `texture_limited`)."""
 ROUNDING = 0.15
-"""Variance that is no noise, in levels squared: nearly twice that of numbers rounded to levels of 255."""
+"""Variance that is no noise, in steps squared: nearly twice that of numbers rounded to whole steps."""
+SAMPLES = 10_000
+"""Numbers of an image of 16 bits whose greatest common divisor is taken for its step."""
+WHITE = 253.5
+"""From this luma on a pixel is clipped; it is below the peak, since a JPEG need not hold white as such."""
 EDGES = np.array([0, 1.5, 3, 5, 8, 12, 18, 26, 36, 50, 70, 100, 140, 190, 256], np.float32)
 """Between these levels of 255, blocks are of about one brightness."""
 Y, X = (np.indices((BLOCK, BLOCK), np.float32) - np.float32((BLOCK - 1) / 2)).reshape(2, -1)
@@ -57,15 +63,44 @@ def noise_of(image: NDArray[Any]) -> Noise | None:
         step += 1
     found = flat_variances(image, np.float32(255 / np.iinfo(image.dtype).max), step, EDGES)
     known = found[:, 0] >= 0
+    # Near black most noise is clipped, and stored bars are hardly ever all black: any other brightness tells more.
+    known[0] &= not known[1:].any()
     if not known.any():
         return None
+    rounding = rounding_of(image)
     lowest = np.sort(found[known], axis=0)[known.sum() // 4]
-    if lowest[0] <= ROUNDING:
+    if lowest[0] <= rounding:
         return None
-    middles = (EDGES[:-1] + EDGES[1:]) / 2
-    variances = np.interp(np.arange(256), middles[known], np.minimum(found[known, 0], TEXTURE * lowest[0]))
-    chroma = np.where(lowest[1:] > ROUNDING, lowest[1:] / lowest[0], np.float32(0))
-    return Noise(np.maximum(variances - ROUNDING, 0).astype(np.float32), chroma)
+    middles = (EDGES[:-1] + EDGES[1:])[known] / 2
+    variances = np.interp(np.arange(256), middles, texture_limited(found[known, 0], lowest[0], middles))
+    chroma = np.where(lowest[1:] > rounding, lowest[1:] / lowest[0], np.float32(0))
+    return Noise(np.maximum(variances - rounding, 0).astype(np.float32), chroma)
+
+
+def texture_limited(variances: NDArray[Any], lowest: float, levels: NDArray[Any]) -> NDArray[Any]:
+    """Return variances of rising levels without those that are texture; `lowest` is one of them.
+
+    Noise of the sensor is the same in all of linear light. In encoded values it has the slope of the sRGB curve, which
+    is (level + 14) ** -1.4 down to level 10, and straight below.
+    """
+    most = TEXTURE * lowest
+    bases = np.maximum(levels, 10.3) + 14
+    limits = most * np.maximum((bases[variances == lowest][0] / bases) ** 2.8, 1)
+    limited = np.minimum(variances, limits)
+    for place in reversed(range(len(limited) - 1)):
+        limited[place] = min(limited[place], max(GROWTH * limited[place + 1], most))
+    return limited
+
+
+def rounding_of(image: NDArray[Any]) -> float:
+    """Return the variance that is no noise, in levels squared, by the steps that the numbers of an image come in.
+
+    16 bits may hold no more than 8, stretched, or 12. Larger steps than those of 8 are what a picture happens to hold.
+    """
+    if image.dtype == np.uint8:
+        return ROUNDING
+    step = int(np.gcd.reduce(image.reshape(-1)[:: max(image.size // SAMPLES, 1)]))
+    return ROUNDING * (min(step or 257, 257) / 257) ** 2
 
 
 @njit(cache=True, nogil=True, fastmath=True)
@@ -87,33 +122,42 @@ def flat_variances(image: Any, unit: Any, step: int, edges: Any) -> Any:
     groups = np.empty(blocks, np.int64)
     patch = np.empty((channels, BLOCK * BLOCK), np.float32)
     for block in range(blocks):
-        top, left = block * step // columns * BLOCK, block * step % columns * BLOCK
-        for y in range(BLOCK):
-            for x in range(BLOCK):
-                place = y * BLOCK + x
-                if channels == 1:
-                    patch[0, place] = unit * np.float32(image[top + y, left + x, 0])
-                else:
-                    r = unit * np.float32(image[top + y, left + x, 0])
-                    g = unit * np.float32(image[top + y, left + x, 1])
-                    b = unit * np.float32(image[top + y, left + x, 2])
-                    luma = np.float32(0.299) * r + np.float32(0.587) * g + np.float32(0.114) * b
-                    patch[0, place] = luma
-                    patch[1, place] = b - luma
-                    patch[2, place] = r - luma
+        take_block(image, unit, block * step // columns * BLOCK, block * step % columns * BLOCK, patch)
         for channel in range(channels):
             mean, variances[channel, block] = spread(patch[channel], X, Y)
             if channel == 0:
                 groups[block] = np.searchsorted(edges, mean, side="right") - 1
+        # What is clipped tells nothing of noise: black bars, blown lamps.
+        if not 0 < patch[0].max() < WHITE:
+            groups[block] = -1
+    least = max(LEAST_BLOCKS, (groups >= 0).sum() // 80)
     found = np.full((len(edges) - 1, channels), -1, np.float32)
     for group in range(len(edges) - 1):
         chosen = groups == group
         count = chosen.sum()
-        if count >= max(LEAST_BLOCKS, blocks // 80):
+        if count >= least:
             for channel in range(channels):
                 ordered = np.sort(variances[channel][chosen])
                 found[group, channel] = ordered[int(FLATTEST * count)] / np.float32(FLATTEST_VARIANCE)
     return found
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def take_block(image: Any, unit: Any, top: int, left: int, patch: Any) -> None:
+    """Fill luma, B - Y and R - Y of one block, C x 64 in levels of 255; of a grey image luma alone."""
+    for y in range(BLOCK):
+        for x in range(BLOCK):
+            place = y * BLOCK + x
+            if len(patch) == 1:
+                patch[0, place] = unit * np.float32(image[top + y, left + x, 0])
+            else:
+                r = unit * np.float32(image[top + y, left + x, 0])
+                g = unit * np.float32(image[top + y, left + x, 1])
+                b = unit * np.float32(image[top + y, left + x, 2])
+                luma = np.float32(0.299) * r + np.float32(0.587) * g + np.float32(0.114) * b
+                patch[0, place] = luma
+                patch[1, place] = b - luma
+                patch[2, place] = r - luma
 
 
 @njit(cache=True, nogil=True, fastmath=True)

@@ -15,8 +15,10 @@ import pytest
 import torch
 from PIL import Image
 
+from clips import noisy, photograph
 from commands import assert_complete, make_corpus, rows_of, sgllie
 from places import ROOT, SAMPLES
+from sgllie import Enhancer, decode
 from sgllie.cli import main
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
@@ -128,6 +130,26 @@ def test_bright_images_are_copied_byte_for_byte(enhance, tmp_path):
     assert (rows["bright.jpg"]["status"], rows["dark.jpg"]["status"]) == ("copied", "ok")
     assert (tmp_path / "out/images/bright.jpg").read_bytes() == (folder / "bright.jpg").read_bytes()
     assert rows["dark.jpg"]["output"] == "images/dark.png"
+
+
+def test_noise_is_kept_from_being_amplified_as_by_the_enhancer(enhance, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    dark = noisy(photograph(size=(160, 240)) / 3, np.random.default_rng(0))
+    cv2.imwrite(str(folder / "a.jpg"), dark, [cv2.IMWRITE_JPEG_QUALITY, 98])
+    cv2.imwrite(str(folder / "alpha.png"), np.dstack([dark, dark[..., 0]]))
+    cv2.imwrite(str(folder / "grey.png"), dark[..., 0])
+    cv2.imwrite(str(folder / "bright.png"), dark + 128)
+    options = ("--denoise", "--only-darker-than", 0.4, "--format", "png")
+    assert enhance(folder, tmp_path / "out", *options)[0] == 0
+    plain, quiet = (Enhancer.load(device="cpu", denoise=on) for on in (False, True))
+    rows = {row["path"]: row for row in assert_complete(folder, tmp_path / "out")}
+    assert rows.pop("bright.png")["status"] == "copied"
+    for name, row in rows.items():
+        before, after = (decode(path.read_bytes()).pixels for path in (folder / name, tmp_path / "out" / row["output"]))
+        assert np.array_equal(after, quiet(before))
+        assert after.std() < plain(before).std()
+    assert np.array_equal(pixels_of(tmp_path / "out/images/alpha.png")[..., 3], dark[..., 0])
 
 
 def test_statistics_are_read_by_others(enhance, tmp_path):

@@ -1,6 +1,7 @@
 """Noise that is not amplified: what is found, what is taken away, and what is left alone."""
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -50,8 +51,98 @@ def test_noise_is_measured(dtype, deviation):
     ramp = np.linspace(15, 60, 400)[None, :, None] * np.ones((300, 1, 3))
     noise = noise_of(noisy(ramp, deviation, dtype=dtype))
     expected = deviation * np.sqrt(0.299**2 + 0.587**2 + 0.114**2)
-    assert np.sqrt(noise.variances[20:60] + ROUNDING) == pytest.approx(expected, rel=0.15)
+    rounding = ROUNDING if dtype == np.uint8 else 0
+    assert np.sqrt(noise.variances[20:60] + rounding) == pytest.approx(expected, rel=0.15)
     assert np.sqrt(noise.chroma) == pytest.approx([np.sqrt(0.299**2 + 0.587**2 + 0.886**2) / 0.6686, 1.4], rel=0.2)
+
+
+def test_noise_below_the_steps_of_8_bits_is_measured_in_16():
+    image = noisy(flat(20), 0.4, dtype=np.uint16)
+    assert np.sqrt(noise_of(image).variances[20]) == pytest.approx(0.4 * 0.6686, rel=0.15)
+    assert noise_of(noisy(flat(20), 0.4)) is None
+
+
+@pytest.mark.parametrize("deviation", [0, 0.3, 3])
+@pytest.mark.parametrize("factor", [256, 257])
+def test_8_bits_in_16_give_what_8_bits_give(deviation, factor):
+    image = noisy(textured(), deviation)
+    expected, found = noise_of(image), noise_of(image.astype(np.uint16) * factor)
+    assert (found is None) == (expected is None) == (deviation < 1)
+    if expected:
+        assert found.variances == pytest.approx(expected.variances, rel=0.1)
+        assert found.chroma == pytest.approx(expected.chroma, rel=0.1)
+
+
+def as_jpeg(image, quality=95):
+    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+
+
+def as_stored_video(image):
+    """Black that is not all 0 any more, and white that is not all 255."""
+    return np.clip(image.astype(int) + np.random.default_rng(3).integers(-1, 2, image.shape), 0, 255).astype(np.uint8)
+
+
+def in_bars(top, left, bottom, right):
+    return lambda image: np.pad(image, ((top, bottom), (left, right), (0, 0)))
+
+
+def as_fisheye(image):
+    rows, columns = (np.linspace(-1, 1, side) for side in image.shape[:2])
+    return image * (np.hypot(rows[:, None, None], columns[:, None]) < 0.9).astype(np.uint8)
+
+
+def with_lamps(image):
+    image = image.copy()
+    image[20:100, 30:110] = image[150:171, 200:333] = 255
+    return image
+
+
+CLIPPED = {
+    "two bars": in_bars(61, 0, 61, 0),
+    "bars at the sides": in_bars(0, 160, 0, 160),
+    "four bars": in_bars(40, 77, 43, 80),
+    "fisheye": as_fisheye,
+    "lamps": with_lamps,
+    "lamps in bars": lambda image: in_bars(61, 0, 61, 0)(with_lamps(image)),
+}
+
+
+@pytest.mark.parametrize("store", [lambda image: image, as_jpeg, as_stored_video], ids=["png", "jpeg", "video"])
+@pytest.mark.parametrize("clip", CLIPPED.values(), ids=CLIPPED)
+def test_what_is_clipped_does_not_change_the_noise(clip, store):
+    image = noisy(np.linspace(19, 35, 400)[None, :, None] * np.ones((240, 1, 3)), 3)
+    expected, found = noise_of(store(image)), noise_of(store(clip(image)))
+    assert np.sqrt(found.variances[22:35]) == pytest.approx(np.sqrt(expected.variances[22:35]), rel=0.15)
+
+
+@settings(deadline=None, max_examples=25)
+@given(bars=st.tuples(*[st.integers(0, 200)] * 4), lamp=st.integers(0, 120))
+def test_bars_and_lamps_of_any_size_do_not_change_the_noise(bars, lamp):
+    image = noisy(np.linspace(19, 35, 400)[None, :, None] * np.ones((240, 1, 3)), 3)
+    expected = noise_of(image)
+    image[:lamp, :lamp] = 255
+    found = noise_of(in_bars(*bars)(image))
+    assert np.sqrt(found.variances[22:35]) == pytest.approx(np.sqrt(expected.variances[22:35]), rel=0.15)
+
+
+def test_noise_that_reaches_black_is_measured():
+    assert noise_of(noisy(flat(3), 2)).variances[3] > 0.5
+
+
+@pytest.mark.parametrize("quality", [75, 90, 95])
+@pytest.mark.parametrize("clip", [lambda image: image, *CLIPPED.values()], ids=["whole", *CLIPPED])
+def test_clean_jpegs_keep_their_details(clip, quality):
+    stored = as_jpeg(clip(noisy(textured((240, 400, 3)), 0)), quality)
+    plain, quiet = Enhancer(BRIGHTENS)(stored), Enhancer(BRIGHTENS, denoise=True)(stored)
+    assert METRICS["ssim"].function(quiet, plain) > 0.998
+
+
+def test_noise_of_the_sensor_grows_towards_black():
+    levels = np.linspace(12, 90, 400)[None, :, None] * np.ones((300, 1, 3))
+    slopes = 1.055 / 2.4 * ((levels + 14) / 269) ** -1.4
+    deviation = 0.0016 * slopes * 255
+    noise = noise_of(noisy(levels, deviation))
+    assert np.sqrt(noise.variances[15]) > 0.6 * 0.6686 * deviation[0, levels[0, :, 0] > 15].max()
 
 
 def test_noise_of_grey_images_has_no_chroma():
@@ -62,8 +153,7 @@ def test_noise_of_grey_images_has_no_chroma():
 
 def test_what_jpeg_has_taken_of_the_chroma_is_no_noise():
     # Chroma at half the size and quantised: what is left is less than rounding makes.
-    image = noisy(flat(25), 2.0)
-    stored = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])[1], cv2.IMREAD_COLOR)
+    stored = as_jpeg(noisy(flat(25), 2.0), 90)
     noise = noise_of(stored)
     assert noise.variances[25] > 0
     assert np.array_equal(noise.chroma, [0, 0])
@@ -145,13 +235,63 @@ def test_strips_equal_the_whole(height, width, dtype, channels, seed):
     assert np.array_equal(pieces, whole)
 
 
+def halved(plane):
+    even = np.pad(plane, [(0, side % 2) for side in plane.shape], mode="edge")
+    return (even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]) / 4
+
+
+def wiener(plane, limits):
+    """The formula at the top of `denoise`, as it stands there: x - m times min(k s / v, 1), with k s as `limits`."""
+    mean, squares = (cv2.blur(levels, (3, 3), borderType=cv2.BORDER_REPLICATE) for levels in (plane, plane**2))
+    return (plane - mean) * np.minimum(limits / np.maximum(squares - mean**2, 1e-6), 1)
+
+
+def plainly_quieted(image, noise):
+    """What `quieted` makes, of whole planes of doubles."""
+    levels = image / (np.iinfo(image.dtype).max / 255)
+    (height, width), grey = image.shape[:2], image.shape[2] == 1
+    luma = levels[..., 0] if grey else levels @ [0.299, 0.587, 0.114]
+    planes = [luma] if grey else [luma, levels[..., 2] - luma, levels[..., 0] - luma]
+    coarse_limits = noise.variances.astype(float)[halved(luma).astype(int)]
+    limits = coarse_limits.repeat(2, 0).repeat(2, 1)[:height, :width]
+    found = []
+    for plane, share in zip(planes, [1, *denoise.CHROMA * noise.chroma], strict=True):
+        fine = wiener(plane, share * denoise.FINE * limits)
+        coarse = wiener(halved(plane - fine), share * denoise.COARSE * coarse_limits)
+        found.append(fine + cv2.resize(coarse, None, fx=2, fy=2)[:height, :width])
+    if not grey:
+        y, blue, red = found
+        found = [y + red, y - (0.299 * red + 0.114 * blue) / 0.587, y + blue]
+    return np.clip(levels - np.dstack(found), 0, 255) * 257
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    height=st.integers(1, 150),
+    width=st.integers(1, 40),
+    dtype=st.sampled_from([np.uint8, np.uint16]),
+    channels=st.sampled_from([1, 3]),
+    strip=st.sampled_from([16, 128]),
+    seed=st.integers(0, 1000),
+)
+def test_the_filter_does_what_its_formula_says(height, width, dtype, channels, strip, seed):
+    levels = flat(60, (height, width, channels))
+    levels[:, width // 2 :] = 120
+    image = noisy(levels, 4, seed, dtype)
+    noise = Noise(np.linspace(0.5, 8, 256, dtype=np.float32), np.array([1.5, 0.0], np.float32)[: channels - 1])
+    found = denoise.quieted(image, noise, strip)
+    assert np.abs(found - plainly_quieted(image, noise)).max() < 0.1 * 257
+
+
 def test_batches_and_threads_give_what_single_images_give():
     images = [noisy(flat(20), 3.0), noisy(flat(25), 0.0), noisy(flat(30), 5.0)]
     enhancer = Enhancer(random_weights(spread=0.1), denoise=True)
-    together = enhancer(np.stack(images))
-    for image, result in zip(images, together, strict=True):
-        assert np.array_equal(result, enhancer(image))
+    expected = [enhancer(image) for image in images]
+    assert np.array_equal(enhancer(np.stack(images)), expected)
+    for image, result in zip(images, expected, strict=True):
         assert np.array_equal(result, enhancer.apply(image, enhancer.factor_map(image)))
+    with ThreadPoolExecutor(4) as pool:
+        assert np.array_equal(list(pool.map(enhancer, images * 8)), expected * 8)
 
 
 def test_the_torch_engine_does_the_same():

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from clips import packets, pan, pictures, static, timestamps, varying, write_clip
+from clips import noisy, packets, pan, pictures, static, timestamps, varying, write_clip
 from commands import kill_all, sgllie, start
 from disturbances import wait_for
 from places import HOOKS
@@ -107,6 +107,18 @@ def test_segments_and_a_single_pass_give_the_same_pixels(tmp_path):
     for one, other in zip(pictures(tmp_path / "out.mp4"), pictures(tmp_path / "whole.mp4"), strict=True):
         assert np.array_equal(one, other)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".out.mp4.run", "in.mp4", "out.mp4", "whole.mp4"]
+
+
+def test_the_noise_of_a_still_scene_moves_less_and_its_brightness_no_more(tmp_path):
+    still = np.linspace(12, 40, 160)[None, :, None] * np.ones((96, 1, 3))
+    frames = [noisy(still, np.random.default_rng(number)) for number in range(12)]
+    source = write_clip(tmp_path / "in.mkv", frames, codec="ffv1", sound=False)
+    made = {}
+    for on in (False, True):
+        work(settings_for(source, tmp_path / f"{on}.mkv", denoise=on, codec="ffv1"))
+        made[on] = np.array(pictures(tmp_path / f"{on}.mkv"), float)
+    assert made[True].std(axis=0).mean() < 0.8 * made[False].std(axis=0).mean()
+    assert made[True].mean(axis=(1, 2, 3)) == pytest.approx(made[False].mean(axis=(1, 2, 3)), rel=0.02)
 
 
 def test_a_stopped_job_goes_on_where_it_was(rides, tmp_path):
