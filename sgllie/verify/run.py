@@ -37,8 +37,8 @@ from sgllie.video.run import run_folder
 from sgllie.video.settings import VideoSettings
 from sgllie.video.totals import VIDEOS_TALLY
 
-WHOLE_BYTES, PART_BYTES = 2**26, 2**23
-"""A file that is larger is read in parts of so many bytes."""
+WHOLE_BYTES = 2**26
+"""A file that is larger is read in parts."""
 
 
 class Kind(NamedTuple):
@@ -217,9 +217,7 @@ def difference(files: Storage, row: Row) -> str | None:
             found = hashlib.sha256(files.read(row["output"]))
         else:
             with files.open(row["output"]) as file:
-                found = hashlib.sha256()
-                while part := file.read(PART_BYTES):
-                    found.update(part)
+                found = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]
     except FileNotFoundError:
         return "missing"
     except ReadError:
