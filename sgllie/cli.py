@@ -84,9 +84,10 @@ def weights(arguments: Sequence[str]) -> int:
 def report(arguments: Sequence[str]) -> int:
     """Show what a run did: one HTML file with pictures before and after."""
     from sgllie.report import ReportSettings, write_report
+    from sgllie.runs.words import say
 
     settings = tyro.cli(ReportSettings, args=arguments, prog="sgllie report")
-    sys.stdout.write(f"Report in {write_report(settings)}\n")
+    say(f"Report in {write_report(settings)}")
     return 0
 
 

@@ -1,6 +1,5 @@
 """How far each video of a job is: a bar for each that is at work on a terminal, lines every ten seconds in a log."""
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from sgllie.runs.progress import LOG_SECONDS, Counts, Display
-from sgllie.runs.words import duration
+from sgllie.runs.words import duration, printable, say
 from sgllie.video.plan import Segment
 
 
@@ -55,8 +54,7 @@ class LogVideoDisplay:
                 # A short video may be done when it is first seen: how fast it went is not known then.
                 speed = f", {rate:.1f} frames/s" if rate else ""
                 left = f", {duration((total - done) / rate)} left" if rate and total > done else ""
-                sys.stdout.write(f"{path}: {self._totals.count(path, done)}{speed}{left}\n")
-        sys.stdout.flush()
+                say(f"{path}: {self._totals.count(path, done)}{speed}{left}")
         self._shown = dict(frames)
 
 
@@ -73,7 +71,7 @@ class LiveVideoDisplay:
             total, rate = self._totals.frames[path], self._totals.rate(path, done)
             speed = f"{self._totals.count(path, done)}, {rate:,.1f} frames/s,"
             if path not in self._tasks:
-                self._tasks[path] = self._progress.add_task(path, total=total or None, speed=speed)
+                self._tasks[path] = self._progress.add_task(printable(path), total=total or None, speed=speed)
             complete = bool(total) and done >= total
             self._progress.update(self._tasks[path], completed=done, speed=speed, visible=not complete)
 
@@ -87,7 +85,7 @@ def display(segments: list[Segment]) -> Iterator[Display]:
         yield LogVideoDisplay(totals)
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.fields[speed]}"),
         TimeRemainingColumn(),

@@ -1,7 +1,6 @@
 """`sgllie weights show FILE`, `import FILE.pth OUT.safetensors` and `export WEIGHTS OUT.onnx`."""
 
 import re
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -13,6 +12,7 @@ from sgllie.network import weights
 from sgllie.network.architecture import ConvType
 from sgllie.network.effect import EffectSettings
 from sgllie.network.weights import Weights
+from sgllie.runs.words import say
 from sgllie.settings import check, check_limits, setting
 from sgllie.storage import S3Options, open_storage, split_uri
 
@@ -94,7 +94,7 @@ COMMANDS: dict[str, Callable[..., Show | Import | Export]] = {"show": Show, "imp
 def run(arguments: Sequence[str]) -> int:
     """Carry out the command and return its exit code, 0; UsageError where it cannot be carried out."""
     command = tyro.extras.subcommand_cli_from_dict(COMMANDS, args=arguments, prog="sgllie weights")
-    sys.stdout.write(describe(command.carry_out()))
+    say(describe(command.carry_out()))
     return 0
 
 
@@ -105,5 +105,5 @@ def describe(found: Weights) -> str:
         f"parameters    {found.parameter_count:,}\n"
         f"dead layers   {', '.join(found.dead_layers) or 'none'}\n"
         f"origin        {found.origin or 'unknown'}\n"
-        f"fingerprint   {found.fingerprint}\n"
+        f"fingerprint   {found.fingerprint}"
     )

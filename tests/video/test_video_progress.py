@@ -46,3 +46,24 @@ def test_bars_on_a_terminal(segments, monkeypatch, capsys):
     assert "b.ts" in drawn[-1]
     assert "a.mp4" not in drawn[-1]  # it is done
     assert "a.mp4" not in drawn[-2]
+
+
+NAME = "\x1b[2J[/]\x07.mp4"
+"""Steers a terminal, and holds what closes a style in the markup of the bars."""
+
+
+def test_names_do_not_steer_a_log(monkeypatch, capsys):
+    shown = LogVideoDisplay(Totals([Segment(0, 0, NAME, None, None, None, 300, 0, 1)]))
+    monkeypatch.setattr("sgllie.video.progress.LOG_SECONDS", 0)
+    shown.update({NAME: (0, 0)})
+    assert capsys.readouterr().out == "\\x1b[2J[/]\\x07.mp4: 0 of 300 frames\n"
+
+
+def test_names_do_not_steer_the_bars(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    with display([Segment(0, 0, NAME, None, None, None, 300, 0, 1)]) as shown:
+        shown.update({NAME: (100, 0)})
+    bars = capsys.readouterr().out
+    assert "\\x1b[2J[/]\\x07.mp4" in bars
+    assert "\x1b[2J" not in bars
