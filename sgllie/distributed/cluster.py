@@ -176,9 +176,9 @@ def leave_threads_behind() -> None:
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
 
 
-def total_resource(name: str) -> int:
-    """Return how much of a resource (`CPU`, `GPU`) the cluster has now."""
-    return int(ray.cluster_resources().get(name, 0))
+def gpus_now() -> int:
+    """Return how many GPUs the cluster has now."""
+    return int(ray.cluster_resources().get("GPU", 0))
 
 
 def last_line(error: Exception) -> str:
