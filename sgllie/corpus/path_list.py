@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from sgllie.errors import StorageError, UsageError
-from sgllie.storage import S3Options, open_storage, refuse_credentials, split_uri
+from sgllie.storage import S3Options, open_storage, read_file, refuse_credentials, split_uri
 from sgllie.storage.parquet import from_parquet
 
 LIST_SUFFIXES = (".txt", ".csv", ".jsonl", ".parquet")
@@ -103,13 +103,12 @@ def read_list(source: str, s3: S3Options | None) -> list[str]:
 
 def read_columns(source: str, s3: S3Options | None, names: Sequence[str]) -> dict[str, Any]:
     """Return columns of a list by their names, without those that it does not have; UsageError if it cannot be read."""
-    folder, name = split_uri(source)
     try:
-        data = open_storage(folder, s3).read(name)
+        data = read_file(source, s3)
     except (OSError, StorageError) as error:
         raise UsageError(f"the list {source} cannot be read: {error}") from error
     try:
-        return columns_in(data, PurePosixPath(name).suffix.lower(), names)
+        return columns_in(data, PurePosixPath(source).suffix.lower(), names)
     except UnicodeDecodeError as error:
         raise UsageError(f"the list {source} is not text in UTF-8 ({error})") from error
     except WRONG as error:
