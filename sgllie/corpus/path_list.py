@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sgllie.errors import StorageError, UsageError
+from sgllie.errors import StorageError, UsageError, first_line
 from sgllie.storage import S3Options, open_storage, read_file, refuse_credentials, split_uri
 from sgllie.storage.parquet import from_parquet
 
@@ -112,9 +112,8 @@ def read_columns(source: str, s3: S3Options | None, names: Sequence[str]) -> dic
     except UnicodeDecodeError as error:
         raise UsageError(f"the list {source} is not text in UTF-8 ({error})") from error
     except WRONG as error:
-        reason = str(error).partition("\n")[0]  # Arrow tells of damage in several lines
         wanted = ", ".join(f"`{name}`" for name in names)
-        raise UsageError(f"the list {source} has no readable column {wanted} ({reason})") from error
+        raise UsageError(f"the list {source} has no readable column {wanted} ({first_line(error)})") from error
 
 
 def columns_in(data: bytes, suffix: str, names: Sequence[str]) -> dict[str, Any]:

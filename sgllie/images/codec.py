@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sgllie.errors import ImageError
+from sgllie.errors import ImageError, first_line
 from sgllie.images import bmp, hdr, jpeg, png, webp
 from sgllie.images.formats import MAX_PIXELS, QUALITY, ExifOrientation, OutputFormat
 from sgllie.images.metadata import Header, Metadata, resolution_exif
@@ -138,8 +138,7 @@ def _image_errors(format: str) -> Iterator[None]:
         raise ImageError("truncated", f"the {format.upper()} ends inside its header") from None
     except Exception as error:
         # Decoders raise many types for damaged data, and no promise says which.
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ImageError("corrupt", f"the {format.upper()} cannot be decoded: {reason}") from error
+        raise ImageError("corrupt", f"the {format.upper()} cannot be decoded: {first_line(error)}") from error
 
 
 def recognised(data: bytes) -> str:

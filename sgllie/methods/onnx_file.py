@@ -11,7 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from sgllie.enhancer import Enhanced, Factor, Level, Pixels
-from sgllie.errors import DeviceMemoryError, ImageError, StorageError, UsageError, raise_device_fault
+from sgllie.errors import DeviceMemoryError, ImageError, StorageError, UsageError, first_line, raise_device_fault
 from sgllie.methods import MethodSettings
 from sgllie.methods.blended import NOTHING, BlendedMethod, peak, unit
 from sgllie.network.effect import EffectSettings
@@ -246,8 +246,3 @@ def batch(image: NDArray[np.float32], port: Port) -> NDArray[Any]:
     ordered = image if port.channels_last else image.transpose(2, 0, 1)
     levels = np.rint(ordered * port.white) if port.dtype == np.uint8 else ordered
     return np.ascontiguousarray(levels[None], port.dtype)
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of the text of an error: what is meant for people."""
-    return str(error).strip().partition("\n")[0]

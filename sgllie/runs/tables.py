@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sgllie.errors import DamagedError, ReadError, StorageError
+from sgllie.errors import DamagedError, ReadError, StorageError, first_line
 from sgllie.runs.names import MANIFEST, part_name
 from sgllie.runs.schemas import Row, manifest_schema
 from sgllie.storage import Storage
@@ -52,7 +52,7 @@ def read_table(
     except ReadError as error:
         raise StorageError(f"{storage.uri}/{path} cannot be read: {error}") from error
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise DamagedError(f"{storage.uri}/{path} is damaged: {str(error).partition(chr(10))[0]}") from error
+        raise DamagedError(f"{storage.uri}/{path} is damaged: {first_line(error)}") from error
     check_columns(table, schema or (), f"{storage.uri}/{path}")
     for name in names or ():
         if name not in table.column_names:
