@@ -150,6 +150,10 @@ class Failure(NamedTuple):
     error_type: str
     error: str
 
+    def columns(self) -> dict[str, Any]:
+        """Return the columns of the row that say so."""
+        return {"status": "failed"} | self._asdict()
+
 
 def failure_of(error: Exception, noun: str = "image") -> Failure:
     """Return what the row of an item says about an exception, or end the job where no item is to blame.
