@@ -1,6 +1,7 @@
 """Manifests and rows: between named tuples or dictionaries, Arrow tables, and the files of an output."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
 import pyarrow as pa
@@ -9,7 +10,7 @@ import pyarrow.compute as pc
 from sgllie.errors import DamagedError, ReadError, StorageError, first_line
 from sgllie.runs.names import MANIFEST, part_name
 from sgllie.runs.schemas import Row, manifest_schema
-from sgllie.storage import Storage
+from sgllie.storage import Entry, Storage
 from sgllie.storage.parquet import from_parquet, to_parquet
 
 Item = TypeVar("Item", bound=tuple[Any, ...])
@@ -67,10 +68,11 @@ def check_columns(table: pa.Table, schema: Iterable[pa.Field], name: str) -> Non
             raise DamagedError(f"{name} is damaged: {field.name!r} is missing or of the wrong type")
 
 
-def items_in(data: bytes, item_type: type[Item]) -> list[Item]:
-    """Return the items that the bytes of a manifest list."""
-    names = list(manifest_schema(cast(Any, item_type)).names)
-    return [item_type(**row) for row in from_parquet(data, names).to_pylist()]
+def entries_in(manifest: Path, shards: Iterable[int]) -> Iterator[Entry]:
+    """Yield the files that some parts of a manifest in a local folder list."""
+    for shard in sorted(shards):
+        data = (manifest / part_name(shard)).read_bytes()
+        yield from (Entry(**row) for row in from_parquet(data, list(Entry._fields)).to_pylist())
 
 
 def to_table(rows: Iterable[Row], schema: pa.Schema) -> pa.Table:

@@ -3,7 +3,7 @@
 import itertools
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from sgllie.runs.names import MANIFEST, RUN, SUCCESS, part_name
 from sgllie.runs.plan import Bond, OutputName, Plan, name_hash, pack_of_entry, write_manifest
 from sgllie.runs.run_file import Json, as_json, now, read_json
 from sgllie.runs.start import Opened, opened, version_of_run
-from sgllie.runs.tables import items_in, manifest_bytes, read_manifest
+from sgllie.runs.tables import entries_in, manifest_bytes, read_manifest
 from sgllie.storage import Entry, Storage
 
 WORKERS = 16
@@ -214,12 +214,6 @@ def write_update(
 def copy_part(output: Storage, file: Path) -> None:
     """Write a part of a local manifest into the output."""
     output.write(f"{MANIFEST}/{file.name}", file.read_bytes())
-
-
-def entries_in(manifest: Path, shards: Collection[int]) -> Iterator[Entry]:
-    """Yield what some parts of a local manifest list."""
-    for shard in sorted(shards):
-        yield from items_in((manifest / part_name(shard)).read_bytes(), Entry)
 
 
 def take_back_all(run: Opened, changed: Mapping[int, Mapping[str, Entry]], schemas: Mapping[str, pa.Schema]) -> None:
