@@ -1,6 +1,7 @@
 """Manifests and rows: between named tuples or dictionaries, Arrow tables, and the files of an output."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -12,6 +13,9 @@ from sgllie.runs.names import MANIFEST, part_name
 from sgllie.runs.schemas import Row, manifest_schema
 from sgllie.storage import Entry, Storage
 from sgllie.storage.parquet import from_parquet, to_parquet
+
+PARTS_AT_ONCE = 16
+"""Parts of a manifest that are read or written at the same time."""
 
 Item = TypeVar("Item", bound=tuple[Any, ...])
 
@@ -73,6 +77,12 @@ def entries_in(manifest: Path, shards: Iterable[int]) -> Iterator[Entry]:
     for shard in sorted(shards):
         data = (manifest / part_name(shard)).read_bytes()
         yield from (Entry(**row) for row in from_parquet(data, list(Entry._fields)).to_pylist())
+
+
+def copy_manifest(manifest: Path, output: Storage) -> None:
+    """Write the parts of a manifest in a local folder into an output."""
+    with ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
+        list(pool.map(lambda part: output.write(f"{MANIFEST}/{part.name}", part.read_bytes()), manifest.iterdir()))
 
 
 def to_table(rows: Iterable[Row], schema: pa.Schema) -> pa.Table:
