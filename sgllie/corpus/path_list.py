@@ -83,7 +83,7 @@ def normalised(path: str) -> str:
 
 @lru_cache(1000)
 def real_folder(folder: str) -> str:
-    """Return the path of a folder with no links in it; most paths of a list share theirs."""
+    """Return the path of a folder with no links in it; most files of a list share theirs."""
     return os.path.realpath(folder)
 
 

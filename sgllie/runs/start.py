@@ -3,11 +3,11 @@
 import os
 import re
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+from sgllie.corpus.path_list import real_folder
 from sgllie.errors import StorageError, UsageError
 from sgllie.runs.commits import all_totals
 from sgllie.runs.lock import LOCK, alone
@@ -211,12 +211,6 @@ def lies_within(uri: str, folder: str) -> bool:
     is_plain = name not in ("", ".", "..") and not os.path.islink(uri)
     real = os.path.join(real_folder(parent), name) if is_plain else os.path.realpath(uri)
     return f"{real}/".startswith(f"{real_folder(folder)}/")
-
-
-@lru_cache(1000)
-def real_folder(folder: str) -> str:
-    """Return the path of a folder with no links in it; most files of a listing share theirs."""
-    return os.path.realpath(folder)
 
 
 def refuse_other_files(output: Storage, own: str = UNFINISHED) -> None:
