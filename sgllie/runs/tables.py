@@ -1,5 +1,7 @@
 """Manifests and rows: between named tuples or dictionaries, Arrow tables, and the files of an output."""
 
+import csv
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -93,6 +95,15 @@ def to_table(rows: Iterable[Row], schema: pa.Schema) -> pa.Table:
 def row_bytes(rows: Iterable[Row], schema: pa.Schema) -> bytes:
     """Return the Parquet file of these rows, in the order of their paths."""
     return to_parquet(to_table(rows, schema))
+
+
+def csv_bytes(rows: Sequence[Row]) -> bytes:
+    """Return the CSV file of these rows, which all have the same columns."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
 
 
 def with_columns(table: pa.Table, others: pa.Table) -> pa.Table:
