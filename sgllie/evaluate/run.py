@@ -74,7 +74,7 @@ class MeasuringRun(Run[SettingsT]):
         cost = describe_spent(totals, totals["images"], self.settings.price)
         return f"{done}\n{cost}\nOne row for each in {output}/stats, this table in {output}/summary.json."
 
-    def result(self, totals: Json, seconds: float) -> str:
+    def summarize(self, totals: Json, seconds: float) -> str:
         """Write the tables of what was measured before and after."""
         parts = [
             comparisons_text([Comparison(**one) for one in totals["metrics"]]),
@@ -113,10 +113,6 @@ class EvaluateRun(MeasuringRun[EvaluateSettings]):
             found = {"metrics": [asdict(one) for one in summary.means(table, metrics)], "worst": summary.worst(table)}
             found["undefined"] = summary.undefined_counts(table, metrics, has_before=has_before)
         return self.mark_finished(counted | found)
-
-    def summarize(self, totals: Json, seconds: float) -> str:
-        """Write what was found."""
-        return self.result(totals, seconds)
 
 
 def prepare(settings: EvaluateSettings) -> EvaluateRun:
