@@ -24,7 +24,7 @@ from sgllie.video.formats import check_suffix
 from sgllie.video.info import refuse_hdr
 from sgllie.video.join import Encoded, join
 from sgllie.video.reader import Picture, VideoReader
-from sgllie.video.segments import WHOLE, Span
+from sgllie.video.spans import WHOLE, Span
 from sgllie.video.settings import TEMPORAL_SMOOTHING, Encoding
 from sgllie.video.smoothing import Smoother
 from sgllie.video.streams import plan_streams

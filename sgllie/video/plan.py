@@ -21,7 +21,7 @@ from sgllie.runs.start import incomplete_manifest
 from sgllie.runs.tables import entries_in, manifest_bytes, read_table
 from sgllie.storage import SCRATCH, Storage
 from sgllie.video.reader import VideoReader
-from sgllie.video.segments import WHOLE, Span, cut
+from sgllie.video.spans import WHOLE, Span, cut
 
 SEGMENT_TABLE = "segments.parquet"
 ENCODED = f"{SCRATCH}/encoded"

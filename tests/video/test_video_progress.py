@@ -3,7 +3,7 @@
 import pytest
 
 from sgllie.video.plan import Segment
-from sgllie.video.progress import LogVideoDisplay, Totals, display
+from sgllie.video.progress import LogVideoDisplay, FrameCounts, display
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def segments():
 def test_lines_in_a_log(segments, monkeypatch, capsys):
     moments = iter([0.0, 0.0, 0.0, 10.0, 10.0, 10.0, 10.0, 20.0, 20.0, 20.0, 20.0])
     monkeypatch.setattr("sgllie.video.progress.time.monotonic", lambda: next(moments))
-    shown = LogVideoDisplay(Totals(segments))
+    shown = LogVideoDisplay(FrameCounts(segments))
     shown.update({"a.mp4": (0, 0)})
     assert capsys.readouterr().out == ""
     shown.update({"a.mp4": (200, 0), "b.ts": (5, 0)})
@@ -28,7 +28,7 @@ def test_lines_in_a_log(segments, monkeypatch, capsys):
 def test_a_clip_that_is_done_when_it_is_first_seen(segments, monkeypatch, capsys):
     moments = iter([0.0, 10.0, 10.0, 10.0])
     monkeypatch.setattr("sgllie.video.progress.time.monotonic", lambda: next(moments))
-    LogVideoDisplay(Totals(segments)).update({"a.mp4": (600, 0)})
+    LogVideoDisplay(FrameCounts(segments)).update({"a.mp4": (600, 0)})
     assert capsys.readouterr().out == "a.mp4: 600 of 600 frames\n"
 
 
@@ -53,7 +53,7 @@ NAME = "\x1b[2J[/]\x07.mp4"
 
 
 def test_names_do_not_steer_a_log(monkeypatch, capsys):
-    shown = LogVideoDisplay(Totals([Segment(0, 0, NAME, None, None, None, 300, 0, 1)]))
+    shown = LogVideoDisplay(FrameCounts([Segment(0, 0, NAME, None, None, None, 300, 0, 1)]))
     monkeypatch.setattr("sgllie.video.progress.LOG_SECONDS", 0)
     shown.update({NAME: (0, 0)})
     assert capsys.readouterr().out == "\\x1b[2J[/]\\x07.mp4: 0 of 300 frames\n"
