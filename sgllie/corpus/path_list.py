@@ -17,7 +17,7 @@ from sgllie.storage import S3Options, open_storage, read_file, refuse_credential
 from sgllie.storage.parquet import from_parquet
 
 LIST_SUFFIXES = (".txt", ".csv", ".jsonl", ".parquet")
-WRONG = (
+UNREADABLE = (
     *(KeyError, AttributeError, TypeError, ValueError, RecursionError, OSError),
     *(csv.Error, pa.ArrowException),
 )
@@ -111,7 +111,7 @@ def read_columns(source: str, s3: S3Options | None, names: Sequence[str]) -> dic
         return columns_in(data, PurePosixPath(source).suffix.lower(), names)
     except UnicodeDecodeError as error:
         raise UsageError(f"the list {source} is not text in UTF-8 ({error})") from error
-    except WRONG as error:
+    except UNREADABLE as error:
         wanted = ", ".join(f"`{name}`" for name in names)
         raise UsageError(f"the list {source} has no readable column {wanted} ({first_line(error)})") from error
 
