@@ -14,7 +14,7 @@ from sgllie.corpus.labels import is_map_by_name
 from sgllie.corpus.pack import is_pack, pack_of
 from sgllie.corpus.packed import Member, open_pack, unpacked
 from sgllie.corpus.path_list import LIST_SUFFIXES, listed_paths, root_of_list
-from sgllie.corpus.patterns import Patterns
+from sgllie.corpus.patterns import Patterns, has_wildcards
 from sgllie.errors import ItemError, StorageError, UsageError
 from sgllie.images import EXTENSIONS
 from sgllie.storage import SCRATCH, Entry, S3Options, open_storage, split_uri
@@ -269,11 +269,6 @@ def is_foreign(path: str) -> bool:
     """Tell whether macOS, a file server, or a run that is at work has put a file there."""
     *folders, name = path.split("/")
     return name.startswith("._") or not FOREIGN.isdisjoint(folders)
-
-
-def has_wildcards(path: str) -> bool:
-    """Tell whether a path holds the characters of a glob."""
-    return bool(re.search(r"[*?\[]", path))
 
 
 def is_pattern(source: str) -> bool:
