@@ -6,7 +6,7 @@ from PIL import ExifTags, UnidentifiedImageError
 
 from sgllie.corpus.listing import Listing
 from sgllie.corpus.packed import packed
-from sgllie.errors import StorageError, UsageError
+from sgllie.errors import StorageError, UsageError, first_line
 from sgllie.images.pillow import open_image
 from sgllie.images.tiff_layout import IMAGE_LENGTH, IMAGE_WIDTH
 from sgllie.metrics.boxes import stem
@@ -64,4 +64,4 @@ def reason(error: Exception) -> str:
     """Return why a file is no image; Pillow's own sentence names an address in memory."""
     if isinstance(error, UnidentifiedImageError):
         return "it is not a JPEG, PNG, WebP, BMP or TIFF"
-    return str(error) or type(error).__name__
+    return first_line(error)

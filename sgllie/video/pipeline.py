@@ -33,9 +33,9 @@ from sgllie.video.info import refuse_hdr
 from sgllie.video.join import Encoded, join
 from sgllie.video.plan import Segment, encoded_name
 from sgllie.video.reader import VideoReader
-from sgllie.video.spans import Span
 from sgllie.video.settings import VideoSettings
 from sgllie.video.smoothing import Smoother
+from sgllie.video.spans import Span
 from sgllie.video.streams import plan_streams
 from sgllie.video.totals import VIDEOS_TALLY
 
