@@ -20,7 +20,7 @@ from sgllie.runs.plan import Plan
 from sgllie.runs.run_file import Json
 from sgllie.runs.tables import entries_in, with_columns
 from sgllie.settings import split_names
-from sgllie.storage import Entry, absolute_uri, open_storage
+from sgllie.storage import absolute_uri, open_storage
 from sgllie.storage.parquet import from_parquet, to_parquet
 
 

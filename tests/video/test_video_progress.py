@@ -3,7 +3,7 @@
 import pytest
 
 from sgllie.video.plan import Segment
-from sgllie.video.progress import LogVideoDisplay, FrameCounts, display
+from sgllie.video.progress import FrameCounts, LogVideoDisplay, display
 
 
 @pytest.fixture
