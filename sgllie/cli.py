@@ -12,8 +12,7 @@ from importlib.metadata import version
 import tyro
 
 from sgllie.errors import StorageError, UsageError
-
-STOPPED, USAGE, WRONG = 1, 2, 3
+from sgllie.exit_codes import OK, STOPPED, USAGE, WITH_FAILURES
 
 
 def enhance(arguments: Sequence[str]) -> int:
@@ -84,10 +83,11 @@ def weights(arguments: Sequence[str]) -> int:
 def report(arguments: Sequence[str]) -> int:
     """Show what a run did: one HTML file with pictures before and after."""
     from sgllie.report import ReportSettings, write_report
+    from sgllie.runs.words import say
 
     settings = tyro.cli(ReportSettings, args=arguments, prog="sgllie report")
-    sys.stdout.write(f"Report in {write_report(settings)}\n")
-    return 0
+    say(f"Report in {write_report(settings)}")
+    return OK
 
 
 def verify(arguments: Sequence[str]) -> int:
@@ -103,10 +103,10 @@ def verify(arguments: Sequence[str]) -> int:
     findings = run.verify(settings, finished)
     say(findings.describe())
     if not (findings.wrong or findings.lost):
-        return 0
+        return OK
     if not settings.repair:
         say(f"To enhance them once more: sgllie verify {shlex.quote(settings.output)} --repair")
-        return WRONG
+        return WITH_FAILURES
     chosen = run.settings_of(finished, settings)
     run.mark_failed(finished, findings)
     return run_job(finished.kind.prepare, chosen, RayExecutor(chosen))
@@ -138,11 +138,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments == ["--version"]:
         sys.stdout.write(f"sgllie {version('sgllie')}\n")
-        return 0
+        return OK
     if not arguments or arguments[0] not in COMMANDS:
         lines = [f"  {name:10} {command.__doc__}" for name, command in COMMANDS.items()]
         sys.stdout.write("\n".join(["usage: sgllie COMMAND ... (see sgllie COMMAND --help)", "", *lines]) + "\n")
-        return 0 if arguments[:1] in (["--help"], ["-h"]) else USAGE
+        return OK if arguments[:1] in (["--help"], ["-h"]) else USAGE
     try:
         return COMMANDS[arguments[0]](arguments[1:])
     except UsageError as error:

@@ -150,6 +150,10 @@ class Failure(NamedTuple):
     error_type: str
     error: str
 
+    def columns(self) -> dict[str, Any]:
+        """Return the columns of the row that say so."""
+        return {"status": "failed"} | self._asdict()
+
 
 def failure_of(error: Exception, noun: str = "image") -> Failure:
     """Return what the row of an item says about an exception, or end the job where no item is to blame.
@@ -180,6 +184,11 @@ def failure_of(error: Exception, noun: str = "image") -> Failure:
     return Failure("internal", f"{type(error).__name__}: {error}")
 
 
+def first_line(error: object) -> str:
+    """Return the first line of what an error says, which is meant for people; its type where it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def raise_device_fault(error: Exception, kind: str = "") -> None:
     """Raise what an error of torch, onnxruntime or nvImageCodec says of the GPU; return where it says nothing.
 
@@ -198,4 +207,4 @@ def raise_device_fault(error: Exception, kind: str = "") -> None:
     if any(said in report for said in FULL_MEMORY):
         raise DeviceMemoryError("the memory of the GPU is full") from error
     if "CUDA" in report or any(name in report.upper() for name in ("CUDNN", "CUBLAS")):
-        raise DeviceError(f"the GPU does not work: {report.partition(chr(10))[0]}") from error
+        raise DeviceError(f"the GPU does not work: {first_line(report)}") from error

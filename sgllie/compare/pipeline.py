@@ -68,4 +68,4 @@ class ComparePipeline(ShardRunner[Trial]):
 
     def failed_row(self, item: Trial, failure: Failure) -> Row:
         """Return a row without any value."""
-        return {"path": item.path, "method": item.method, "status": "failed"} | failure._asdict()
+        return {"path": item.path, "method": item.method} | failure.columns()

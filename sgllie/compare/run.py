@@ -1,7 +1,5 @@
 """A run of `sgllie compare`: planned, resumed or refused, summed up and finished."""
 
-import csv
-import io
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -29,6 +27,7 @@ from sgllie.runs.run import Pipeline
 from sgllie.runs.run_file import Json
 from sgllie.runs.shard_runner import Report
 from sgllie.runs.start import survey
+from sgllie.runs.tables import csv_bytes
 from sgllie.runs.totals import Totals
 
 
@@ -52,7 +51,7 @@ class CompareRun(MeasuringRun[CompareSettings]):
         table = self.rows()
         metrics = settings.chosen_metrics(has_input=True)
         methods = summaries(table, [INPUT, *settings.method_settings], metrics)
-        self.output.write(COMPARISON_TABLE, as_csv(methods).encode())
+        self.output.write(COMPARISON_TABLE, csv_bytes(methods))
         shown = table.filter(pc.is_valid(table["thumbnail"])).to_pylist()
         undefined = undefined_counts(table, metrics, has_before=False)
         left_out = undefined_text(undefined, self.noun)
@@ -155,12 +154,3 @@ def finite(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def mean(values: NDArray[np.float64]) -> float | None:
     """Return the mean of values; None where there are none, or one of them is not finite."""
     return number(values.mean()) if len(values) else None
-
-
-def as_csv(methods: list[dict[str, Any]]) -> str:
-    """Write the table of methods as CSV."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(methods[0]))
-    writer.writeheader()
-    writer.writerows(methods)
-    return text.getvalue()

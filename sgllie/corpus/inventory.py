@@ -18,7 +18,7 @@ from urllib.parse import unquote_plus
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sgllie.errors import StorageError, UsageError
+from sgllie.errors import StorageError, UsageError, first_line
 from sgllie.storage import Entry, S3Options, open_storage
 
 MANIFEST = "manifest.json"
@@ -93,8 +93,7 @@ class Inventory:
                 advice = "copy it there, or name a newer inventory"
                 raise UsageError(f"the inventory {self.source} names {name}, which is not there; {advice}") from error
             except DAMAGE as error:
-                reason = str(error).partition("\n")[0] or type(error).__name__
-                raise UsageError(f"{name} of the inventory {self.source} is damaged: {reason}") from error
+                raise UsageError(f"{name} of the inventory {self.source} is damaged: {first_line(error)}") from error
 
     def _rows(self, file: BinaryIO) -> Iterator[Row]:
         """Yield the rows of one file, with the names of COLUMNS."""

@@ -1,31 +1,25 @@
 """Which files an input names: a folder, an `s3://` prefix, a glob, one file, a list of paths, or an S3 Inventory."""
 
-import csv
-import io
 import itertools
-import json
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-import pyarrow as pa
 from fsspec.utils import glob_translate
 
 from sgllie.corpus.inventory import Inventory, is_inventory
 from sgllie.corpus.labels import is_map_by_name
 from sgllie.corpus.pack import is_pack, pack_of
 from sgllie.corpus.packed import Member, open_pack, unpacked
-from sgllie.corpus.patterns import Patterns
+from sgllie.corpus.path_list import LIST_SUFFIXES, listed_paths, root_of_list
+from sgllie.corpus.patterns import Patterns, has_wildcards
 from sgllie.errors import ItemError, StorageError, UsageError
 from sgllie.images import EXTENSIONS
 from sgllie.images.formats import UNREAD
-from sgllie.storage import SCRATCH, Entry, S3Options, open_storage, refuse_credentials, split_uri
-from sgllie.storage.parquet import from_parquet
+from sgllie.storage import SCRATCH, Entry, S3Options, open_storage, split_uri
 
-LIST_SUFFIXES = (".txt", ".csv", ".jsonl", ".parquet")
 FOREIGN = {"__MACOSX", ".AppleDouble", "@eaDir", SCRATCH}
 """Folders that macOS, a file server (Netatalk, Synology) or a run that is at work makes beside the images."""
 COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -112,7 +106,7 @@ class Listing:
         if not is_glob and self._holds_images():
             return split_uri(self.source)[0], "file"
         if suffix in LIST_SUFFIXES and not (is_glob and is_pack(self.source)):
-            return self._root_of_list(), "list"
+            return root_of_list(self.source, self.s3), "list"
         if suffix in self.extensions and not is_glob:
             return split_uri(self.source)[0], "file"
         if is_glob:
@@ -193,7 +187,7 @@ class Listing:
 
     def listed(self) -> list[str]:
         """Return the paths of a list below the root, in its order."""
-        return [relative_to(path, self.root) for path in self._listed_paths()]
+        return [relative_to(path, self.root) for path in listed_paths(self.source, self.s3)]
 
     def _is_image(self, path: str) -> bool:
         """Tell whether a file is an image by its name."""
@@ -242,41 +236,6 @@ class Listing:
             pattern = re.compile(glob_translate(below))
         return Wanted(pattern, self.root, self.exclude)
 
-    def _root_of_list(self) -> str:
-        """Return the folder of the list where its paths are relative, else the deepest folder that they share."""
-        folder = self._folder_of_list()
-        shared: list[str] | None = None
-        local = remote = first = ""
-        for path in self._listed_paths():
-            local, remote = (local, path) if "://" in path else (path, remote)
-            first = first or path
-            parts = path.split("/")[:-1]
-            shared = (
-                parts if shared is None else [a for a, b in itertools.takewhile(same, zip(shared, parts, strict=False))]
-            )
-            if remote and len(shared) < 3:
-                break
-        if shared is None:
-            raise UsageError(f"the list {self.source} names no file")
-        if local and remote:
-            raise UsageError(f"the list {self.source} mixes folders and buckets ({local}, {remote}); make one of each")
-        if remote and len(shared) < 3:  # not even the bucket
-            raise UsageError(f"the list {self.source} names files of two buckets ({first}, {remote}); make two lists")
-        common = "/".join(shared) or "/"
-        inside = common == folder or common.startswith(folder.rstrip("/") + "/")
-        root = folder if inside else common
-        open_storage(root, self.s3)  # refuses what is neither a folder nor S3
-        return root
-
-    def _folder_of_list(self) -> str:
-        return normalised(split_uri(self.source)[0])
-
-    def _listed_paths(self) -> Iterator[str]:
-        """Yield the paths of a list file, made absolute against the folder that the list lies in."""
-        folder = self._folder_of_list()
-        for path in read_list(self.source, self.s3):
-            yield normalised(path if path.startswith("/") or "://" in path else f"{folder.rstrip('/')}/{path}")
-
 
 class Wanted:
     """Tells whether a listed file belongs to the input.
@@ -318,11 +277,6 @@ def is_foreign(path: str) -> bool:
     return name.startswith("._") or not FOREIGN.isdisjoint(folders)
 
 
-def has_wildcards(path: str) -> bool:
-    """Tell whether a path holds the characters of a glob."""
-    return bool(re.search(r"[*?\[]", path))
-
-
 def is_pattern(source: str) -> bool:
     """Tell whether a local path or a url is a glob; a file whose name holds a bracket is none."""
     return has_wildcards(source) and ("://" in source or not Path(source).exists())
@@ -337,67 +291,7 @@ def is_utf8(text: str) -> bool:
     return True
 
 
-def normalised(path: str) -> str:
-    """Return a local path without `..` and `.`, which are common in lists; keys of S3 may hold them, and stay.
-
-    Behind a link `..` is the folder above the one that it leads to, as it is to the operating system.
-    """
-    if "://" in path:
-        return path
-    before, dots, name = f"{path}/".rpartition("/../")
-    above, shortened = f"{before}/..", os.path.normpath(f"{before}/..")
-    if dots and real_folder(above) != real_folder(shortened):
-        return os.path.normpath(f"{real_folder(above)}/{name}")
-    return os.path.normpath(path)
-
-
-@lru_cache(1000)
-def real_folder(folder: str) -> str:
-    """Return the path of a folder with no links in it; most paths of a list share theirs."""
-    return os.path.realpath(folder)
-
-
-def same(pair: tuple[str, str]) -> bool:
-    """Tell whether two path components are equal."""
-    return pair[0] == pair[1]
-
-
 def relative_to(path: str, root: str) -> str:
     """Return a path below a root: `root/a/b` -> `a/b`."""
     absolute = root if "://" in root else str(Path(root).absolute())
     return path.removeprefix(absolute.rstrip("/") + "/")
-
-
-def read_list(source: str, s3: S3Options | None) -> list[str]:
-    """Return the paths in a list file: a line each (.txt), or the column `path` (.csv, .jsonl, .parquet)."""
-    folder, name = split_uri(source)
-    try:
-        data = open_storage(folder, s3).read(name)
-    except (OSError, StorageError) as error:
-        raise UsageError(f"the list {source} cannot be read: {error}") from error
-    try:
-        paths = paths_in(data, PurePosixPath(name).suffix.lower())
-    except UnicodeDecodeError as error:
-        raise UsageError(f"the list {source} is not text in UTF-8 ({error})") from error
-    except (KeyError, TypeError, ValueError, RecursionError, OSError, csv.Error, pa.ArrowException) as error:
-        reason = str(error).partition("\n")[0]  # Arrow tells of damage in several lines
-        raise UsageError(f"the list {source} has no readable column `path` ({reason})") from error
-    for number, path in enumerate(paths, start=1):
-        if not isinstance(path, str) or not path:
-            raise UsageError(f"the list {source} names no path in entry {number}, but {path!r}")
-        if "://" in path:
-            refuse_credentials(f"entry {number} of the list {source}", path)
-    return paths
-
-
-def paths_in(data: bytes, suffix: str) -> list[Any]:
-    """Return the entries of a list; what is no path among them is left to the caller."""
-    if suffix == ".parquet":
-        return from_parquet(data, columns=["path"])["path"].to_pylist()
-    text = data.decode("utf-8-sig")
-    if suffix == ".csv":
-        csv.field_size_limit(max(csv.field_size_limit(), len(data)))  # long captions may stand in other columns
-        return [row["path"] for row in csv.DictReader(io.StringIO(text, newline=""))]
-    # Not `splitlines`: it cuts at characters that names and JSON may hold, such as U+2028.
-    lines = [line.strip() for line in text.split("\n") if line.strip()]
-    return [json.loads(line)["path"] for line in lines] if suffix == ".jsonl" else lines

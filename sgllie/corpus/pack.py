@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from sgllie.errors import Failure, ItemError
+from sgllie.errors import Failure, ItemError, first_line
 
 PACK = re.compile(r"(?:.*?\.tar|.*\.parquet)(?=/|$)", re.IGNORECASE)
 """The path of a pack at the beginning of a path: tars may hold folders of any name, and Parquet files often lie in
@@ -90,4 +90,4 @@ def is_pack(path: str) -> bool:
 
 def damaged(kind: str, sentence: object, error_type: str = "corrupt") -> ItemError:
     """Return what to raise for a pack that cannot be read to its end."""
-    return ItemError(error_type, f"the {kind} is damaged: {str(sentence).partition(chr(10))[0]}")
+    return ItemError(error_type, f"the {kind} is damaged: {first_line(sentence)}")

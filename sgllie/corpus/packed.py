@@ -1,10 +1,11 @@
 """A storage in which packs are folders: the images of tars and Parquet files have paths of their own."""
 
+import io
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 from sgllie.corpus.pack import Pack, is_pack, pack_of
 from sgllie.corpus.parquet import ParquetImages
@@ -51,10 +52,20 @@ class PackedStorage:
 
     def read(self, path: str) -> bytes:
         """Return the bytes of an object, or of an image in a pack."""
+        image = self._image(path)
+        return self.inner.read(path) if image is None else image
+
+    def open(self, path: str) -> BinaryIO:
+        """Open an object, or an image in a pack, which is read whole."""
+        image = self._image(path)
+        return self.inner.open(path) if image is None else io.BytesIO(image)
+
+    def _image(self, path: str) -> bytes | None:
+        """Return the bytes of an image in a pack; None for any other object."""
         place = pack_of(path)
         try:
             pack = self._opened(place, column_of(path)) if place and place != path else None
-            return pack.read(path.removeprefix(f"{place}/")) if pack else self.inner.read(path)
+            return pack.read(path.removeprefix(f"{place}/")) if pack else None
         except ItemError as error:
             raise ReadError(str(error)) from error
 

@@ -1,5 +1,6 @@
-"""Patterns of paths, as in a .gitignore file."""
+"""Patterns of paths: those of a .gitignore file, and globs."""
 
+import re
 from collections.abc import Sequence
 
 from pathspec import GitIgnoreSpec
@@ -32,3 +33,8 @@ class Patterns:
 
     def __contains__(self, path: str) -> bool:
         return self._spec is not None and self._spec.match_file(path)
+
+
+def has_wildcards(path: str) -> bool:
+    """Tell whether a path holds the characters of a glob."""
+    return bool(re.search(r"[*?\[]", path))

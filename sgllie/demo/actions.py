@@ -11,8 +11,9 @@ from sgllie.demo import words
 from sgllie.demo.chart import histograms, map_picture
 from sgllie.demo.choice import Choice
 from sgllie.demo.item import Item
-from sgllie.demo.preview import Preview, naturalness
+from sgllie.demo.preview import Preview
 from sgllie.demo.session import Session, Sessions, sentence_of
+from sgllie.metrics.niqe import niqe_of_middle
 
 SETTLED_SECONDS = 0.3
 """Without a change, after which NIQE is measured: it takes longer than all else."""
@@ -129,8 +130,8 @@ class Actions:
         preview = shown.preview
         pixels = preview.before if item.is_copied(preview, choice) else preview.after(choice.strength)
         if shown.niqe is None:
-            shown.niqe = naturalness(preview.before)
-        pair = shown.niqe, naturalness(pixels)
+            shown.niqe = niqe_of_middle(preview.before)
+        pair = shown.niqe, niqe_of_middle(pixels)
         return words.facts(shown.before, preview.side(pixels), pair)
 
     def enhance(self, request: gr.Request, name: str | None, *controls: Any) -> tuple[Any, Any]:

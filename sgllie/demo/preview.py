@@ -15,19 +15,16 @@ from numpy.typing import NDArray
 
 from sgllie.demo.choice import Choice
 from sgllie.enhancer import Factor
-from sgllie.images import DecodedImage, Pixels, encode
+from sgllie.images import DecodedImage, Pixels, encode, over_grey
 from sgllie.images.codec import turned
 from sgllie.images.luma import histogram, measure
 from sgllie.images.metadata import Metadata
 from sgllie.methods import Method, make_method
-from sgllie.metrics.niqe import niqe
 
 KEPT_METHODS = 4
 """Methods that are ready at the same time."""
 LONGEST_SIDE = 1600
 """Pixels of a preview, at most."""
-NIQE_SIDE = 1024
-"""Pixels of the part of a preview that NIQE is measured on; it takes a quarter of a second for each megapixel."""
 QUALITY = 90
 """Of the JPEG that the browser gets."""
 BINS = 64
@@ -148,24 +145,4 @@ def shown(pixels: Pixels, still: Still) -> Pixels:
     planes = [plane for plane in (pixels, still.alpha) if plane is not None]
     if share < 1:
         planes = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in planes]
-    small, *alpha = [eight_bits(turned(plane, still.orientation)) for plane in planes]
-    if alpha:
-        opaque = alpha[0].astype(np.float32) / 255
-        opaque = opaque if small.ndim == 2 else opaque[..., None]
-        small = (small * opaque + 128 * (1 - opaque) + 0.5).astype(np.uint8)
-    return np.ascontiguousarray(small)
-
-
-def eight_bits(samples: Pixels) -> Pixels:
-    """Return samples of 8 or 16 bits as 8 bits."""
-    return cv2.convertScaleAbs(samples, alpha=1 / 257) if samples.dtype == np.uint16 else samples
-
-
-def naturalness(pixels: Pixels) -> float | None:
-    """Return NIQE of the middle of a picture; None where it is too small, or too flat, for one."""
-    height, width = pixels.shape[:2]
-    top, left = max(height - NIQE_SIDE, 0) // 2, max(width - NIQE_SIDE, 0) // 2
-    try:
-        return niqe(np.ascontiguousarray(pixels[top : top + NIQE_SIDE, left : left + NIQE_SIDE]))
-    except ValueError:
-        return None
+    return np.ascontiguousarray(over_grey(*(turned(plane, still.orientation) for plane in planes)))

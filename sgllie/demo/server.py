@@ -4,7 +4,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from sgllie.demo.settings import DemoSettings
 from sgllie.errors import UsageError
+from sgllie.runs.words import say
 
 
 def serve(settings: DemoSettings, host: str | None = None) -> int:
@@ -32,8 +32,7 @@ def serve(settings: DemoSettings, host: str | None = None) -> int:
     with TemporaryDirectory(prefix="sgllie-demo-") as folder, suppress(KeyboardInterrupt):
         page = launch(settings, host or settings.host, Path(folder))
         try:
-            sys.stdout.write(f"The page is at {page.local_url} (Ctrl-C ends it).\n")
-            sys.stdout.flush()
+            say(f"The page is at {page.local_url} (Ctrl-C ends it).")
             warming.start()
             threading.Event().wait()
         finally:

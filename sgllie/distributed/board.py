@@ -70,13 +70,3 @@ def reason_to_stop(error: SgllieError) -> str:
     if isinstance(error, CollapseError):
         return f"the training has collapsed: {error}."
     return f"{str(error).rstrip('.')}. {GOES_ON}"
-
-
-def get(reference: Any) -> Any:
-    """Return what a task gave; an error of ours is raised as the task raised it, without Ray's account of it."""
-    try:
-        return ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, SgllieError):
-            raise error.cause from None
-        raise

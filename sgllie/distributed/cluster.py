@@ -15,7 +15,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sgllie.distributed.ray_internals import few_services, on_loopback
-from sgllie.errors import UsageError
+from sgllie.errors import SgllieError, UsageError
 from sgllie.runs import machine
 from sgllie.runs.watch import stop_on_sigterm
 
@@ -176,9 +176,19 @@ def leave_threads_behind() -> None:
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
 
 
-def total_resource(name: str) -> int:
-    """Return how much of a resource (`CPU`, `GPU`) the cluster has now."""
-    return int(ray.cluster_resources().get(name, 0))
+def get(reference: Any) -> Any:
+    """Return what one or several tasks gave; an error of ours is raised without Ray's account of it."""
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, SgllieError):
+            raise error.cause from None
+        raise
+
+
+def gpus_now() -> int:
+    """Return how many GPUs the cluster has now."""
+    return int(ray.cluster_resources().get("GPU", 0))
 
 
 def last_line(error: Exception) -> str:

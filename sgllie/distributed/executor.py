@@ -227,10 +227,10 @@ class Work:
 
 def check_gpu(connection: "Connection") -> None:
     """Raise UsageError where no GPU can be had, and say so where one may join; nothing has been written yet."""
-    from sgllie.distributed.cluster import total_resource
+    from sgllie.distributed.cluster import gpus_now
 
     connection.wait()
-    if total_resource("GPU"):
+    if gpus_now():
         return
     if connection.is_local:
         raise UsageError("--device cuda: this machine has no GPU that Ray can use; take --device cpu, without --half")

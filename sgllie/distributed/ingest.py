@@ -22,7 +22,8 @@ from ray.data import DataContext, Dataset, Datasource, ReadTask, TaskPoolStrateg
 from ray.data.block import Block, BlockAccessor, BlockMetadata
 from ray.exceptions import ObjectLostError
 
-from sgllie.distributed.board import ends_training, get
+from sgllie.distributed.board import ends_training
+from sgllie.distributed.cluster import get
 from sgllie.distributed.inspection import Corpus
 from sgllie.distributed.ray_internals import pace_scheduler
 from sgllie.errors import ItemError, ReadError, StorageError, failure_of

@@ -9,7 +9,7 @@ from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
 
 from sgllie.corpus.listing import Listing
 from sgllie.corpus.packed import packed
-from sgllie.distributed.board import get
+from sgllie.distributed.cluster import get
 from sgllie.distributed.placement import Resources, nodes_now
 from sgllie.errors import StorageError, UsageError
 from sgllie.runs.progress import Counts, display

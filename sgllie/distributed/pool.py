@@ -13,7 +13,7 @@ import numpy as np
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from sgllie.distributed.cluster import beside_driver, last_line, total_resource
+from sgllie.distributed.cluster import beside_driver, get, gpus_now, last_line
 from sgllie.distributed.placement import Placement, in_words, nodes_now, on_cpus, on_gpus
 from sgllie.distributed.ray_internals import node_is_draining
 from sgllie.errors import SgllieError, StorageError
@@ -162,7 +162,7 @@ class RayWorker(ShardWorker):
 def device_of_workers(run: Run[Any], is_told: bool) -> Device:
     """Decide where the workers of a run compute, and say so where there is a choice, unless CPUs are told already."""
     device: Device = run.device
-    gpus = total_resource("GPU")
+    gpus = gpus_now()
     if device == "auto":
         device = "cuda" if gpus else "cpu"
     if device == "cuda":
@@ -312,9 +312,8 @@ def run_tasks(task: Callable[[Argument], None], arguments: Sequence[Argument]) -
         task(argument)
 
     try:
-        ray.get([call.remote(argument) for argument in arguments])
-    except RayTaskError as error:
-        cause = error.cause
-        raise cause if isinstance(cause, StorageError) else error from error
+        get([call.remote(argument) for argument in arguments])
+    except RayTaskError:  # a bug of ours
+        raise
     except RayError as error:
         raise StorageError(f"the cluster gave up: {last_line(error)}") from error

@@ -32,6 +32,7 @@ from sgllie.distributed.ray_internals import found_no_room
 from sgllie.distributed.training_process import stream_name, train_worker
 from sgllie.distributed.training_workers import each_worker, room_now, workers_now
 from sgllie.errors import StorageError, UsageError
+from sgllie.exit_codes import OK, STOPPED
 from sgllie.runs.schemas import Row
 from sgllie.runs.words import say
 from sgllie.storage import absolute_uri
@@ -46,8 +47,6 @@ BAD_NAMED = 20
 """Photographs that cannot be used are all counted; so many are named."""
 STREAM_SHARE = 0.25
 """Of the object store that images on their way to the training processes may fill."""
-
-OK, STOPPED = 0, 1
 
 
 def train(settings: TrainSettings) -> int:

@@ -16,12 +16,11 @@ from sgllie.enhance.named import stale_names
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.images import output_name
 from sgllie.runs.inputs import plan_inputs
-from sgllie.runs.names import part_name
 from sgllie.runs.plan import Plan
 from sgllie.runs.run_file import Json
-from sgllie.runs.tables import items_in, with_columns
+from sgllie.runs.tables import entries_in, with_columns
 from sgllie.settings import split_names
-from sgllie.storage import Entry, absolute_uri, open_storage
+from sgllie.storage import absolute_uri, open_storage
 from sgllie.storage.parquet import from_parquet, to_parquet
 
 
@@ -56,9 +55,7 @@ def noted_names(settings: EnhanceSettings, listing: Listing, plan: Plan, manifes
     """Return what the user is to know of files that name images, where these names no longer hold."""
     if not plan.others:
         return []
-    parts = (manifest / part_name(shard) for shard in sorted(plan.others))
-    others = (entry for part in parts for entry in items_in(part.read_bytes(), Entry))
-    images = items_in((manifest / part_name(0)).read_bytes(), Entry)
+    images, others = entries_in(manifest, [0]), entries_in(manifest, plan.others)
     return stale_names(open_storage(listing.root, settings.s3), images, others, renaming(settings))
 
 

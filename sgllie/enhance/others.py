@@ -62,4 +62,4 @@ class OthersPipeline(ShardRunner[Entry]):
 
     def failed_row(self, item: Entry, failure: Failure) -> Row:
         """Return the row of a file that could not be carried."""
-        return completed(item, {"status": "failed"} | failure._asdict())
+        return completed(item, failure.columns())

@@ -18,7 +18,7 @@ from sgllie.corpus.packed import column_of, open_pack
 from sgllie.enhance.processor import ImageResult, completed, failed_result, written_columns
 from sgllie.errors import Failure, ItemError, LeavingError, NameRefusedError, ReadError, failure_of
 from sgllie.runs.names import IMAGES
-from sgllie.runs.schemas import Row
+from sgllie.runs.schemas import NO_OUTPUT, Row
 from sgllie.runs.segments import Segments
 from sgllie.runs.shard_runner import LOOK_SECONDS
 from sgllie.runs.totals import Totals
@@ -224,8 +224,7 @@ class PackedShard:
 
     def _failed_row(self, item: Entry) -> Row:
         failure = self.failure or (UNREADABLE if item.path == self.path else NOT_THERE)
-        row: Row = {"status": "failed", "moment": self.pipeline.moments.name(item)}
-        return completed(item, row | failure._asdict() | self._origin)
+        return completed(item, failure.columns() | {"moment": self.pipeline.moments.name(item)} | self._origin)
 
     def _commit(self, rows: list[Row]) -> Totals:
         """Write the new pack, then the rows; return their totals. An earlier one stays where there is no other."""
@@ -235,6 +234,5 @@ class PackedShard:
             elif self.holds_images:
                 self.pipeline.output.assemble(f"{IMAGES}/{self.path}", self.pack.joined(self.journal.data()))
         except NameRefusedError as error:
-            nothing = {"status": "failed", "output": None, "bytes_out": None, "sha256_out": None}
-            rows = [row | nothing | failure_of(error)._asdict() for row in rows]
+            rows = [row | NO_OUTPUT | failure_of(error).columns() for row in rows]
         return self.pipeline.commit(self.journal, self.shard, rows)

@@ -23,7 +23,7 @@ from sgllie.network.factor import Level
 from sgllie.runs.allocator import make_room
 from sgllie.runs.memory import budgets, file_bytes, worker_bytes
 from sgllie.runs.names import IMAGES, MANIFEST, part_name
-from sgllie.runs.schemas import STATS_SCHEMA, Row
+from sgllie.runs.schemas import NO_OUTPUT, STATS_SCHEMA, Row
 from sgllie.runs.shard_runner import Report, ShardRunner
 from sgllie.runs.tables import read_manifest, read_table
 from sgllie.runs.totals import Totals
@@ -112,8 +112,7 @@ class ImagePipeline(ShardRunner[Entry]):
 
     def failed_row(self, item: Entry, failure: Failure) -> Row:
         """Return the row of an image of which nothing is known."""
-        row: Row = {"status": "failed", "moment": self.moments.name(item)}
-        return completed(item, row | failure._asdict() | self._original(item))
+        return completed(item, failure.columns() | {"moment": self.moments.name(item)} | self._original(item))
 
     def process(self, item: Entry, processor: Processor) -> Row:
         """Take one image all the way, and count the requests that had to be repeated for it, all by this thread."""
@@ -164,8 +163,7 @@ class ImagePipeline(ShardRunner[Entry]):
         try:
             self.output.write(row["output"], result.data)
         except NameRefusedError as error:
-            row |= {"status": "failed", "output": None, "bytes_out": None, "sha256_out": None}
-            row |= failure_of(error)._asdict()
+            row |= NO_OUTPUT | failure_of(error).columns()
         return row | {"write_ms": (time.perf_counter() - started) * 1000}
 
 

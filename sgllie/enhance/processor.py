@@ -194,4 +194,4 @@ def completed(item: Entry, row: Row) -> Row:
 
 def failed_result(path: str, row: Row, failure: Failure) -> ImageResult:
     """Return the result of an image that has no output."""
-    return ImageResult(None, path, row | {"status": "failed"} | failure._asdict())
+    return ImageResult(None, path, row | failure.columns())

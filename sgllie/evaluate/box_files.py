@@ -14,7 +14,7 @@ from sgllie.metrics.coco import read_coco
 from sgllie.metrics.labels import SCHEMES
 from sgllie.metrics.yolo import looks_like_yolo, read_yolo
 from sgllie.runs.words import EXAMPLES, ignored_note
-from sgllie.storage import open_storage, split_uri
+from sgllie.storage import open_storage, read_file
 
 NO_NAMES = (".yaml", ".yml", ".json")
 """Suffixes of files that do not hold one name in each line."""
@@ -46,7 +46,7 @@ class BoxFiles:
             raise UsageError(f"{source} cannot be read: {error}") from error
 
     def _json(self, source: str) -> BoxesOfImages:
-        text = self._bytes(source)
+        text = read_file(source, self.settings.s3)
         self.digest.update(text)
         try:
             content = json.loads(text)
@@ -60,12 +60,7 @@ class BoxFiles:
         if not content:
             return {}
         labels = str(self.settings.labels)
-        return read_coco(text, self._bytes(labels) if labels.endswith(".json") else None)
-
-    def _bytes(self, source: str) -> bytes:
-        """Return all bytes of one local or remote file."""
-        folder, name = split_uri(source)
-        return open_storage(folder, self.settings.s3).read(name)
+        return read_coco(text, read_file(labels, self.settings.s3) if labels.endswith(".json") else None)
 
     def _yolo(self, source: str) -> BoxesOfImages:
         if self.settings.image_sizes is None:
@@ -117,7 +112,8 @@ class BoxFiles:
             raise UsageError(
                 f"{source} holds YOLO files, so --classes must name a text file with the name of one class in each line"
             )
-        names = [name.strip() for name in self._bytes(classes).decode("utf-8-sig").rstrip().split("\n")]
+        text = read_file(classes, self.settings.s3).decode("utf-8-sig")
+        names = [name.strip() for name in text.rstrip().split("\n")]
         if not all(names):
             raise UsageError(f"--classes {classes} has no name in line {names.index('') + 1}; line 1 is class 0")
         return names

@@ -117,10 +117,6 @@ class DetectionRun(MeasuringRun[EvaluateSettings]):
         metrics = [asdict(one) for one in comparisons]
         return self.mark_finished(self.counted(totals) | {"metrics": metrics, "classes": classes})
 
-    def summarize(self, totals: Json, seconds: float) -> str:
-        """Write what was found."""
-        return self.result(totals, seconds)
-
 
 class DetectionPipeline(Pipeline):
     """Writes the rows of shards."""

@@ -85,5 +85,5 @@ def alike(image: Pixels, other: Pixels) -> tuple[Pixels, Pixels]:
 
 def eight_bit_rgb(image: Pixels) -> NDArray[np.uint8]:
     """Return uint8 or uint16 pixels, grey or RGB, as uint8 H x W x 3."""
-    scaled = np.rint(image / 257).astype(np.uint8) if image.dtype == np.uint16 else image
+    scaled = images.eight_bits(image)
     return np.repeat(scaled[..., None], 3, axis=2) if scaled.ndim == 2 else scaled

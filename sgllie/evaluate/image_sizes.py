@@ -6,8 +6,9 @@ from PIL import ExifTags, UnidentifiedImageError
 
 from sgllie.corpus.listing import Listing
 from sgllie.corpus.packed import packed
-from sgllie.errors import StorageError, UsageError
+from sgllie.errors import StorageError, UsageError, first_line
 from sgllie.images.pillow import open_image
+from sgllie.images.tiff_layout import IMAGE_LENGTH, IMAGE_WIDTH
 from sgllie.metrics.boxes import stem
 from sgllie.storage import S3Options, open_storage
 
@@ -15,8 +16,6 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 """Pillow knows many more, of which some run other programs."""
 TURNED = (5, 6, 7, 8)
 """The values of the EXIF Orientation that exchange width and height."""
-WIDTH, HEIGHT = 256, 257
-"""Tags of TIFF."""
 
 
 class ImageSizes:
@@ -57,7 +56,7 @@ def upright_size(data: bytes) -> tuple[int, int]:
     with open_image(data, FORMATS) as image:
         width, height = image.size
         if image.format == "TIFF":  # some releases of Pillow turn the size of a TIFF already
-            width, height = image.tag_v2[WIDTH], image.tag_v2[HEIGHT]  # type: ignore[attr-defined]
+            width, height = image.tag_v2[IMAGE_WIDTH], image.tag_v2[IMAGE_LENGTH]  # type: ignore[attr-defined]
         return (height, width) if image.getexif().get(ExifTags.Base.Orientation) in TURNED else (width, height)
 
 
@@ -65,4 +64,4 @@ def reason(error: Exception) -> str:
     """Return why a file is no image; Pillow's own sentence names an address in memory."""
     if isinstance(error, UnidentifiedImageError):
         return "it is not a JPEG, PNG, WebP, BMP or TIFF"
-    return str(error) or type(error).__name__
+    return first_line(error)

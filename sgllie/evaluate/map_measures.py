@@ -19,7 +19,7 @@ from sgllie.evaluate.settings import EvaluateSettings
 from sgllie.metrics.labels import HIGHEST_ID, SCHEMES, Colour, LabelMap, LabelScheme, decode_labels
 from sgllie.metrics.segmentation import IGNORE, confusion, dark_cityscape_score, segmentation_scores
 from sgllie.runs.schemas import Row, both_sides
-from sgllie.storage import open_storage, split_uri
+from sgllie.storage import read_file
 
 UNKNOWN_COLUMNS = {"after": "unknown", "before": "unknown_before", "truth": "unknown_label"}
 """The share of the pixels of each side whose colour or id the scheme does not list."""
@@ -131,9 +131,8 @@ def label_scheme(settings: EvaluateSettings) -> LabelScheme:
     """
     if settings.classes in SCHEMES:
         return SCHEMES[settings.classes]
-    folder, name = split_uri(settings.classes)
     try:
-        return scheme_of(json.loads(open_storage(folder, settings.s3).read(name)))
+        return scheme_of(json.loads(read_file(settings.classes, settings.s3)))
     except (OSError, StorageError) as error:
         known = ", ".join(SCHEMES)
         raise UsageError(f"--classes {settings.classes} cannot be read: {error}; give a file, or {known}") from error

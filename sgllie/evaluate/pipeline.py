@@ -61,4 +61,4 @@ class EvaluatePipeline(ShardRunner[Item]):
 
     def failed_row(self, item: Item, failure: Failure) -> Row:
         """Return a row without any value."""
-        return {"path": item.path, "status": "failed"} | failure._asdict()
+        return {"path": item.path} | failure.columns()

@@ -1,7 +1,6 @@
 """A run of `sgllie evaluate` on images or label maps: planned, resumed or refused, summed up and finished."""
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from sgllie.runs.cost import describe as describe_spent
 from sgllie.runs.names import SUMMARY
 from sgllie.runs.plan import Plan, write_manifest
 from sgllie.runs.run import Pipeline, Run, mark_finished
-from sgllie.runs.run_file import Json, describe
+from sgllie.runs.run_file import Json, as_json, describe
 from sgllie.runs.shard_runner import Report
 from sgllie.runs.start import Opened, open_run, survey
 from sgllie.runs.totals import Totals, add_up
@@ -61,7 +60,7 @@ class MeasuringRun(Run[SettingsT]):
 
     def mark_finished(self, result: Json) -> Json:
         """Write the summary, and mark the run as finished."""
-        self.output.write(SUMMARY, json.dumps(result, indent=2).encode())
+        self.output.write(SUMMARY, as_json(result))
         told = ("images", "ok", "failed", "errors", "finished", "bytes_in", *SPENT, "wall_seconds")
         mark_finished(self.output, {name: result[name] for name in told})
         return result
@@ -75,7 +74,7 @@ class MeasuringRun(Run[SettingsT]):
         cost = describe_spent(totals, totals["images"], self.settings.price)
         return f"{done}\n{cost}\nOne row for each in {output}/stats, this table in {output}/summary.json."
 
-    def result(self, totals: Json, seconds: float) -> str:
+    def summarize(self, totals: Json, seconds: float) -> str:
         """Write the tables of what was measured before and after."""
         parts = [
             comparisons_text([Comparison(**one) for one in totals["metrics"]]),
@@ -114,10 +113,6 @@ class EvaluateRun(MeasuringRun[EvaluateSettings]):
             found = {"metrics": [asdict(one) for one in summary.means(table, metrics)], "worst": summary.worst(table)}
             found["undefined"] = summary.undefined_counts(table, metrics, has_before=has_before)
         return self.mark_finished(counted | found)
-
-    def summarize(self, totals: Json, seconds: float) -> str:
-        """Write what was found."""
-        return self.result(totals, seconds)
 
 
 def prepare(settings: EvaluateSettings) -> EvaluateRun:

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from sgllie.corpus.path_list import LIST_SUFFIXES
+from sgllie.corpus.patterns import has_wildcards
 from sgllie.errors import UsageError
 from sgllie.images import MAX_PIXELS
 from sgllie.metrics import METRICS, Metric
@@ -118,9 +120,9 @@ class EvaluateSettings(MeasuringSettings):
     def _default_output(self) -> str:
         """Return where the result goes if the user does not say: beside what is measured."""
         measured = (self.images or self.predictions or "").rstrip("/")
-        if any(sign in measured for sign in "*?[") or ("://" in measured and measured.count("/") == 2):
+        if has_wildcards(measured) or ("://" in measured and measured.count("/") == 2):
             raise UsageError(f"--out is missing; it must say where the result for {measured} goes")
-        is_file = PurePosixPath(measured).suffix.lower() in (".json", ".txt", ".csv", ".jsonl", ".parquet")
+        is_file = PurePosixPath(measured).suffix.lower() in (".json", *LIST_SUFFIXES)
         return (measured.removesuffix(PurePosixPath(measured).suffix) if is_file else measured) + "-evaluation"
 
 

@@ -192,16 +192,16 @@ def matrices(table: pa.Table, name: str, classes: int) -> NDArray[np.float64]:
     return np.asarray(pc.list_flatten(table[name]), np.float64).reshape(-1, classes, classes + 1)
 
 
-def worst(table: pa.Table, name: str = "niqe") -> list[dict[str, Any]]:
+def worst(table: pa.Table) -> list[dict[str, Any]]:
     """Return the five images whose NIQE rose most, or with the highest NIQE where there is nothing before."""
-    if name not in table.column_names:
+    if "niqe" not in table.column_names:
         return []
-    after, before = column(table, name), column(table, f"{name}_before")
+    after, before = column(table, "niqe"), column(table, "niqe_before")
     rise = after - before if np.isfinite(before).any() else after
     order = np.argsort(-np.where(np.isfinite(rise), rise, -np.inf), kind="stable")[:WORST]
     paths = table["path"].to_pylist()
     return [
-        {"path": paths[k], f"{name}_before": number(before[k]), name: number(after[k])}
+        {"path": paths[k], "niqe_before": number(before[k]), "niqe": number(after[k])}
         for k in order
         if np.isfinite(rise[k]) and (rise[k] > 0 or not np.isfinite(before[k]))
     ]

@@ -14,7 +14,16 @@ from sgllie.images.formats import (
 )
 
 if TYPE_CHECKING:
-    from sgllie.images.codec import DecodedImage, OpenedImage, decode, encode, open_image, recognised
+    from sgllie.images.codec import (
+        DecodedImage,
+        OpenedImage,
+        decode,
+        eight_bits,
+        encode,
+        open_image,
+        over_grey,
+        recognised,
+    )
 
 __all__ = [
     "EXTENSIONS",
@@ -27,16 +36,18 @@ __all__ = [
     "OutputFormat",
     "Pixels",
     "decode",
+    "eight_bits",
     "encode",
     "open_image",
     "output_name",
+    "over_grey",
     "recognised",
 ]
 
 
 def __getattr__(name: str) -> Any:
     """Import the codecs when they are asked for: settings and listings need none."""
-    if name in ("DecodedImage", "OpenedImage", "decode", "encode", "open_image", "recognised"):
+    if name in __all__:
         from sgllie.images import codec
 
         return getattr(codec, name)

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sgllie.errors import ImageError
+from sgllie.errors import ImageError, first_line
 from sgllie.images import bmp, hdr, jpeg, png, webp
 from sgllie.images.formats import MAX_PIXELS, QUALITY, ExifOrientation, OutputFormat
 from sgllie.images.metadata import Header, Metadata, resolution_exif
@@ -138,8 +138,7 @@ def _image_errors(format: str) -> Iterator[None]:
         raise ImageError("truncated", f"the {format.upper()} ends inside its header") from None
     except Exception as error:
         # Decoders raise many types for damaged data, and no promise says which.
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ImageError("corrupt", f"the {format.upper()} cannot be decoded: {reason}") from error
+        raise ImageError("corrupt", f"the {format.upper()} cannot be decoded: {first_line(error)}") from error
 
 
 def recognised(data: bytes) -> str:
@@ -296,9 +295,19 @@ def encode(
     return tiff.encode(pixels, image.alpha, image.metadata)
 
 
-def _eight_bits(samples: NDArray) -> NDArray:
+def eight_bits(samples: NDArray) -> NDArray:
     """Round samples of 16 bits to 8."""
     return cv2.convertScaleAbs(samples, alpha=1 / 257) if samples.dtype == np.uint16 else samples
+
+
+def over_grey(pixels: NDArray, alpha: NDArray | None = None) -> NDArray[np.uint8]:
+    """Return pixels in 8 bits, over grey where they are transparent."""
+    pixels = eight_bits(pixels)
+    if alpha is None:
+        return pixels
+    share = eight_bits(alpha).astype(np.float32) / 255
+    share = share if pixels.ndim == 2 else share[..., None]
+    return (pixels * share + 128 * (1 - share) + 0.5).astype(np.uint8)
 
 
 def _fitting(image: DecodedImage, *, grey: bool) -> Metadata:
@@ -316,7 +325,7 @@ def _encode_jpeg(image: DecodedImage, pixels: NDArray, quality: int, encoder: jp
         segments = image.metadata.verbatim
     else:
         segments = tuple(jpeg.segments_of(_fitting(image, grey=pixels.ndim == 2)))
-    return jpeg.encode(_eight_bits(pixels), quality, image.metadata.subsampling, segments, encoder)
+    return jpeg.encode(eight_bits(pixels), quality, image.metadata.subsampling, segments, encoder)
 
 
 def _encode_png(image: DecodedImage, pixels: NDArray) -> bytes:
@@ -341,11 +350,11 @@ def _encode_with_cv2(extension: str, pixels: NDArray, alpha: NDArray | None) -> 
 
 def _encode_webp(image: DecodedImage, pixels: NDArray, quality: int) -> bytes:
     metadata = image.metadata if image.format == "webp" else _fitting(image, grey=False)
-    pixels = _eight_bits(pixels)
+    pixels = eight_bits(pixels)
     if pixels.ndim == 2:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
     if image.alpha is not None:
-        pixels = np.dstack((pixels, _eight_bits(image.alpha)))
+        pixels = np.dstack((pixels, eight_bits(image.alpha)))
     file = BytesIO()
     Image.fromarray(pixels).save(
         file,

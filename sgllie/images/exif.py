@@ -7,9 +7,10 @@ bytes and its place. A damaged block is carried as it is; it never fails an imag
 
 import struct
 
+from sgllie.images import ifd
+
 ORIENTATION = 0x0112
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
-EXIF_DIRECTORY = 0x8769
 PIXEL_X_DIMENSION, PIXEL_Y_DIMENSION = 0xA002, 0xA003
 _INTEGERS = {1: "B", 3: "H", 4: "I"}
 
@@ -49,8 +50,8 @@ def refreshed(tiff: bytes, *, upright: bool) -> bytes:
         if upright and ORIENTATION in entries:
             turned = orientation(tiff) >= 5
             _put_integer(block, order, entries[ORIENTATION], 1)
-            if turned and EXIF_DIRECTORY in entries:
-                _exchange_dimensions(block, order, _integer(tiff, order, entries[EXIF_DIRECTORY]))
+            if turned and ifd.EXIF in entries:
+                _exchange_dimensions(block, order, _integer(tiff, order, entries[ifd.EXIF]))
     except (struct.error, KeyError):
         return tiff
     return bytes(block)

@@ -26,6 +26,7 @@ from sgllie.images.tiff_layout import (
     COMPRESSION,
     EXTRA_SAMPLES,
     HORIZONTAL,
+    ICC,
     IMAGE_LENGTH,
     IMAGE_WIDTH,
     PALETTE,
@@ -35,6 +36,7 @@ from sgllie.images.tiff_layout import (
     PREMULTIPLIED,
     RGB,
     ROWS_PER_STRIP,
+    SAMPLE_FORMAT,
     SAMPLES_PER_PIXEL,
     STRIP_BYTE_COUNTS,
     STRIP_OFFSETS,
@@ -43,11 +45,11 @@ from sgllie.images.tiff_layout import (
     Layout,
 )
 
-XMP, IPTC, PHOTOSHOP, ICC = 700, 33723, 34377, 34675
+XMP, IPTC, PHOTOSHOP = 700, 33723, 34377
 _STRUCTURE = CODING.union(
     (254, 255, IMAGE_WIDTH, IMAGE_LENGTH, BITS_PER_SAMPLE, PHOTOMETRIC, 263, 264, 265, STRIP_OFFSETS),
     (SAMPLES_PER_PIXEL, ROWS_PER_STRIP, STRIP_BYTE_COUNTS, 280, 281, PLANAR_CONFIGURATION, 290, 291, 301, 318, 319),
-    (*range(321, 326), 330, 333, 334, EXTRA_SAMPLES, 339, 340, 341, 342, 32997, 32998, 37724),
+    (*range(321, 326), 330, 333, 334, EXTRA_SAMPLES, SAMPLE_FORMAT, 340, 341, 342, 32997, 32998, 37724),
 )
 """Tags that describe the old pixels or their encoding; 37724 holds the layers of Photoshop."""
 _PACKETS = frozenset((XMP, IPTC, PHOTOSHOP, ICC))

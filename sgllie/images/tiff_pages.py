@@ -6,8 +6,17 @@ import struct
 
 from sgllie.errors import ImageError
 from sgllie.images import ifd
+from sgllie.images.tiff_layout import (
+    BITS_PER_SAMPLE,
+    COMPRESSION,
+    IMAGE_LENGTH,
+    IMAGE_WIDTH,
+    SAMPLES_PER_PIXEL,
+    STRIP_OFFSETS,
+    UNCOMPRESSED,
+)
 
-WIDTH, HEIGHT, BITS, COMPRESSION, DESCRIPTION, STRIP_OFFSETS, SAMPLES = 256, 257, 258, 259, 270, 273, 277
+_DESCRIPTION = 270
 _NEW_SUBFILE_TYPE, _SUBFILE_TYPE, _SUB_DIRECTORIES = 254, 255, 330
 _DEPTH, _METAMORPH_PLANES, _DNG_VERSION = 32997, 33629, 50706
 _REDUCED, _OLD_REDUCED = 1, 2
@@ -58,7 +67,7 @@ def _is_reduced(directory: ifd.Directory) -> bool:
 
 
 def _pixels(directory: ifd.Directory) -> int:
-    return directory.number(WIDTH, 0) * directory.number(HEIGHT, 0)
+    return directory.number(IMAGE_WIDTH, 0) * directory.number(IMAGE_LENGTH, 0)
 
 
 def _planes(data: bytes, first: ifd.Directory) -> int:
@@ -69,11 +78,11 @@ def _planes(data: bytes, first: ifd.Directory) -> int:
     """
     metamorph = first.field(_METAMORPH_PLANES)
     planes = max(first.number(_DEPTH, 1), metamorph.length if metamorph else 1)
-    samples, bits = first.number(SAMPLES, 1), first.number(BITS, 1)
-    size = (first.number(WIDTH, 0) * samples * bits + 7) // 8 * first.number(HEIGHT, 0)
+    samples, bits = first.number(SAMPLES_PER_PIXEL, 1), first.number(BITS_PER_SAMPLE, 1)
+    size = (first.number(IMAGE_WIDTH, 0) * samples * bits + 7) // 8 * first.number(IMAGE_LENGTH, 0)
     start = min(first.numbers(STRIP_OFFSETS), default=len(data))
-    if first.number(COMPRESSION, 1) == 1 and size and len(data) - start >= 2 * size:
-        description = first.text(DESCRIPTION, _DESCRIPTION_BYTES)
+    if first.number(COMPRESSION, UNCOMPRESSED) == UNCOMPRESSED and size and len(data) - start >= 2 * size:
+        description = first.text(_DESCRIPTION, _DESCRIPTION_BYTES)
         planes = max(planes, _described(description, _pixels(first) * samples, samples))
     return planes
 

@@ -11,12 +11,12 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from sgllie.enhancer import Enhanced, Factor, Level, Pixels
-from sgllie.errors import DeviceMemoryError, ImageError, StorageError, UsageError, raise_device_fault
+from sgllie.errors import DeviceMemoryError, ImageError, StorageError, UsageError, first_line, raise_device_fault
 from sgllie.methods import MethodSettings
 from sgllie.methods.blended import NOTHING, BlendedMethod, peak, unit
 from sgllie.network.effect import EffectSettings
 from sgllie.network.onnx_graph import ANY_SIZE
-from sgllie.storage import open_storage, split_uri
+from sgllie.storage import read_file
 
 MULTIPLES = (1, 2, 4, 8, 12, 16, 24, 32, 64, 128)
 """Sides may have to be multiples of one of these; the first one with which the network works is taken."""
@@ -169,9 +169,8 @@ def read(settings: MethodSettings) -> bytes:
     """Read the file that `--weights` names; UsageError where none is named, or it cannot be read."""
     if settings.weights is None:
         raise UsageError("--method onnx: --weights must name the .onnx file of a network, local or s3://")
-    folder, name = split_uri(settings.weights)
     try:
-        return open_storage(folder, settings.s3).read(name)
+        return read_file(settings.weights, settings.s3)
     except (OSError, StorageError) as error:
         raise UsageError(f"weights {settings.weights} cannot be read: {error}") from error
 
@@ -247,8 +246,3 @@ def batch(image: NDArray[np.float32], port: Port) -> NDArray[Any]:
     ordered = image if port.channels_last else image.transpose(2, 0, 1)
     levels = np.rint(ordered * port.white) if port.dtype == np.uint8 else ordered
     return np.ascontiguousarray(levels[None], port.dtype)
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of the text of an error: what is meant for people."""
-    return str(error).strip().partition("\n")[0]

@@ -11,32 +11,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 IGNORE = 255
+"""The label of pixels that do not count."""
 Counts = NDArray[np.int64]
 
 
-def confusion(prediction: NDArray, label: NDArray, classes: int, ignore: int = IGNORE) -> Counts:
+def confusion(prediction: NDArray, label: NDArray, classes: int) -> Counts:
     """Count the pixels of each class (rows) by what was predicted (columns).
 
     Args:
         prediction: H x W integers; what is not in 0 .. classes - 1 counts as no class, in the last column.
-        label: H x W integers; pixels labelled `ignore` are left out.
+        label: H x W integers; pixels labelled IGNORE are left out.
         classes: number of classes.
-        ignore: the label of pixels that do not count.
 
     Returns:
         classes x (classes + 1), int64.
 
     Raises:
-        ValueError: the shapes differ, or a label is neither a class nor `ignore`.
+        ValueError: the shapes differ, or a label is neither a class nor IGNORE.
     """
     if prediction.shape != label.shape or label.ndim != 2:
         shapes = f"{'x'.join(map(str, prediction.shape))} and {'x'.join(map(str, label.shape))}"
         raise ValueError(f"prediction and label must be two H x W maps of the same size, got {shapes}")
-    valid = label != ignore
+    valid = label != IGNORE
     truth, guess = label[valid].astype(np.int64), prediction[valid].astype(np.int64)
     if truth.size and not 0 <= truth.min() <= truth.max() < classes:
         strange = truth.min() if truth.min() < 0 else truth.max()
-        raise ValueError(f"the label {strange} is neither one of {classes} classes nor the ignore label {ignore}")
+        raise ValueError(f"the label {strange} is neither one of {classes} classes nor the ignore label {IGNORE}")
     guess[(guess < 0) | (guess >= classes)] = classes
     width = classes + 1
     return np.bincount(truth * width + guess, minlength=classes * width).reshape(classes, width)

@@ -151,5 +151,10 @@ class EnhancementModel(nn.Module):
 def network_from(weights: Weights) -> FactorNetwork:
     """Make the network of these weights, in evaluation mode."""
     network = FactorNetwork(weights.architecture, weights.conv_type)
-    network.load_state_dict({name: torch.from_numpy(tensor.copy()) for name, tensor in weights.tensors.items()})
+    network.load_state_dict(state_of(weights))
     return network.eval()
+
+
+def state_of(weights: Weights) -> dict[str, Tensor]:
+    """Return weights as torch takes them."""
+    return {name: torch.from_numpy(tensor.copy()) for name, tensor in weights.tensors.items()}

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sgllie.errors import UsageError, raise_device_fault
+from sgllie.errors import UsageError, first_line, raise_device_fault
 from sgllie.network import torch_curve
 from sgllie.network.architecture import ARCHITECTURES
 from sgllie.network.factor import Factor, FactorStatistics, Level
@@ -218,7 +218,7 @@ def curve_for(device: torch.device) -> CurveRows:
             pixels = torch.zeros((1, 1, 1, 3), dtype=torch.uint8, device=device)
             triton_curve.curve_rows(pixels, torch.zeros((1, 1, 1, 3), device=device), 0, 1, 1.0)
         except Exception as error:  # no Triton, no C compiler that it needs, or a GPU that it does not know
-            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            reason = f"{type(error).__name__}: {first_line(error)}"
             warnings.warn(f"the curve runs in plain torch, for Triton does not work here ({reason})", stacklevel=2)
         else:
             return triton_curve.curve_rows

@@ -19,7 +19,7 @@ from safetensors.numpy import save as write_tensors
 
 from sgllie.errors import StorageError, UsageError
 from sgllie.network.architecture import ARCHITECTURES, CONV_TYPES, ConvType, parameter_shapes
-from sgllie.storage import S3Options, open_storage, split_uri
+from sgllie.storage import S3Options, read_file, write_file
 
 BUNDLED = Path(__file__).parent / "pretrained"
 DEFAULT = "sgllie"
@@ -84,9 +84,8 @@ def load(name: str, s3: S3Options | None = None) -> Weights:
     uri = name.rstrip("/")
     if not uri.endswith((".safetensors", ".pth")):
         uri += "/weights/best.safetensors"
-    folder, file_name = split_uri(uri)
     try:
-        data = open_storage(folder, s3).read(file_name)
+        data = read_file(uri, s3)
     except (OSError, StorageError) as error:
         known = ", ".join(sorted(path.stem for path in BUNDLED.glob("*.safetensors")))
         raise UsageError(
@@ -116,8 +115,7 @@ def to_bytes(weights: Weights) -> bytes:
 
 def save(weights: Weights, uri: str, s3: S3Options | None = None) -> None:
     """Write weights to a local or `s3://` safetensors file, atomically."""
-    folder, file_name = split_uri(uri)
-    open_storage(folder, s3).write(file_name, to_bytes(weights))
+    write_file(uri, to_bytes(weights), s3)
 
 
 def from_checkpoint(data: bytes, source: str, conv_type: ConvType | None = None) -> Weights:

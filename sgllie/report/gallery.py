@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
-import numpy as np
 
-from sgllie.errors import ImageError, StorageError, UndefinedError
-from sgllie.images import Pixels, decode
-from sgllie.metrics.niqe import niqe
+from sgllie.errors import ImageError, StorageError
+from sgllie.images import Pixels, decode, over_grey
+from sgllie.metrics.niqe import niqe_of_middle
 from sgllie.report.aggregates import CHOICES, SHOWN, Aggregates
 from sgllie.runs.schemas import Row
 from sgllie.storage import Storage
@@ -20,8 +19,8 @@ RANDOM = 12
 MOST_SHOWN = RANDOM + (len(CHOICES) + 1) * SHOWN
 GALLERY_BYTES, THUMBNAIL_BYTES = 2_000_000, 60_000
 """Of all pictures together, and of one, at most; base64 makes a third more of it."""
-LONGEST_SIDE, NIQE_SIDE = 640, 1024
-"""Pixels of a thumbnail, and of the part of an image that NIQE is measured on."""
+LONGEST_SIDE = 640
+"""Pixels of a thumbnail."""
 
 
 class Thumbnail(NamedTuple):
@@ -40,7 +39,7 @@ class Picture:
         row: its statistics.
         groups: the groups of the gallery that show it, and its rank in each.
         before, after: None where the file is not there, or `before` is no longer what was enhanced.
-        niqe_before, niqe_after: of the middle of the image, at most NIQE_SIDE pixels a side; None where not measured.
+        niqe_before, niqe_after: of the middle of the image; None where not measured.
     """
 
     row: Row
@@ -108,7 +107,7 @@ def fill(picture: Picture, files: "Files", most: int, measure: bool) -> None:
             continue
         setattr(picture, side, thumbnail(pixels, most))
         if measure:
-            setattr(picture, f"niqe_{side}", naturalness(pixels))
+            setattr(picture, f"niqe_{side}", niqe_of_middle(pixels))
 
 
 class Files:
@@ -146,19 +145,7 @@ def load(fetch: Callable[[Row], bytes | None], row: Row) -> Pixels | None:
         image = decode(data, exif_orientation="apply") if data else None
     except (OSError, StorageError, ImageError):
         return None
-    if image is None:
-        return None
-    pixels, alpha = eight_bits(image.pixels), image.alpha
-    if alpha is None:
-        return pixels
-    share = eight_bits(alpha).astype(np.float32) / 255
-    share = share if pixels.ndim == 2 else share[..., None]
-    return (pixels * share + 128 * (1 - share)).astype(np.uint8)
-
-
-def eight_bits(samples: Pixels) -> Pixels:
-    """Return samples of 8 or 16 bits as 8 bits."""
-    return cv2.convertScaleAbs(samples, alpha=1 / 257) if samples.dtype == np.uint16 else samples
+    return over_grey(image.pixels, image.alpha) if image else None
 
 
 def shrunk(pixels: Pixels, longest: int) -> Pixels:
@@ -184,12 +171,3 @@ def thumbnail(pixels: Pixels, most: int) -> Thumbnail:
                 uri = "data:image/webp;base64," + base64.b64encode(data).decode()
                 return Thumbnail(uri, small.shape[1], small.shape[0])
         longest = int(longest * min(0.9, (most / len(data)) ** 0.5))
-
-
-def naturalness(pixels: Pixels) -> float | None:
-    """Measure NIQE of the middle of an image, so that a huge one takes no longer; None where that is not defined."""
-    top, left = (max(0, (side - NIQE_SIDE) // 2) for side in pixels.shape[:2])
-    try:
-        return niqe(pixels[top : top + NIQE_SIDE, left : left + NIQE_SIDE])
-    except UndefinedError:
-        return None

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Protocol, Self, TypeVar
 
 from sgllie.errors import StorageError, StuckError
+from sgllie.exit_codes import OK, STOPPED, WITH_FAILURES
 from sgllie.runs import gpu
 from sgllie.runs.compaction import outdated, write_stats_file
 from sgllie.runs.local import LocalPool
@@ -26,8 +27,6 @@ from sgllie.storage import open_storage
 
 SettingsT = TypeVar("SettingsT", bound=JobSettings)
 Argument = TypeVar("Argument")
-
-OK, STOPPED, WITH_FAILURES = 0, 1, 3
 
 SMALL_ITEMS = 1000
 """What is no more than this, and than SHARD_BYTES, is done before a cluster has started."""

@@ -1,7 +1,6 @@
 """A run: what the machinery that runs a job over shards has to know of it, and how it is finished."""
 
 import dataclasses
-import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from sgllie.runs.gpu import on_device
 from sgllie.runs.names import COMMITS, RUN, SUCCESS
 from sgllie.runs.plan import Plan, in_order
 from sgllie.runs.progress import Display, display
-from sgllie.runs.run_file import Json, now
+from sgllie.runs.run_file import Json, as_json, now
 from sgllie.runs.settings import JobSettings
 from sgllie.runs.shard_runner import Report
 from sgllie.runs.totals import Totals, add_up, outcome_counts
@@ -164,5 +163,5 @@ class Run(ABC, Generic[SettingsT]):
 
 def mark_finished(output: Storage, totals: Json) -> None:
     """Write _SUCCESS, then clear away what was temporary."""
-    output.commit(SUCCESS, json.dumps(totals, indent=2).encode())
+    output.commit(SUCCESS, as_json(totals))
     output.remove(SCRATCH)

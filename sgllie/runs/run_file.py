@@ -191,9 +191,9 @@ def versions(packages: Sequence[str]) -> dict[str, str | None]:
     return found
 
 
-def as_json(run: Json) -> bytes:
-    """Return the content of run.json."""
-    return json.dumps(run, indent=2).encode()
+def as_json(found: Json) -> bytes:
+    """Return the content of a JSON file of a run."""
+    return json.dumps(found, indent=2).encode()
 
 
 def now() -> str:

@@ -22,9 +22,11 @@ ARROW_TYPES = {str: pa.string(), int: pa.int64(), bool: pa.bool_(), float: pa.fl
 OUTCOME: Fields = [("path", pa.string()), ("status", pa.string()), ("error_type", pa.string()), ("error", pa.string())]
 """What every row begins with: the item, whether it is ok, and why not."""
 
-
 MAP_BY_NAME, MAP_BY_CONTENT, BRIGHT_ENOUGH = "label map by name", "label map by content", "bright enough"
 """What the column `reason` of an image that is copied begins with, up to a colon."""
+
+NO_OUTPUT: Row = {"output": None, "bytes_out": None, "sha256_out": None}
+"""What the row of an item says of an output that is not there."""
 
 
 def is_label_map(row: Row) -> bool:

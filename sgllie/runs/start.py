@@ -3,12 +3,11 @@
 import os
 import re
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+from sgllie.corpus.path_list import real_folder
 from sgllie.errors import StorageError, UsageError
 from sgllie.runs.commits import all_totals
 from sgllie.runs.lock import LOCK, alone
@@ -33,6 +32,7 @@ from sgllie.runs.names import (
 from sgllie.runs.plan import Plan
 from sgllie.runs.run_file import Json, as_json, plan_in, read_run, refuse_differences, with_input
 from sgllie.runs.settings import JobSettings
+from sgllie.runs.tables import copy_manifest
 from sgllie.runs.totals import Totals
 from sgllie.runs.words import examples, plural
 from sgllie.storage import SCRATCH, Storage
@@ -167,12 +167,7 @@ def begin(output: Storage, manifest: Path, description: Json, check: Callable[[]
         refuse_other_files(output, f"{UNFINISHED}|{PLANNED}")
         output.remove(MANIFEST)  # of a planning that was killed
         output.remove(SCRATCH)  # the journals of a run of which somebody has removed all else that is to be seen
-    with ThreadPoolExecutor(16) as pool:
-        writes = [
-            pool.submit(output.write, f"{MANIFEST}/{file.name}", file.read_bytes()) for file in manifest.iterdir()
-        ]
-        for write in writes:
-            write.result()
+    copy_manifest(manifest, output)
     check()
     if not replace:
         output.commit(RUN, run)
@@ -216,12 +211,6 @@ def lies_within(uri: str, folder: str) -> bool:
     is_plain = name not in ("", ".", "..") and not os.path.islink(uri)
     real = os.path.join(real_folder(parent), name) if is_plain else os.path.realpath(uri)
     return f"{real}/".startswith(f"{real_folder(folder)}/")
-
-
-@lru_cache(1000)
-def real_folder(folder: str) -> str:
-    """Return the path of a folder with no links in it; most files of a listing share theirs."""
-    return os.path.realpath(folder)
 
 
 def refuse_other_files(output: Storage, own: str = UNFINISHED) -> None:

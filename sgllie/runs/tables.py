@@ -1,16 +1,23 @@
 """Manifests and rows: between named tuples or dictionaries, Arrow tables, and the files of an output."""
 
-from collections.abc import Iterable, Sequence
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sgllie.errors import DamagedError, ReadError, StorageError
+from sgllie.errors import DamagedError, ReadError, StorageError, first_line
 from sgllie.runs.names import MANIFEST, part_name
 from sgllie.runs.schemas import Row, manifest_schema
-from sgllie.storage import Storage
+from sgllie.storage import Entry, Storage
 from sgllie.storage.parquet import from_parquet, to_parquet
+
+PARTS_AT_ONCE = 16
+"""Parts of a manifest that are read or written at the same time."""
 
 Item = TypeVar("Item", bound=tuple[Any, ...])
 
@@ -52,7 +59,7 @@ def read_table(
     except ReadError as error:
         raise StorageError(f"{storage.uri}/{path} cannot be read: {error}") from error
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise DamagedError(f"{storage.uri}/{path} is damaged: {str(error).partition(chr(10))[0]}") from error
+        raise DamagedError(f"{storage.uri}/{path} is damaged: {first_line(error)}") from error
     check_columns(table, schema or (), f"{storage.uri}/{path}")
     for name in names or ():
         if name not in table.column_names:
@@ -67,10 +74,17 @@ def check_columns(table: pa.Table, schema: Iterable[pa.Field], name: str) -> Non
             raise DamagedError(f"{name} is damaged: {field.name!r} is missing or of the wrong type")
 
 
-def items_in(data: bytes, item_type: type[Item]) -> list[Item]:
-    """Return the items that the bytes of a manifest list."""
-    names = list(manifest_schema(cast(Any, item_type)).names)
-    return [item_type(**row) for row in from_parquet(data, names).to_pylist()]
+def entries_in(manifest: Path, shards: Iterable[int]) -> Iterator[Entry]:
+    """Yield the files that some parts of a manifest in a local folder list."""
+    for shard in sorted(shards):
+        data = (manifest / part_name(shard)).read_bytes()
+        yield from (Entry(**row) for row in from_parquet(data, list(Entry._fields)).to_pylist())
+
+
+def copy_manifest(manifest: Path, output: Storage) -> None:
+    """Write the parts of a manifest in a local folder into an output."""
+    with ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
+        list(pool.map(lambda part: output.write(f"{MANIFEST}/{part.name}", part.read_bytes()), manifest.iterdir()))
 
 
 def to_table(rows: Iterable[Row], schema: pa.Schema) -> pa.Table:
@@ -81,6 +95,15 @@ def to_table(rows: Iterable[Row], schema: pa.Schema) -> pa.Table:
 def row_bytes(rows: Iterable[Row], schema: pa.Schema) -> bytes:
     """Return the Parquet file of these rows, in the order of their paths."""
     return to_parquet(to_table(rows, schema))
+
+
+def csv_bytes(rows: Sequence[Row]) -> bytes:
+    """Return the CSV file of these rows, which all have the same columns."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
 
 
 def with_columns(table: pa.Table, others: pa.Table) -> pa.Table:

@@ -3,7 +3,7 @@
 import itertools
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -22,11 +22,8 @@ from sgllie.runs.names import MANIFEST, RUN, SUCCESS, part_name
 from sgllie.runs.plan import Bond, OutputName, Plan, name_hash, pack_of_entry, write_manifest
 from sgllie.runs.run_file import Json, as_json, now, read_json
 from sgllie.runs.start import Opened, opened, version_of_run
-from sgllie.runs.tables import items_in, manifest_bytes, read_manifest
+from sgllie.runs.tables import PARTS_AT_ONCE, copy_manifest, entries_in, manifest_bytes, read_manifest
 from sgllie.storage import Entry, Storage
-
-WORKERS = 16
-"""Parts of the manifest that are read or written at the same time."""
 
 
 class Known:
@@ -47,7 +44,7 @@ class Known:
         columns = [array("Q") for _ in range(4)]
         self.packs: set[str] = set()
         self.moments: set[int] = set()
-        with ThreadPoolExecutor(WORKERS) as pool:
+        with ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
             parts = pool.map(lambda one: read_manifest(output, one, Entry), range(len(plan.shards)))
             for shard, entries in enumerate(parts):
                 is_other = shard in plan.others
@@ -203,30 +200,18 @@ def write_update(
         if more.shards or changed:
             output.remove(SUCCESS)
         take_back_all(run, changed, schemas)
-        with ThreadPoolExecutor(WORKERS) as pool:
-            list(pool.map(partial(copy_part, output), added.iterdir()))
+        copy_manifest(added, output)
         check()
         described = describe(before)
         output.commit(RUN, as_json(described))
         return opened(output, described, version_of_run(output), resumed=True)
 
 
-def copy_part(output: Storage, file: Path) -> None:
-    """Write a part of a local manifest into the output."""
-    output.write(f"{MANIFEST}/{file.name}", file.read_bytes())
-
-
-def entries_in(manifest: Path, shards: Collection[int]) -> Iterator[Entry]:
-    """Yield what some parts of a local manifest list."""
-    for shard in sorted(shards):
-        yield from items_in((manifest / part_name(shard)).read_bytes(), Entry)
-
-
 def take_back_all(run: Opened, changed: Mapping[int, Mapping[str, Entry]], schemas: Mapping[str, pa.Schema]) -> None:
     """Take back the shards whose files have changed; schemas by the folder in which their rows are committed."""
     folders = [run.plan.folder(shard) for shard in changed]
     rows = [schemas[folder] for folder in folders]
-    with ThreadPoolExecutor(WORKERS) as pool:
+    with ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
         list(pool.map(partial(take_back, run.output), changed, changed.values(), folders, rows))
 
 

@@ -17,10 +17,12 @@ __all__ = [
     "absolute_uri",
     "open_source",
     "open_storage",
+    "read_file",
     "refuse_credentials",
     "refuse_read_only",
     "slow_downs",
     "split_uri",
+    "write_file",
 ]
 
 
@@ -47,6 +49,18 @@ def open_storage(uri: str, s3: S3Options | None = None) -> Storage:
 def open_source(uri: str, s3: S3Options | None = None) -> Storage:
     """Return the storage of files that were listed: where it is gone as a whole, reading raises UnreachableError."""
     return open_storage(uri, s3) if "://" in uri else LocalStorage(uri, was_listed=True)
+
+
+def read_file(uri: str, s3: S3Options | None = None) -> bytes:
+    """Return all bytes of one file, local or remote; errors as of `Storage.read`."""
+    folder, name = split_uri(uri)
+    return open_storage(folder, s3).read(name)
+
+
+def write_file(uri: str, data: bytes, s3: S3Options | None = None) -> None:
+    """Create or replace one file, local or remote, atomically; errors as of `Storage.write`."""
+    folder, name = split_uri(uri)
+    open_storage(folder, s3).write(name, data)
 
 
 def split_uri(uri: str) -> tuple[str, str]:

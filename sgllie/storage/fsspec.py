@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, TypeVar
 import aiohttp
 import fsspec
 
-from sgllie.errors import NameRefusedError, ReadError, StorageError, UnreachableError, UsageError
+from sgllie.errors import NameRefusedError, ReadError, StorageError, UnreachableError, UsageError, first_line
 from sgllie.storage.base import Entry, Paths, refuse_large, refuse_read_only
 from sgllie.storage.object_file import READ_BYTES, ObjectFile
 
@@ -179,8 +179,7 @@ class FsspecStorage:
             # At a first look fsspec takes every fault of a web server for an absent file.
             hidden = error.__cause__ if isinstance(error, FileNotFoundError) else None
             fault = hidden if isinstance(hidden, Exception) else error
-            said = str(fault).partition("\n")[0] or type(fault).__name__
-            raise failure(fault, otherwise)(f"{self.uri}/{path}: {said}") from error
+            raise failure(fault, otherwise)(f"{self.uri}/{path}: {first_line(fault)}") from error
 
     def _connected(self) -> fsspec.AbstractFileSystem:
         with self._lock:

@@ -259,41 +259,37 @@ def flush_file_system(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_file(partial: str, target: str, data: bytes, flush: bool = False) -> None:
-    """Write a file under one name, then rename it; `flush` has its bytes on the disk in between."""
+@contextmanager
+def renamed(partial: str, target: str) -> Iterator[None]:
+    """Rename a file once it is written and closed; what could not be is removed."""
     try:
-        with open(partial, "xb", buffering=0) as file:
-            remaining = memoryview(data)
-            while remaining:
-                remaining = remaining[file.write(remaining) :]
-            if flush:
-                os.fsync(file.fileno())
+        yield
         os.replace(partial, target)
     except BaseException:
         Path(partial).unlink(missing_ok=True)
         raise
+
+
+def write_file(partial: str, target: str, data: bytes, flush: bool = False) -> None:
+    """Write a file under one name, then rename it; `flush` has its bytes on the disk in between."""
+    with renamed(partial, target), open(partial, "xb", buffering=0) as file:
+        remaining = memoryview(data)
+        while remaining:
+            remaining = remaining[file.write(remaining) :]
+        if flush:
+            os.fsync(file.fileno())
 
 
 def write_parts(partial: str, target: str, parts: Iterable[bytes]) -> None:
     """Write a file part by part under one name, then rename it."""
-    try:
-        with open(partial, "xb") as file:
-            file.writelines(parts)
-        os.replace(partial, target)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+    with renamed(partial, target), open(partial, "xb") as file:
+        file.writelines(parts)
 
 
 def copy_file(source: Path, partial: str, target: str) -> None:
     """Copy a file to one name, then rename it to another."""
-    try:
-        with open(source, "rb", buffering=0) as old, open(partial, "xb", buffering=0) as new:
-            copy_data(old.fileno(), new.fileno())
-        os.replace(partial, target)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+    with renamed(partial, target), open(source, "rb", buffering=0) as old, open(partial, "xb", buffering=0) as new:
+        copy_data(old.fileno(), new.fileno())
 
 
 def copy_data(old: int, new: int) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from sgllie.errors import CollapseError
 from sgllie.runs.schemas import Row
+from sgllie.runs.tables import csv_bytes
 from sgllie.train import record
 from sgllie.train.record import TRAINING, VALIDATION
 from sgllie.train.run import Checkpoint, RunFolder
@@ -138,7 +139,7 @@ class TrainingLoop:
         write = self.run.storage.write
         write(f"samples/epoch-{self.epoch:05d}.png", shown)
         write(f"events/{record.events_name(self.epoch)}", record.events(scalars))
-        write("metrics.csv", record.table(self.history))
+        write("metrics.csv", csv_bytes(self.history))
         if self.epoch == self.settings.epochs or time.monotonic() - self.drawn > CURVES_SECONDS:
             write("curves.png", record.curves(self.history))
             self.drawn = time.monotonic()

@@ -16,6 +16,12 @@ from torch.nn import functional
 
 AXIAL = {(-1, 0): 1.0, (1, 0): 1.0, (0, -1): 1.0, (0, 1): 1.0}
 DIAGONAL = {(-1, -1): 0.5, (-1, 1): 0.5, (1, -1): 0.5, (1, 1): 0.5}
+LIT_PATCH = 16
+"""Pixels a side of a patch whose brightness is controlled."""
+FLOOR = 1e-3
+"""Mean squared error of 30 dB of PSNR."""
+GAMMA = 2.0
+"""Of the focal loss: how little those pixels count that are nearly certain."""
 
 
 class TotalVariation(nn.Module):
@@ -86,48 +92,34 @@ class ExposureControl(nn.Module):
     light of an image is evened out, while its exposure stays what it is.
     """
 
-    def __init__(self, patch_size: int = 16) -> None:
-        super().__init__()
-        self.patch_size = patch_size
-
     def forward(self, enhanced: Tensor, level: float | Tensor) -> Tensor:
         """Compute the term: N x 3 x H x W and a number, or N x 1 x 1 x 1 of them -> scalar."""
-        patches = functional.avg_pool2d(enhanced.mean(dim=1, keepdim=True), self.patch_size)
+        patches = functional.avg_pool2d(enhanced.mean(dim=1, keepdim=True), LIT_PATCH)
         return (patches - level).square().mean()
 
 
 class Reconstruction(nn.Module):
-    """Mean over the images of log10(1 + e / floor), where e is the mean squared error of an image.
+    """Mean over the images of log10(1 + e / FLOOR), where e is the mean squared error of an image.
 
-    That is a tenth of the decibels of PSNR by which an image misses the floor (1e-3: 30 dB), softly: an image that is
-    nearly right weighs as much as one that is far off, and below the floor nothing is left to gain.
+    That is a tenth of the decibels of PSNR by which an image misses 30 dB, softly: an image that is nearly
+    right weighs as much as one that is far off, and above those nothing is left to gain.
     """
-
-    def __init__(self, floor: float = 1e-3) -> None:
-        super().__init__()
-        self.floor = floor
 
     def forward(self, enhanced: Tensor, targets: Tensor) -> Tensor:
         """Compute the term: two N x 3 x H x W -> scalar."""
         errors = (enhanced - targets).square().mean(dim=(1, 2, 3))
-        return torch.log1p(errors / self.floor).mean() / math.log(10)
+        return torch.log1p(errors / FLOOR).mean() / math.log(10)
 
 
 class FocalLoss(nn.Module):
-    """-(1 - p)^gamma log p, mean over pixels, where p is the probability that a pixel's label has.
+    """-(1 - p)^GAMMA log p, mean over pixels, where p is the probability of a pixel's most probable class.
 
-    Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, over a softmax. Without labels a pixel's
-    label is its most probable class, as published for SGZ: the loss then asks for confidence, whatever the class.
+    Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, over a softmax. Without
+    labels, as published for SGZ, it asks for confidence, whatever the class.
     """
 
-    def __init__(self, gamma: float = 2.0) -> None:
-        super().__init__()
-        self.gamma = gamma
-
-    def forward(self, logits: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Compute the loss: logits N x K x H x W and, if given, N x H x W class numbers -> scalar."""
-        if labels is None:
-            labels = logits.argmax(dim=1)
-        cross_entropy = functional.cross_entropy(logits, labels, reduction="none")
+    def forward(self, logits: Tensor) -> Tensor:
+        """Compute the loss: N x K x H x W -> scalar."""
+        cross_entropy = functional.cross_entropy(logits, logits.argmax(dim=1), reduction="none")
         # expm1 keeps 1 - p exact, and never negative, where p is close to one.
-        return ((-torch.expm1(-cross_entropy)) ** self.gamma * cross_entropy).mean()
+        return ((-torch.expm1(-cross_entropy)) ** GAMMA * cross_entropy).mean()

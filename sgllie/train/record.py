@@ -1,6 +1,5 @@
-"""What an epoch looks like to people: a table, curves, pictures, TensorBoard events; each as the bytes of a file."""
+"""What an epoch looks like to people: curves, pictures, TensorBoard events; each as the bytes of a file."""
 
-import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,15 +14,6 @@ from sgllie.train.photographs import Photograph
 THUMBNAIL = 256
 TRAINING, VALIDATION = "training_", "validation_"
 """How the columns of a history begin, before the name of what was measured."""
-
-
-def table(history: Sequence[Row]) -> bytes:
-    """Write the rows of all epochs as CSV."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(history[0]))
-    writer.writeheader()
-    writer.writerows(history)
-    return text.getvalue().encode()
 
 
 def curves(history: Sequence[Row]) -> bytes:

@@ -26,8 +26,9 @@ from safetensors.numpy import save as write_tensors
 from sgllie.errors import ReadError, StorageError, UsageError
 from sgllie.network import weights
 from sgllie.network.weights import Weights
-from sgllie.runs.names import RUN, SUCCESS
-from sgllie.runs.run_file import changed_options, header, now, read_result, read_run, refuse_changes
+from sgllie.runs.names import RUN
+from sgllie.runs.run import mark_finished
+from sgllie.runs.run_file import as_json, changed_options, header, now, read_result, read_run, refuse_changes
 from sgllie.runs.schemas import Row
 from sgllie.runs.start import refuse_other_files
 from sgllie.settings import output_settings
@@ -168,7 +169,7 @@ class RunFolder:
         self.storage.write(f"{name}/state.safetensors", tensors)
         state: Row = {"epoch": checkpoint.epoch, "steps": checkpoint.steps, "history": checkpoint.history}
         state["sha256"] = digest(state, tensors)
-        self.storage.commit(f"{name}/state.json", json.dumps(state, indent=1).encode())
+        self.storage.commit(f"{name}/state.json", as_json(state))
         for epoch in self._epochs(".*"):
             if epoch < checkpoint.epoch:
                 self.storage.remove(folder(epoch))
@@ -185,8 +186,7 @@ class RunFolder:
         history = checkpoint.history
         best = history[best_epoch(history) - 1]
         summary = {"epochs": len(history), "best": best, "finished": now()}
-        self.storage.remove(SCRATCH)
-        self.storage.commit(SUCCESS, json.dumps(summary, indent=2).encode())
+        mark_finished(self.storage, summary)
         return summary
 
 
@@ -225,7 +225,7 @@ def begin_or_resume(run: RunFolder, settings: TrainSettings, data: Row) -> bool:
     earlier = run.describe()
     run.check_owner()
     if earlier is None or not run.epochs_done():
-        run.storage.commit(RUN, json.dumps(description(settings, data), indent=2).encode())
+        run.storage.commit(RUN, as_json(description(settings, data)))
         return False
     if earlier["data"]["digest"] != data["digest"]:
         then, here = earlier["data"]["photographs"], data["photographs"]

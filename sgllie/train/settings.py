@@ -303,9 +303,9 @@ PRESETS: dict[PresetName, TrainSettings] = {
 }
 
 
-def parse(arguments: Sequence[str], prog: str = "sgllie train") -> TrainSettings:
+def parse(arguments: Sequence[str]) -> TrainSettings:
     """Return the settings that a command line asks for: those of its preset, changed by its options."""
-    chooser = argparse.ArgumentParser(prog, add_help=False, allow_abbrev=False)
+    chooser = argparse.ArgumentParser("sgllie train", add_help=False, allow_abbrev=False)
     chooser.add_argument("--preset", choices=get_args(PresetName), default="default")
     preset: PresetName = chooser.parse_known_args(arguments)[0].preset
-    return tyro.cli(TrainSettings, default=PRESETS[preset], args=arguments, prog=prog)
+    return tyro.cli(TrainSettings, default=PRESETS[preset], args=arguments, prog="sgllie train")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from sgllie.errors import CollapseError, UsageError
 from sgllie.network import weights as weights_module
-from sgllie.network.model import EnhancementModel, FactorNetwork
+from sgllie.network.model import EnhancementModel, FactorNetwork, state_of
 from sgllie.network.weights import Weights
 from sgllie.train.losses import (
     ColourConstancy,
@@ -259,7 +259,7 @@ def initial_network(settings: TrainSettings) -> FactorNetwork:
         there, wanted = (found.architecture, found.conv_type), (options.architecture, options.conv_type)
         if there != wanted:
             raise UsageError(f"--network.initial-weights are of {' '.join(there)}, not of {' '.join(wanted)}")
-        network.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in found.tensors.items()})
+        network.load_state_dict(state_of(found))
     return network
 
 

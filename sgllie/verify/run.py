@@ -16,7 +16,7 @@ from sgllie.corpus.packed import Member, packed, unpacked
 from sgllie.enhance.run import prepare as prepare_images
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.enhance.totals import OTHERS_TALLY, TALLY
-from sgllie.errors import DamagedError, ReadError, UsageError
+from sgllie.errors import DamagedError, Failure, ReadError, UsageError
 from sgllie.runs.commits import commit_table, read_totals, write_commit
 from sgllie.runs.compaction import unsound
 from sgllie.runs.cost import Prices, part_spent
@@ -24,7 +24,7 @@ from sgllie.runs.names import COMMITS, IMAGES, OTHERS, RUN, SUCCESS, VIDEOS, par
 from sgllie.runs.plan import Plan
 from sgllie.runs.progress import Counts, display
 from sgllie.runs.run_file import Json, plan_in, read_json, read_run
-from sgllie.runs.schemas import OTHERS_SCHEMA, STATS_SCHEMA, VIDEOS_SCHEMA, Row
+from sgllie.runs.schemas import NO_OUTPUT, OTHERS_SCHEMA, STATS_SCHEMA, VIDEOS_SCHEMA, Row
 from sgllie.runs.totals import Tally
 from sgllie.runs.words import examples, plural
 from sgllie.settings import flat_fields
@@ -37,8 +37,8 @@ from sgllie.video.run import run_folder
 from sgllie.video.settings import VideoSettings
 from sgllie.video.totals import VIDEOS_TALLY
 
-WHOLE_BYTES, PART_BYTES = 2**26, 2**23
-"""A file that is larger is read in parts of so many bytes."""
+WHOLE_BYTES = 2**26
+"""A file that is larger is read in parts."""
 
 
 class Kind(NamedTuple):
@@ -217,9 +217,7 @@ def difference(files: Storage, row: Row) -> str | None:
             found = hashlib.sha256(files.read(row["output"]))
         else:
             with files.open(row["output"]) as file:
-                found = hashlib.sha256()
-                while part := file.read(PART_BYTES):
-                    found.update(part)
+                found = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]
     except FileNotFoundError:
         return "missing"
     except ReadError:
@@ -254,8 +252,8 @@ def marked(rows: list[Row], wrong: dict[str, str]) -> Iterator[Row]:
     """Yield the rows, those of wrong files as failed."""
     for row in rows:
         kind = wrong.get(row["path"]) or wrong.get(pack_of(row["path"]) or "")
-        failed = {"status": "failed", "error_type": "write", "error": f"its output is {kind}", "output": None}
-        yield row | failed | {"bytes_out": None, "sha256_out": None, "bytes": None} if kind else row
+        failed = Failure("write", f"its output is {kind}").columns() | NO_OUTPUT | {"bytes": None}
+        yield row | failed if kind else row
 
 
 def settings_of(finished: Finished, settings: VerifySettings) -> Any:

@@ -24,9 +24,9 @@ from sgllie.video.formats import check_suffix
 from sgllie.video.info import refuse_hdr
 from sgllie.video.join import Encoded, join
 from sgllie.video.reader import Picture, VideoReader
-from sgllie.video.segments import WHOLE, Span
 from sgllie.video.settings import TEMPORAL_SMOOTHING, Encoding
 from sgllie.video.smoothing import Smoother
+from sgllie.video.spans import WHOLE, Span
 from sgllie.video.streams import plan_streams
 
 BATCH = 4

@@ -33,9 +33,9 @@ from sgllie.video.info import refuse_hdr
 from sgllie.video.join import Encoded, join
 from sgllie.video.plan import Segment, encoded_name
 from sgllie.video.reader import VideoReader
-from sgllie.video.segments import Span
 from sgllie.video.settings import VideoSettings
 from sgllie.video.smoothing import Smoother
+from sgllie.video.spans import Span
 from sgllie.video.streams import plan_streams
 from sgllie.video.totals import VIDEOS_TALLY
 
@@ -114,12 +114,12 @@ class VideoPipeline(ShardRunner[Segment]):
                 self.output.upload(encoded_name(item.shard), encoded)
                 self.output.write(f"{FRAMES}/{part_name(item.shard)}", frames_bytes(item.path, frames))
             except Exception as error:
-                row = {"status": "failed"} | failure_of(error, self.noun)._asdict()
+                row = failure_of(error, self.noun).columns()
         return completed(item, row | counted(frames), time.monotonic() - started)
 
     def failed_row(self, item: Segment, failure: Failure) -> Row:
         """Return the row of a segment of which nothing is known."""
-        return completed(item, {"status": "failed"} | failure._asdict() | counted([]), 0.0)
+        return completed(item, failure.columns() | counted([]), 0.0)
 
     def _place(self, segment: Segment) -> tuple[Storage, str]:
         """Return where the output of a video goes: the storage, and the path in it."""
@@ -159,7 +159,7 @@ class VideoPipeline(ShardRunner[Segment]):
         try:
             row = self._joined(segment, rows)
         except Exception as error:
-            row = {"status": "failed"} | failure_of(error, self.noun)._asdict()
+            row = failure_of(error, self.noun).columns()
             if self.output.exists(f"{COMMITS}/{part_name(segment.video)}"):
                 return  # another worker has joined it meanwhile, and removed the pictures
             self.report(segment.shard, segment.frames, 1, segment.path)

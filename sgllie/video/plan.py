@@ -14,14 +14,14 @@ from typing import NamedTuple
 
 from sgllie.errors import DamagedError, ItemError, ReadError
 from sgllie.runs.memory import MemoryBudget
-from sgllie.runs.names import MANIFEST, part_name
+from sgllie.runs.names import MANIFEST
 from sgllie.runs.plan import Plan
 from sgllie.runs.schemas import manifest_schema
 from sgllie.runs.start import incomplete_manifest
-from sgllie.runs.tables import items_in, manifest_bytes, read_table
-from sgllie.storage import SCRATCH, Entry, Storage
+from sgllie.runs.tables import entries_in, manifest_bytes, read_table
+from sgllie.storage import SCRATCH, Storage
 from sgllie.video.reader import VideoReader
-from sgllie.video.segments import WHOLE, Span, cut
+from sgllie.video.spans import WHOLE, Span, cut
 
 SEGMENT_TABLE = "segments.parquet"
 ENCODED = f"{SCRATCH}/encoded"
@@ -66,8 +66,7 @@ def plan_segments(manifest: Path, plan: Plan, source: Storage, seconds: float, m
     Raises:
         StorageError: the source is gone.
     """
-    parts = [(manifest / part_name(number)).read_bytes() for number in range(len(plan.shards))]
-    videos = [entry for part in parts for entry in items_in(part, Entry)]
+    videos = list(entries_in(manifest, range(len(plan.shards))))
     segments: list[Segment] = []
     with ThreadPoolExecutor(PROBES) as pool:
         found = pool.map(lambda entry: spans(source, entry.path, seconds, memory), videos)

@@ -1,7 +1,6 @@
 """`sgllie weights show FILE`, `import FILE.pth OUT.safetensors` and `export WEIGHTS OUT.onnx`."""
 
 import re
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -13,8 +12,9 @@ from sgllie.network import weights
 from sgllie.network.architecture import ConvType
 from sgllie.network.effect import EffectSettings
 from sgllie.network.weights import Weights
+from sgllie.runs.words import say
 from sgllie.settings import check, check_limits, setting
-from sgllie.storage import S3Options, open_storage, split_uri
+from sgllie.storage import S3Options, read_file, write_file
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,8 @@ class Import:
     def carry_out(self) -> Weights:
         """Read the checkpoint and write its weights."""
         check(self.target.endswith(".safetensors"), "OUT.safetensors", self.target, "must end in .safetensors")
-        folder, name = split_uri(self.source)
         try:
-            data = open_storage(folder, self.s3).read(name)
+            data = read_file(self.source, self.s3)
         except (OSError, StorageError) as error:
             raise UsageError(f"{self.source} cannot be read: {getattr(error, 'strerror', None) or error}") from error
         found = weights.from_checkpoint(data, self.source, self.conv_type)
@@ -83,8 +82,7 @@ class Export(EffectSettings):
         found = weights.load(self.source, self.s3)
         height, _, width = (self.size or "").partition("x")
         size = (int(height), int(width)) if self.size else None
-        folder, name = split_uri(self.target)
-        open_storage(folder, self.s3).write(name, enhancer_graph(found, self, size).SerializeToString())
+        write_file(self.target, enhancer_graph(found, self, size).SerializeToString(), self.s3)
         return found
 
 
@@ -94,7 +92,7 @@ COMMANDS: dict[str, Callable[..., Show | Import | Export]] = {"show": Show, "imp
 def run(arguments: Sequence[str]) -> int:
     """Carry out the command and return its exit code, 0; UsageError where it cannot be carried out."""
     command = tyro.extras.subcommand_cli_from_dict(COMMANDS, args=arguments, prog="sgllie weights")
-    sys.stdout.write(describe(command.carry_out()))
+    say(describe(command.carry_out()))
     return 0
 
 
@@ -105,5 +103,5 @@ def describe(found: Weights) -> str:
         f"parameters    {found.parameter_count:,}\n"
         f"dead layers   {', '.join(found.dead_layers) or 'none'}\n"
         f"origin        {found.origin or 'unknown'}\n"
-        f"fingerprint   {found.fingerprint}\n"
+        f"fingerprint   {found.fingerprint}"
     )

@@ -106,3 +106,13 @@ def test_a_manifest_without_its_columns_is_one_sentence(source, tmp_path, capsys
     assert enhance(listed, output, "hour") == 1
     said = capsys.readouterr().out
     assert re.search(r"^Stopped: .*/manifest/part-00000.parquet is damaged: 'hour' is missing\.$", said, re.MULTILINE)
+
+
+def test_a_damaged_column_is_one_sentence(source, tmp_path):
+    listed = write_list(source, ".parquet", {"hour": HOURS})
+    data = bytearray(listed.read_bytes())
+    place = pq.ParquetFile(listed).metadata.row_group(0).column(1).data_page_offset
+    data[place : place + 8] = b"\xff" * 8
+    listed.write_bytes(data)
+    with pytest.raises(UsageError, match=r"^the list .*list\.parquet has no readable column `hour` \(.*\)$"):
+        enhance(listed, tmp_path / "out", "hour")

@@ -132,6 +132,8 @@ def test_long_fields_of_other_columns(tree):
     [
         ("a.jsonl", b'{"path": "a.jpg"}\n{"path": null}', "names no path in entry 2, but None"),
         ("a.jsonl", b'{"path": 1}', "entry 1, but 1"),
+        ("a.jsonl", b'{"path": "a.jpg"}\n{"file": "b.jpg"}', "names no path in entry 2, but None"),
+        ("a.jsonl", b'{"file": "b.jpg"}', "no readable column `path`"),
         ("a.jsonl", b"[1]", "no readable column `path`"),
         ("a.csv", b"id,path\n1,\n", "entry 1, but ''"),
         ("a.csv", b"file\na.jpg\n", "no readable column `path`"),

@@ -52,6 +52,9 @@ def test_a_tree_with_packs_in_it(tree):
     storage = pickle.loads(pickle.dumps(packed(open_storage(str(tree)))))
     read = [storage.read(path).removeprefix(JPEG) for path in TREE]
     assert read == [b"a.jpg", b"y", b"z", b"c.tar/d.jpg", b"0", b"1", b"2", b"z.jpg"]
+    for path in TREE:
+        with storage.open(path) as file:
+            assert file.read() == storage.read(path)
     assert [entry.path for entry in storage.list() if entry.path in TREE] == TREE
     for absent in ("b.tar/absent.jpg", "absent.tar/a.jpg", "spark.parquet/part-1.parquet/image/000001"):
         with pytest.raises((FileNotFoundError, ReadError)):

@@ -16,10 +16,11 @@ from sgllie.demo import words
 from sgllie.demo.chart import histograms, map_picture
 from sgllie.demo.choice import Choice
 from sgllie.demo.item import Item, orientation
-from sgllie.demo.preview import LONGEST_SIDE, naturalness
+from sgllie.demo.preview import LONGEST_SIDE
 from sgllie.enhance.processor import ImageProcessor
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.images import decode
+from sgllie.metrics.niqe import niqe_of_middle
 from sgllie.video.reader import VideoReader
 
 
@@ -85,7 +86,7 @@ def test_every_kind_of_photograph_and_map_is_shown(session, tmp_path, data, meth
     after = shown.preview.side(shown.preview.after(0.5))
     assert decode(after.jpeg).pixels.shape == shown.preview.before.shape
     assert histograms(shown.before, after).count("<path") == 2
-    assert "<table>" in words.facts(shown.before, after, (naturalness(shown.preview.before), None))
+    assert "<table>" in words.facts(shown.before, after, (niqe_of_middle(shown.preview.before), None))
     assert words.map_caption(shown.preview.factor)
     if shown.preview.factor.size:
         assert decode(map_picture(shown.preview.factor)).pixels.ndim == 3

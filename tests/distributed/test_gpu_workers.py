@@ -117,7 +117,7 @@ def test_a_mistake_of_the_user_ends_the_job(begin, monkeypatch, is_built, is_the
     ],
 )
 def test_one_line_says_which_device_a_job_takes(monkeypatch, capsys, options, nodes, is_told, device, said):
-    monkeypatch.setattr(pool, "total_resource", lambda name: sum(node.get(name, 0) for node in nodes))
+    monkeypatch.setattr(pool, "gpus_now", lambda: sum(node.get("GPU", 0) for node in nodes))
     monkeypatch.setattr(pool, "nodes_now", lambda: nodes)
     run = EnhanceRun(EnhanceSettings("in", "out", **options), None, None, False, {}, [], None, {})
     assert device_of_workers(run, is_told) == device

@@ -23,6 +23,7 @@ from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import StorageError, UsageError
 from sgllie.runs.job import InProcess, run_job
 from sgllie.storage import open_storage
+from sgllie.verify import run as verify
 
 COUNT = 12
 
@@ -253,6 +254,13 @@ def test_verify_finds_a_changed_member_and_repairs_it(source, enhanced, tmp_path
     assert main(["verify", str(output), "--repair"]) == 0
     assert tar.read_bytes() == good
     assert_consistent(output, 2 * COUNT + 1)
+
+
+def test_verify_of_images_that_are_large(source, tmp_path, capsys, monkeypatch):
+    assert enhance(source, tmp_path / "out") == 0
+    monkeypatch.setattr(verify, "WHOLE_BYTES", 0)
+    assert main(["verify", str(tmp_path / "out")]) == 0
+    assert "0 are not what their rows say" in capsys.readouterr().out
 
 
 @pytest.mark.jobs

@@ -29,7 +29,7 @@ from image_files import (
     tiff,
 )
 from sgllie.errors import ImageError
-from sgllie.images import DecodedImage, decode, encode, open_image, output_name
+from sgllie.images import DecodedImage, decode, eight_bits, encode, open_image, output_name, over_grey
 
 
 def split(stored):
@@ -321,3 +321,21 @@ def test_what_is_no_jpeg_or_is_damaged_is_decoded_as_ever():
             np.testing.assert_array_equal(open_image(data).decode(4).pixels, decode(data).pixels)
     with pytest.raises(ImageError, match="ends before"):
         open_image(JPEG[: len(JPEG) // 2]).decode(4)
+
+
+def test_sixteen_bits_are_rounded_to_eight():
+    levels = np.arange(2**16, dtype=np.uint16).reshape(256, 256)
+    assert np.array_equal(eight_bits(levels), np.rint(levels / 257))
+    assert eight_bits(eight_bits(levels)).dtype == np.uint8
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 3)])
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_what_is_transparent_is_shown_over_grey(shape, depth):
+    white = np.full(shape, np.iinfo(depth).max, depth)
+    alpha = (white[..., 0] if white.ndim == 3 else white) * np.array([0, 1, 1], depth)
+    shown = over_grey(white, alpha)
+    assert shown.dtype == np.uint8
+    assert (shown[:, 0] == 128).all()
+    assert (shown[:, 1:] == 255).all()
+    assert (over_grey(white) == 255).all()

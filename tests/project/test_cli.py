@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from dataclasses import replace
 
 import pytest
 
@@ -61,6 +62,12 @@ def test_bundled_weights_are_shown(capsys):
     out = capsys.readouterr().out
     assert "dead layers   none" in out
     assert weights.load(weights.DEFAULT).fingerprint in out
+
+
+def test_their_origin_does_not_steer_the_terminal(tmp_path, capsys):
+    weights.save(replace(weights.load(weights.DEFAULT), origin="\x1b[2Jhere"), str(tmp_path / "a.safetensors"))
+    assert main(["weights", "show", str(tmp_path / "a.safetensors")]) == 0
+    assert "origin        \\x1b[2Jhere\n" in capsys.readouterr().out
 
 
 def test_published_weights_are_imported(shared, tmp_path, capsys):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from commands import command, make_corpus
-from sgllie.corpus.listing import read_list
+from sgllie.corpus.path_list import read_list
 from sgllie.distributed.cluster import SESSIONS
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import UsageError

@@ -280,6 +280,12 @@ def test_a_run_without_weights_has_a_report(tmp_path):
     assert "fingerprint" not in html
 
 
+def test_its_path_does_not_steer_the_terminal(tmp_path, capsys):
+    output = make_run_of_rows(tmp_path / "out\x1b[2J", shards=1, rows=3)
+    assert main(["report", str(output)]) == 0
+    assert capsys.readouterr().out.endswith("out\\x1b[2J/report.html\n")
+
+
 def test_a_run_without_rows_has_a_report(tmp_path):
     output = make_run_of_rows(tmp_path / "out", shards=1, rows=3)
     shutil.rmtree(output / "commits")

@@ -22,6 +22,7 @@ from sgllie.errors import (
     UsageError,
     VideoError,
     failure_of,
+    first_line,
 )
 
 
@@ -79,3 +80,8 @@ def test_the_drawn_tree_is_the_tree():
         assert name == "SgllieError" or drawn[name] > drawn[base], name
     assert issubclass(ItemError, SgllieError)
     assert not issubclass(UsageError, StorageError)
+
+
+@pytest.mark.parametrize(("said", "line"), [("\nbad\nat 3", "bad"), ("", "ValueError"), (" \n", "ValueError")])
+def test_the_first_line_of_an_error(said, line):
+    assert first_line(ValueError(said)) == line

@@ -88,7 +88,7 @@ def lists(folder, count):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from sgllie.corpus.listing import read_list
+    from sgllie.corpus.path_list import read_list
 
     table = io.BytesIO()
     pq.write_table(pa.table({"path": ["a.jpg", "b/c.png"], "label": [1, 2]}), table)

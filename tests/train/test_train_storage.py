@@ -15,7 +15,8 @@ import ray
 from PIL import Image
 
 from sgllie.distributed import ingest, train
-from sgllie.distributed.board import Board, ends_training, get
+from sgllie.distributed.board import Board, ends_training
+from sgllie.distributed.cluster import get
 from sgllie.distributed.ingest import TrainingData, blocks
 from sgllie.distributed.inspection import fits, inspect_all
 from sgllie.errors import CollapseError, ReadError, StorageError, UnreachableError, UsageError

@@ -3,7 +3,7 @@
 import pytest
 
 from sgllie.video.plan import Segment
-from sgllie.video.progress import LogVideoDisplay, Totals, display
+from sgllie.video.progress import FrameCounts, LogVideoDisplay, display
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def segments():
 def test_lines_in_a_log(segments, monkeypatch, capsys):
     moments = iter([0.0, 0.0, 0.0, 10.0, 10.0, 10.0, 10.0, 20.0, 20.0, 20.0, 20.0])
     monkeypatch.setattr("sgllie.video.progress.time.monotonic", lambda: next(moments))
-    shown = LogVideoDisplay(Totals(segments))
+    shown = LogVideoDisplay(FrameCounts(segments))
     shown.update({"a.mp4": (0, 0)})
     assert capsys.readouterr().out == ""
     shown.update({"a.mp4": (200, 0), "b.ts": (5, 0)})
@@ -28,7 +28,7 @@ def test_lines_in_a_log(segments, monkeypatch, capsys):
 def test_a_clip_that_is_done_when_it_is_first_seen(segments, monkeypatch, capsys):
     moments = iter([0.0, 10.0, 10.0, 10.0])
     monkeypatch.setattr("sgllie.video.progress.time.monotonic", lambda: next(moments))
-    LogVideoDisplay(Totals(segments)).update({"a.mp4": (600, 0)})
+    LogVideoDisplay(FrameCounts(segments)).update({"a.mp4": (600, 0)})
     assert capsys.readouterr().out == "a.mp4: 600 of 600 frames\n"
 
 
@@ -46,3 +46,24 @@ def test_bars_on_a_terminal(segments, monkeypatch, capsys):
     assert "b.ts" in drawn[-1]
     assert "a.mp4" not in drawn[-1]  # it is done
     assert "a.mp4" not in drawn[-2]
+
+
+NAME = "\x1b[2J[/]\x07.mp4"
+"""Steers a terminal, and holds what closes a style in the markup of the bars."""
+
+
+def test_names_do_not_steer_a_log(monkeypatch, capsys):
+    shown = LogVideoDisplay(FrameCounts([Segment(0, 0, NAME, None, None, None, 300, 0, 1)]))
+    monkeypatch.setattr("sgllie.video.progress.LOG_SECONDS", 0)
+    shown.update({NAME: (0, 0)})
+    assert capsys.readouterr().out == "\\x1b[2J[/]\\x07.mp4: 0 of 300 frames\n"
+
+
+def test_names_do_not_steer_the_bars(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    with display([Segment(0, 0, NAME, None, None, None, 300, 0, 1)]) as shown:
+        shown.update({NAME: (100, 0)})
+    bars = capsys.readouterr().out
+    assert "\\x1b[2J[/]\\x07.mp4" in bars
+    assert "\x1b[2J" not in bars

@@ -10,8 +10,8 @@ from clips import RATE, TICKS, packets, pan, pictures, static, timestamps, varyi
 from sgllie.video.clip import Encoding, encoded, enhance_segment, enhance_video
 from sgllie.video.join import join
 from sgllie.video.reader import VideoReader
-from sgllie.video.segments import Span, cut
 from sgllie.video.smoothing import Smoother
+from sgllie.video.spans import Span, cut
 
 pytestmark = pytest.mark.jobs
 
