@@ -32,7 +32,8 @@ def taken(
     """Take a photograph with too little light, smear its noise by so many pixels, and store it (see `stored`)."""
     light = to_linear(x) * 2.0**-stops
     noise: np.ndarray = np.random.default_rng(5).normal(0, 1, light.shape) * np.sqrt(shot * light + read_noise**2)
-    return stored(to_srgb(light + (cv2.GaussianBlur(noise, (0, 0), blur) if blur else noise)), quality)
+    smeared: np.ndarray = cv2.GaussianBlur(noise, (0, 0), blur) if blur else noise
+    return stored(to_srgb(light + smeared), quality)
 
 
 def by_lamp(x: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
 """The first look at all photographs of a training, on all processors of the cluster."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ray
@@ -21,8 +22,10 @@ from sgllie.train.settings import TrainSettings
 
 CHUNK = 64
 """Photographs of one task. Each is an object of its own: a process fetches those that it needs, and no others."""
-LOST = (WorkerCrashedError, OutOfMemoryError, NodeDiedError)
-"""What becomes of a task whose process has ended, be it by a photograph, or with its machine."""
+DIED = (WorkerCrashedError, OutOfMemoryError)
+"""What becomes of a task whose process has ended, by a photograph or by others on its machine."""
+MOST_DEATHS = 2
+"""Of a task until its photographs are suspected: the end of a machine, and others that need its memory, kill, too."""
 MEMORY_SHARE = 0.5
 """Of the object store of a node that decoded photographs may fill."""
 
@@ -82,7 +85,8 @@ def fits(count: int, size: int, nodes: Sequence[Resources]) -> bool:
     return count * size * size * 3 < MEMORY_SHARE * least
 
 
-# Nor are pixels made again that are lost with their machine: whoever needs one reads its file.
+# Run again here, and not by Ray, which does not count how often a task has died for want of memory. Nor are pixels made
+# again that are lost with their machine: whoever needs one reads its file.
 @ray.remote(max_retries=0)
 def inspect(storage: Storage, listed: list[Entry], size: int, keep: bool, crashers: frozenset[str]) -> Any:
     """Run `photographs.inspect` as a task: return the rows, and the pixels each by themselves if they are kept."""
@@ -99,17 +103,19 @@ def inspect_all(storage: Storage, listed: list[Entry], size: int, keep: bool) ->
     parts = [listed[start : start + CHUNK] for start in range(0, len(listed), CHUNK)]
     tasks = [begin(storage, part, size, keep) for part in parts]
     rows: list[PhotoInfo] = []
+    pixels: list[Any] = []
     with display(len(listed), "photographs") as shown:
-        for place, part in enumerate(parts):
+        for part, task in zip(parts, tasks, strict=True):
+            look = partial(begin, storage, part, size, keep)
             try:
-                found = get(tasks[place][0])
-            except LOST:
-                crashers = frozenset(entry.path for entry in part if kills(storage, entry, size))
-                tasks[place] = begin(storage, part, size, keep, crashers)
-                found = get(tasks[place][0])
+                found, kept = settled(task, look)
+            except DIED:
+                look = partial(look, frozenset(entry.path for entry in part if kills(storage, entry, size)))
+                found, kept = settled(look(), look)
             rows += found
+            pixels += kept
             shown.update(Counts({"": (len(rows), sum(bool(row.error) for row in rows))}))
-    return rows, [reference for _, *pixels in tasks for reference in pixels]
+    return rows, pixels
 
 
 def begin(
@@ -121,10 +127,34 @@ def begin(
     return references if keep else [references]
 
 
+def settled(task: list[Any], again: Callable[[], list[Any]]) -> tuple[list[PhotoInfo], list[Any]]:
+    """Return the rows of a task, and the references to pixels; it is begun again where it was lost.
+
+    Args:
+        task: the references that its beginning gave.
+        again: begins it.
+
+    Raises:
+        WorkerCrashedError, OutOfMemoryError: its process has died MOST_DEATHS times.
+    """
+    deaths = 0
+    while True:
+        try:
+            return get(task[0]), task[1:]
+        except NodeDiedError:  # whatever it looked at
+            pass
+        except DIED:
+            deaths += 1
+            if deaths == MOST_DEATHS:
+                raise
+        task = again()
+
+
 def kills(storage: Storage, entry: Entry, size: int) -> bool:
     """Tell whether looking at this photograph ends the process that does it."""
+    look = partial(begin, storage, [entry], size, keep=False)
     try:
-        get(begin(storage, [entry], size, keep=False)[0])
-    except LOST:
+        settled(look(), look)
+    except DIED:
         return True
     return False

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import ray
 
+from sgllie.distributed.ray_internals import draining_nodes
+
 GRAIN = 10_000
 """Ray counts resources in parts of so many."""
 
@@ -32,6 +34,12 @@ class Placement(NamedTuple):
 def nodes_now() -> list[Resources]:
     """Return the resources of each node of the cluster."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def nodes_that_stay() -> list[Resources]:
+    """Return the resources of each node of the cluster that is not about to end."""
+    draining = draining_nodes()
+    return [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in draining]
 
 
 def room_for(nodes: Sequence[Resources], each: Resources) -> int:

@@ -16,10 +16,10 @@ from ray.exceptions import RayError, RayTaskError
 from sgllie.distributed.cluster import beside_driver, get, gpus_now, last_line
 from sgllie.distributed.placement import Placement, in_words, nodes_now, on_cpus, on_gpus
 from sgllie.distributed.ray_internals import node_is_draining
-from sgllie.errors import SgllieError, StorageError
+from sgllie.errors import StorageError
 from sgllie.methods.settings import Device
 from sgllie.runs import machine
-from sgllie.runs.gpu import cannot_be_opened, unused
+from sgllie.runs.gpu import not_opened, unused
 from sgllie.runs.progress import Counts, Reports, State
 from sgllie.runs.run import Run
 from sgllie.runs.totals import Totals
@@ -40,6 +40,8 @@ RETRIES = 3
 """Of a task whose node was lost."""
 MOST_DEVICE_FAILURES = 2
 """A GPU that has failed so often in a row gets no more work: its workers compute on the CPU."""
+OPENING_SECONDS = 30.0
+"""For which a worker that cannot open its GPU waits for others to open theirs, where the job demands one."""
 
 
 @ray.remote(num_cpus=0)
@@ -47,6 +49,10 @@ class Progress(Reports):
     """Collects from all workers how far each shard is, those that were left, and which GPUs do not work.
 
     Whoever leaves a shard, or finds a GPU broken, ends: what it knows must be known elsewhere.
+
+    Attributes:
+        has_gpu: whether any worker has opened a GPU.
+        no_gpu: what the first worker has said that could not, and computes on the CPU.
     """
 
     def __init__(self) -> None:
@@ -54,6 +60,8 @@ class Progress(Reports):
         self.left: list[int] = []
         self.failures: Counter[str] = Counter()
         self.in_a_row: Counter[str] = Counter()
+        self.has_gpu = False
+        self.no_gpu = ""
 
     def leave(self, shard: int) -> None:
         """Note a shard that its worker has left to others."""
@@ -96,12 +104,37 @@ class Progress(Reports):
         """Tell whether a GPU has failed too often in a row."""
         return self.in_a_row[gpu] >= MOST_DEVICE_FAILURES
 
+    def gpu_opened(self) -> None:
+        """Note that a worker has opened its GPU."""
+        self.has_gpu = True
+
+    def gpu_not_opened(self, sentence: str) -> None:
+        """Note that a worker could not, and computes on the CPU."""
+        self.no_gpu = self.no_gpu or sentence
+
+    def gpus(self) -> tuple[bool, str]:
+        """Tell whether any worker has opened a GPU, and what the first has said that could not, if any."""
+        return self.has_gpu, self.no_gpu
+
 
 class RayWorker(ShardWorker):
-    """One actor of the pool: runs the shards that Ray Data hands to it."""
+    """One actor of the pool: runs the shards that Ray Data hands to it.
 
-    def __init__(self, run: Run[Any], progress: Any) -> None:
+    Args:
+        run: with its device decided.
+        progress: the `Progress` of the job.
+        demands_gpu: whether the job must stop where no worker can open a GPU.
+
+    Attributes:
+        on_gpu: whether this worker computes on a GPU.
+        refusal: why it runs no shard, and the job must stop, if it must.
+    """
+
+    refusal = ""
+
+    def __init__(self, run: Run[Any], progress: Any, demands_gpu: bool) -> None:
         self.progress = progress
+        self.demands_gpu = demands_gpu
         context = ray.get_runtime_context()
         self.gpu = " ".join([context.get_node_id(), *context.get_accelerator_ids()["GPU"]])
         given = context.get_assigned_resources()
@@ -110,13 +143,9 @@ class RayWorker(ShardWorker):
             run = run.for_workers("cpu")
         self.known_failures = ray.get(progress.failures_of.remote(self.gpu))
         self.on_gpu = run.device == "cuda"
-        try:
-            super().__init__(run, progress.set.remote)
-        except SgllieError as error:
-            if not cannot_be_opened(error):
-                raise
-            self.on_gpu = False
-            super().__init__(run.for_workers("cpu"), progress.set.remote)
+        super().__init__(run, progress.set.remote)
+        if self.on_gpu:
+            progress.gpu_opened.remote()
         signal.signal(signal.SIGTERM, self.leave)  # in the place of Ray's own handler, which ends the process at once
 
     def leave(self, *_: object) -> None:
@@ -136,6 +165,22 @@ class RayWorker(ShardWorker):
         """Have it counted: this process ends, and the next one on this GPU must know."""
         ray.get(self.progress.device_failed.remote(self.gpu, self.known_failures))
 
+    def gpu_not_opened(self, why: str) -> None:
+        """Have it told that the CPU takes over; or stop the job, where it demands a GPU and none is to be had."""
+        self.on_gpu = False
+        sentence = not_opened(why)
+        if self.demands_gpu and not self.others_have_gpu():
+            self.refusal = sentence
+        else:
+            ray.get(self.progress.gpu_not_opened.remote(sentence))
+
+    def others_have_gpu(self) -> bool:
+        """Tell whether any worker has opened a GPU, once those that begin beside this one have had their time."""
+        end = time.monotonic() + OPENING_SECONDS
+        while not (found := ray.get(self.progress.gpus.remote())[0]) and time.monotonic() < end:
+            time.sleep(POLL_SECONDS)
+        return found
+
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         """Run the shards of a bunch, and before the next one each that another worker has left meanwhile.
 
@@ -145,7 +190,7 @@ class RayWorker(ShardWorker):
         bunch = deque(batch["shards"][0])
         while bunch:
             shard = int(bunch.popleft())
-            results[shard] = totals, error = self.run(shard)
+            results[shard] = totals, error = ({}, self.refusal) if self.refusal else self.run(shard)
             if error:
                 break
             if totals is None:
@@ -203,7 +248,7 @@ def shard_dataset(run: Run[Any], shards: list[int], device: Device, progress: An
     # Not `from_arrow`, which has the cluster look at each block before anything begins.
     return from_items(bunches, override_num_blocks=len(bunches)).map_batches(
         RayWorker,
-        fn_constructor_args=(run.for_workers(device, placement.threads), progress),
+        fn_constructor_args=(run.for_workers(device, placement.threads), progress, run.device == "cuda"),
         batch_size=1,
         compute=ActorPoolStrategy(min_size=workers, max_size=most, max_tasks_in_flight_per_actor=1),
         num_cpus=placement.cpus,
@@ -258,6 +303,7 @@ class Shards(threading.Thread):
         self.whole = run
         self.device = device_of_workers(run, is_told=bool(elsewhere))
         self.error: str | None = None
+        self.has_told = False
 
     def run(self) -> None:
         """Consume the results until all are there, or the first error."""
@@ -296,7 +342,11 @@ class Shards(threading.Thread):
 
     def look(self, others: Mapping[int, State]) -> tuple[Counts, list[str]]:
         """Ask how far the workers are, and what is stuck; `others` are the states of shards elsewhere."""
-        return ray.get(self.progress.read.remote(others))
+        found, (_, no_gpu) = ray.get([self.progress.read.remote(others), self.progress.gpus.remote()])
+        if no_gpu and not self.has_told:
+            self.has_told = True
+            say(f"Computing on the CPU instead: {no_gpu}.")
+        return found
 
     def is_running(self) -> bool:
         """Wait a moment; tell whether there are shards to be waited for."""

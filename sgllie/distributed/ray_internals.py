@@ -6,7 +6,7 @@ which of them a new version of Ray has moved.
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -50,13 +50,23 @@ INTERNALS = (
     ),
     Internal(
         "ray._private.state.state.get_draining_nodes",
-        "workers that save what they have done before their node ends",
-        "a signal or a callback in the actors of a node that is drained",
+        "workers that save what they have done before their node ends, and a training that leaves such nodes out",
+        "a signal or a callback in the actors of a node that is drained, and a mark in what `ray.nodes` tells of it",
+    ),
+    Internal(
+        "ray._private.state.available_resources_per_node",
+        "a training that grows only where others leave room",
+        "the same as a public function; `ray.available_resources` adds up all nodes",
     ),
     Internal(
         "ray.train.v2._internal.exceptions.WorkerGroupStartupTimeoutError",
         "telling that a training waits for room from that it fails",
         "the same as a public exception",
+    ),
+    Internal(
+        "ray.train.v2._internal.execution.failure_handling.default._is_preemption_failure",
+        "telling that machines of a training were taken back from that it fails",
+        "a public exception for those that Ray Train was not told of before, too",
     ),
     Internal(
         "ray.data.DataContext.print_on_execution_start",
@@ -102,12 +112,26 @@ def few_services() -> Iterator[None]:
             setattr(Node, name, method)
 
 
-def node_is_draining() -> bool:
-    """Tell whether the node of this worker is about to end: a spot machine is taken back, a pod is deleted."""
-    import ray
+def draining_nodes() -> Collection[str]:
+    """Return the nodes that are about to end: a spot machine is taken back, a pod is deleted."""
     from ray._private.state import state
 
-    return ray.get_runtime_context().get_node_id() in state.get_draining_nodes()
+    return state.get_draining_nodes()
+
+
+def node_is_draining() -> bool:
+    """Tell whether the node of this worker is about to end."""
+    import ray
+
+    return ray.get_runtime_context().get_node_id() in draining_nodes()
+
+
+def free_resources() -> dict[str, Mapping[str, float]]:
+    """Return what nobody uses of each node that is not about to end."""
+    from ray._private.state import available_resources_per_node
+
+    draining = draining_nodes()
+    return {node: free for node, free in available_resources_per_node().items() if node not in draining}
 
 
 def found_no_room(error: Any) -> bool:
@@ -116,6 +140,13 @@ def found_no_room(error: Any) -> bool:
     from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
     return isinstance(error, ControllerError) and isinstance(error.controller_failure, WorkerGroupStartupTimeoutError)
+
+
+def was_preempted(error: Any) -> bool:
+    """Tell whether a training ended since machines were taken back, whether that was told before or not."""
+    from ray.train.v2._internal.execution.failure_handling.default import _is_preemption_failure
+
+    return _is_preemption_failure(error)
 
 
 def pace_scheduler(context: Any) -> None:

@@ -15,7 +15,6 @@ from ray.train import (
     DataConfig,
     FailureConfig,
     LoggingConfig,
-    PreemptionError,
     RunConfig,
     ScalingConfig,
     TrainingFailedError,
@@ -26,11 +25,11 @@ from sgllie.distributed.board import GOES_ON, Board, reason_to_stop
 from sgllie.distributed.cluster import Connection, beside_driver, last_line, leave_threads_behind
 from sgllie.distributed.ingest import TrainingData, training_stream
 from sgllie.distributed.inspection import Corpus, list_photographs, open_corpus
-from sgllie.distributed.placement import nodes_now
+from sgllie.distributed.placement import nodes_now, room_for
 from sgllie.distributed.process_group import ProcessGroup
-from sgllie.distributed.ray_internals import found_no_room
+from sgllie.distributed.ray_internals import found_no_room, was_preempted
 from sgllie.distributed.training_process import stream_name, train_worker
-from sgllie.distributed.training_workers import each_worker, room_now, workers_now
+from sgllie.distributed.training_workers import each_worker, room_in_all, room_left, shared_among
 from sgllie.errors import StorageError, UsageError
 from sgllie.exit_codes import OK, STOPPED
 from sgllie.runs.schemas import Row
@@ -109,7 +108,7 @@ def carry_out(settings: TrainSettings, run: RunFolder) -> str | None:
 
 def check_resources(settings: TrainSettings) -> None:
     """Raise UsageError where the cluster has no room for the training processes, which Ray would wait for."""
-    there = room_now(settings)
+    there = room_for(nodes_now(), each_worker(settings))
     if there < settings.least_workers:
         raise UsageError(
             f"the cluster has room for {there} workers of {in_words(settings)} each, not for {settings.least_workers}; "
@@ -199,12 +198,13 @@ class Fit(threading.Thread):
 
     Attributes:
         failure: why Ray Train gave up, if it did.
+        most: training processes for which there is room, as far as is known.
     """
 
     def __init__(self, source: TrainingData, scratch: str, remark: Callable[[str], None]) -> None:
         super().__init__(daemon=True)
         self.source, self.scratch, self.remark = source, scratch, remark
-        self.workers = source.settings.num_workers
+        self.workers = self.most = source.settings.num_workers
         self.failure: str | None = None
 
     def run(self) -> None:
@@ -218,11 +218,8 @@ class Fit(threading.Thread):
                 if ray.get(self.source.board.ending.remote()):
                     return
                 if found_no_room(error):
-                    self.remark(
-                        f"Waiting for room for {self.workers} training processes of {in_words(settings)} each: the "
-                        f"cluster has room for {room_now(settings)}, some of which others may use."
-                    )
-                elif error and not isinstance(error, PreemptionError) and failed.one_more() > allowed:
+                    self.make_do()
+                elif error and not was_preempted(error) and failed.one_more() > allowed:
                     self.failure = (
                         f"the training processes failed more than --max-failures {allowed} times since the last "
                         f"finished epoch: {last_line(error)}. {GOES_ON}"
@@ -237,16 +234,26 @@ class Fit(threading.Thread):
         """Train until the end, or until more processes could train, or one fails; return that failure."""
         settings, run = self.source.settings, self.source.run
         run.next_attempt()
-        before, self.workers = self.workers, workers_now(settings)
+        before, self.workers = self.workers, shared_among(settings, min(self.most, room_in_all(settings)))
         if self.workers != before:
             self.remark(f"Training with {self.workers} of {settings.num_workers} processes.")
         # From the same epoch for all: a process that is left of the attempt before may finish one meanwhile.
         reference = ray.put(replace(self.source, first_epoch=run.epochs_done()))
         try:
-            make_trainer(settings, self.workers, reference, self.scratch).fit()
+            result = make_trainer(settings, self.workers, reference, self.scratch).fit()
         except TrainingFailedError as error:
             return error
+        self.most = result.return_value or self.most  # type: ignore[attr-defined]  # as Train V2 has it
         return None
+
+    def make_do(self) -> None:
+        """Have the next attempt begin with fewer processes, if there may be fewer: what others leave room for."""
+        settings, left = self.source.settings, room_left(self.source.settings)
+        self.most = min(left, self.workers - 1)
+        self.remark(
+            f"Waiting for room for {self.workers} training processes of {in_words(settings)} each: the cluster has "
+            f"room for {room_in_all(settings)}, and others leave room for {left}."
+        )
 
 
 class Failures:
@@ -283,7 +290,7 @@ def make_trainer(settings: TrainSettings, workers: int, source: Any, scratch: st
     # As if all were like the smallest: the images of all processes may be loaded on any of them.
     limits = ExecutionResources(object_store_memory=min(stores) * len(stores) * STREAM_SHARE / workers)
     return TorchTrainer(
-        train_worker,
+        train_worker,  # type: ignore[arg-type]  # what it returns is in the result
         train_loop_config={"source": source},
         # The functions are called when the training processes start, so that a stream begins after the last epoch.
         datasets={stream_name(rank): partial(training_stream, source, rank, workers) for rank in range(workers)},

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sgllie.distributed.board import ends_training
 from sgllie.distributed.ingest import TrainingData
-from sgllie.distributed.training_workers import workers_now
+from sgllie.distributed.training_workers import room_left, shared_among
 from sgllie.errors import CollapseError
 from sgllie.runs.allocator import keep_freed_memory
 from sgllie.train.loop import TrainingLoop
@@ -30,31 +30,39 @@ def stream_name(rank: int) -> str:
     return f"training-{rank}"
 
 
-def train_worker(config: dict[str, Any]) -> None:
+def train_worker(config: dict[str, Any]) -> int | None:
     """Train to the end, unless another process has found that the training must end.
 
     Args:
         config: `source`, a reference to the `TrainingData`.
+
+    Returns:
+        As of `train_epochs`.
     """
     source: TrainingData = ray.get(config["source"])
     if ray.get(source.board.ending.remote()):
-        return
+        return None
     settings = source.settings
     sys.setswitchinterval(SWITCH_SECONDS)
     keep_freed_memory()
     set_up_torch(settings.cpus_per_worker)
     try:
         with ends_training(source.board):
-            train_epochs(source)
+            return train_epochs(source)
     except CollapseError:
-        return  # all processes find it in the same step, and none waits for another
+        return None  # all processes find it in the same step, and none waits for another
 
 
-def train_epochs(source: TrainingData) -> None:
-    """Train this process's part of the epochs that are left, and tell Ray and the board of each."""
+def train_epochs(source: TrainingData) -> int | None:
+    """Train this process's part of the epochs that are left, and tell Ray and the board of each.
+
+    Returns:
+        The number of processes of a larger attempt, where there is room for one; None after the last epoch.
+    """
     settings, board = source.settings, source.board
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
+    nodes = gather(workers, ray.get_runtime_context().get_node_id())
     device = ray.train.torch.get_device()
     train_step = TrainStep(settings, settings.epochs * source.steps_per_epoch, device, ray.train.torch.prepare_model)
     validation = list(validation_batches(source, np.array_split(source.sampling.held_back, workers)[rank], device))
@@ -67,9 +75,11 @@ def train_epochs(source: TrainingData) -> None:
         ray.train.report({"epoch": row["epoch"]})
         if rank == 0:
             board.epoch.remote(row)
-        is_elastic = settings.least_workers < settings.num_workers
-        if is_elastic and gather(workers, workers_now(settings) > workers)[0]:
-            return  # and a larger attempt begins
+        if workers < settings.num_workers:
+            larger = gather(workers, shared_among(settings, room_left(settings, nodes)))[0]
+            if larger > workers:
+                return larger
+    return None
 
 
 def validation_batches(source: TrainingData, numbers: NDArray[np.int64], device: torch.device) -> Iterator[Batch]:

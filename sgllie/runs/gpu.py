@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import platform
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -42,6 +43,12 @@ def cannot_be_opened(error: SgllieError) -> bool:
     return isinstance(error, DeviceError | DeviceMemoryError)
 
 
+def not_opened(why: str) -> str:
+    """Say that the GPU of this machine cannot be opened, why, and what to do."""
+    more = "there `python -c 'import torch; torch.cuda.init()'` tells more, and `nvidia-smi` who uses it"
+    return f"the GPU of {platform.node()} cannot be opened ({why}); {more}"
+
+
 def on_device(settings: Any, device: Device) -> Any:
     """Return the same settings with their device decided; for the CPU without what only a GPU has."""
     changes: dict[str, Any] = {"device": device} if hasattr(settings, "device") else {}
@@ -50,11 +57,19 @@ def on_device(settings: Any, device: Device) -> Any:
     return dataclasses.replace(settings, **changes)
 
 
-def opened(make: Callable[[Any], Made], settings: Any) -> Made:
-    """Return `make(settings)`; on the CPU, where the GPU cannot be opened."""
+def opened(make: Callable[[Any], Made], settings: Any, tell: Callable[[str], object] = lambda why: None) -> Made:
+    """Return `make(settings)`; on the CPU, where the GPU cannot be opened.
+
+    Args:
+        make: what may need the GPU.
+        settings: with their device decided.
+        tell: called with the reason before the CPU takes over.
+    """
     try:
         return make(settings)
     except SgllieError as error:
-        if not cannot_be_opened(error):
+        if getattr(settings, "device", "cpu") == "cpu" or not cannot_be_opened(error):
             raise
+        why = str(error)
+    tell(why)
     return make(on_device(settings, "cpu"))

@@ -1,6 +1,7 @@
 """One worker of a run, whatever process it lives in: holds a pipeline, runs shards, and tells how far they are."""
 
 import contextlib
+import dataclasses
 import os
 import platform
 import threading
@@ -10,7 +11,8 @@ from typing import Any
 
 from sgllie.errors import DeviceError, LeavingError, StorageError, StuckError
 from sgllie.runs.allocator import keep_freed_memory
-from sgllie.runs.run import Run
+from sgllie.runs.gpu import opened
+from sgllie.runs.run import Pipeline, Run
 from sgllie.runs.totals import Totals
 from sgllie.storage import slow_downs
 
@@ -44,7 +46,11 @@ class ShardWorker:
         self.told = self.checked = 0.0
         self.check_replaced = run.check_replaced
         self.is_leaving = False
-        self.pipeline = run.make_pipeline(self.report)
+
+        def make_pipeline(settings: Any) -> Pipeline:
+            return dataclasses.replace(run, settings=settings).make_pipeline(self.report)
+
+        self.pipeline = opened(make_pipeline, run.settings, self.gpu_not_opened)
         threading.Thread(target=self.live, daemon=True).start()
 
     def leave(self, *_: object) -> None:
@@ -92,6 +98,9 @@ class ShardWorker:
 
     def device_failed(self) -> None:
         """Note that the GPU does not work, before this process ends."""
+
+    def gpu_not_opened(self, why: str) -> None:
+        """Note that the GPU cannot be opened, before the CPU takes over."""
 
     def report(self, shard: int, done: int, failed: int, group: str = "") -> None:
         """Take down the state of a shard, and send it on now and then."""

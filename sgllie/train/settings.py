@@ -195,7 +195,8 @@ class TrainSettings:
     num_workers: int = setting(1, least=1, changes_output=False)
     """Training processes."""
     min_workers: int | None = setting(None, least=1, changes_output=False)
-    """Go on with as few as these while machines are lost; by default the training waits for room for all."""
+    """Go on with as few as these while machines are lost, or others use them; by default a training that has begun
+    waits for room for all."""
     use_gpu: bool = setting(False, changes_output=False)
     """Give each training process a GPU."""
     cpus_per_worker: int = setting(1, least=1, changes_output=False)

@@ -1,13 +1,15 @@
 """Workers on GPUs that fail, or cannot be opened; the GPUs are pretended."""
 
+import platform
 import signal
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from sgllie.distributed import pool
-from sgllie.distributed.pool import MOST_DEVICE_FAILURES, Progress, RayWorker, device_of_workers
+from sgllie.distributed.pool import MOST_DEVICE_FAILURES, Progress, RayWorker, Shards, device_of_workers
 from sgllie.enhance.run import EnhanceRun
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import DeviceError, DeviceMemoryError, UsageError
@@ -55,10 +57,10 @@ class Remote:
 class Opening(EnhanceRun):
     """Whose workers cannot open the GPU."""
 
-    error: Exception
+    error: Exception | None
 
     def make_pipeline(self, report):
-        if self.device == "cuda":
+        if self.device == "cuda" and self.error:
             raise self.error
 
 
@@ -75,10 +77,10 @@ def begin(monkeypatch, progress):
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(RayWorker, "live", lambda _: None)
 
-    def make(error):
+    def make(error, demands_gpu=False):
         monkeypatch.setattr(Opening, "error", error, raising=False)
         run = Opening(EnhanceSettings("in", "out", device="cuda", half=True), None, None, False, {}, [], None, {})
-        return RayWorker(run, Remote(progress))
+        return RayWorker(run, Remote(progress), demands_gpu)
 
     return make
 
@@ -88,10 +90,47 @@ def begin(monkeypatch, progress):
     [DeviceError("an illegal access"), DeviceMemoryError("full"), UsageError("this machine has no CUDA device")],
     ids=repr,
 )
-def test_a_gpu_that_cannot_be_opened_leaves_its_worker_the_cpu(begin, error, monkeypatch):
+def test_a_gpu_that_cannot_be_opened_leaves_its_worker_the_cpu_which_is_told(begin, progress, error, monkeypatch):
     monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert not begin(error).on_gpu
+    has_gpu, told = progress.gpus()
+    assert not has_gpu
+    assert told.startswith(f"the GPU of {platform.node()} cannot be opened ({error}); there `python -c ")
+
+
+@pytest.mark.parametrize("others_have_one", [False, True])
+def test_a_job_that_demands_a_gpu_stops_where_no_worker_can_open_one(begin, progress, monkeypatch, others_have_one):
+    """A worker that is slower to open its own is waited for."""
+
+    def sleep(_):
+        if others_have_one:
+            assert begin(None).on_gpu
+
+    monkeypatch.setattr(pool.time, "sleep", sleep)
+    monkeypatch.setattr(pool, "OPENING_SECONDS", 0.05)
+    worker = begin(DeviceMemoryError("full"), demands_gpu=True)
+    monkeypatch.setattr(worker, "run", lambda shard: ({"ok": 1}, ""))
+    found = worker({"shards": np.array([np.array([1, 2])])})
+    told = f"the GPU of {platform.node()} cannot be opened (full); "
+    if others_have_one:
+        assert (found["shard"], found["error"]) == ([1, 2], ["", ""])
+        assert progress.gpus()[1].startswith(told)
+    else:
+        assert found["shard"] == [1], "no image was looked at"
+        assert found["error"][0].startswith(told)
+        assert progress.gpus() == (False, "")
+
+
+def test_that_the_cpu_takes_over_is_told_once(progress, monkeypatch, capsys):
+    shards = object.__new__(Shards)
+    shards.progress, shards.has_told = Remote(progress), False
+    monkeypatch.setattr(pool, "ray", SimpleNamespace(get=lambda values: values))
+    assert shards.look({}) == ({}, [])
+    for node in ("a", "b"):
+        progress.gpu_not_opened(f"the GPU of {node} cannot be opened")
+        shards.look({})
+    assert capsys.readouterr().out == "Computing on the CPU instead: the GPU of a cannot be opened.\n"
 
 
 @pytest.mark.parametrize(

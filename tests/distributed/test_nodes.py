@@ -1,6 +1,7 @@
 """Small versions of what benchmarks/faults.py plays: clusters of several nodes, which are lost."""
 
 import json
+import platform
 import random
 import time
 
@@ -68,18 +69,33 @@ def test_workers_go_where_the_gpus_are(tmp_path, monkeypatch, options, workers, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("fault", "attempt"), [("at every image", 3), ("full", 1)])
-def test_a_gpu_that_does_not_work_gets_no_more_work_and_no_image_is_blamed(tmp_path, monkeypatch, fault, attempt):
-    """It is pretended, and fails at every image as torch says that a GPU has failed, or has no room for a worker."""
+def test_a_gpu_that_does_not_work_gets_no_more_work_and_no_image_is_blamed(tmp_path, monkeypatch):
+    """It is pretended, and fails at every image as torch says that a GPU has failed."""
     source, output = make_corpus(tmp_path / "in", 30), tmp_path / "out"
-    for name, value in {"PYTHONPATH": HOOKS, "PRETEND_CUDA": "yes", "BROKEN_GPU": fault}.items():
+    for name, value in {"PYTHONPATH": HOOKS, "PRETEND_CUDA": "yes", "BROKEN_GPU": "at every image"}.items():
         monkeypatch.setenv(name, value)
     with faults.closing(faults.Nodes()) as nodes:
         nodes.add(num_gpus=1)
-        job = faults.Job(source, output, "--address", nodes.address, "--device", "cuda")
-        job.end()
+        faults.Job(source, output, "--address", nodes.address, "--device", "cuda").end()
     rows = assert_complete(source, output)
-    assert {(row["device"], row["attempt"]) for row in rows} == {("cpu", attempt)}
+    assert {(row["device"], row["attempt"]) for row in rows} == {("cpu", 3)}
+
+
+@pytest.mark.slow
+def test_where_no_gpu_can_be_opened_the_cpu_takes_over_unless_a_gpu_is_demanded(tmp_path, monkeypatch):
+    """It is pretended, and has no room for a worker."""
+    source, output = make_corpus(tmp_path / "in", 30), tmp_path / "out"
+    for name, value in {"PYTHONPATH": HOOKS, "PRETEND_CUDA": "yes", "BROKEN_GPU": "full"}.items():
+        monkeypatch.setenv(name, value)
+    told = f"the GPU of {platform.node()} cannot be opened (the memory of the GPU is full); there `python -c "
+    with faults.closing(faults.Nodes()) as nodes:
+        nodes.add(num_gpus=1)
+        said = faults.Job(source, output, "--address", nodes.address, "--device", "cuda").end(1)
+        assert f"Stopped: {told}" in said
+        assert not list(output.glob("images/*/*"))
+        said = faults.Job(source, output, "--address", nodes.address, "--scale-factor", 2, "--overwrite").end()
+        assert said.count(f"Computing on the CPU instead: {told}") == 1
+    assert {(row["device"], row["attempt"]) for row in assert_complete(source, output)} == {("cpu", 1)}
 
 
 @pytest.mark.slow

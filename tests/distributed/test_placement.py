@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from sgllie.distributed import training_workers
 from sgllie.distributed.placement import Placement, in_words, on_cpus, on_gpus, room_for
+from sgllie.distributed.training_workers import shared_among
 from sgllie.enhance.run import EnhanceRun
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.runs import cost, machine
@@ -52,12 +52,11 @@ def test_there_is_room_on_single_nodes_only(each, workers):
 
 
 @pytest.mark.parametrize(
-    ("cpus", "least", "workers"), [(9, 1, 6), (6, 1, 6), (5, 1, 3), (1, 1, 1), (0, 1, 1), (2, 3, 3), (5, None, 6)]
+    ("most", "least", "workers"), [(9, 1, 6), (6, 1, 6), (5, 1, 3), (1, 1, 1), (0, 1, 1), (2, 3, 3), (5, None, 6)]
 )
-def test_training_processes_are_as_many_as_fit_and_share_the_batch(monkeypatch, cpus, least, workers):
-    monkeypatch.setattr(training_workers, "nodes_now", lambda: [{"CPU": cpus}])
+def test_training_processes_are_as_many_as_fit_and_share_the_batch(most, least, workers):
     settings = TrainSettings("in", "run", batch_size=6, num_workers=6, min_workers=least)
-    assert training_workers.workers_now(settings) == workers
+    assert shared_among(settings, most) == workers
 
 
 def test_without_gpus_each_cpu_has_a_worker():

@@ -116,6 +116,7 @@ def test_a_run_that_was_killed_before_its_last_word_only_says_it(here, undisturb
     assert (run / "_SUCCESS").exists()
 
 
+@pytest.mark.slow
 def test_bad_images_are_left_out_and_named_and_other_photographs_refused(tmp_path):
     data = photographs(tmp_path / "data", 6)
     good = (data / "0/000.jpg").read_bytes()

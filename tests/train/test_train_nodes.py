@@ -3,6 +3,7 @@
 import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import faults
@@ -42,6 +43,50 @@ def test_a_training_shrinks_with_its_machines_and_grows_again(tmp_path):
         assert job.returncode == 0, said
     assert "Training with 1 of 2 processes." in said
     assert said.index("Training with 1 of 2") < said.index("Training with 2 of 2 processes.")
+    assert [row["epoch"] for row in history(run)] == [str(1 + n) for n in range(40)]
+
+
+HELD = """
+import sys, time, ray
+ray.init(sys.argv[1], log_to_driver=False)
+
+@ray.remote(num_cpus=1, resources={"other": 1})
+class Other:
+    pass
+
+other = Other.remote()
+ray.get(other.__ray_ready__.remote())
+print("held", flush=True)
+time.sleep(10**6)
+"""
+
+
+def test_a_training_goes_on_beside_a_node_that_another_job_uses(tmp_path, monkeypatch):
+    """It waits for its room once, and begins anew once that job has ended, not after each epoch before."""
+    data, run = tmp_path / "photographs", tmp_path / "run"
+    photographs(data)
+    monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "5")
+    options = [*OPTIONS, "--epochs", "40", "--num-workers", "2", "--min-workers", "1"]
+    with faults.closing(faults.Nodes()) as nodes:
+        nodes.add(resources={"other": 1})
+        other = subprocess.Popen([sys.executable, "-c", HELD, nodes.address], stdout=subprocess.PIPE, text=True)
+        try:
+            assert other.stdout.readline() == "held\n"
+            arguments = command("train", data, run, *options, "--address", nodes.address)
+            job = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+            wait_for(lambda: finished(run) > 3, beside=job)
+        finally:
+            other.kill()
+            other.wait()
+        said, _ = job.communicate(timeout=400)
+    assert job.returncode == 0, said
+    told = [line for line in said.splitlines() if line.startswith(("Waiting", "Training with"))]
+    assert told == [
+        "Waiting for room for 2 training processes of 1 CPU each: the cluster has room for 2, and others leave room "
+        "for 1.",
+        "Training with 1 of 2 processes.",
+        "Training with 2 of 2 processes.",
+    ]
     assert [row["epoch"] for row in history(run)] == [str(1 + n) for n in range(40)]
 
 

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pytest
 import ray
 from PIL import Image
+from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
 
-from sgllie.distributed import ingest, train
+from sgllie.distributed import ingest, inspection, train
 from sgllie.distributed.board import Board, ends_training
 from sgllie.distributed.cluster import get
 from sgllie.distributed.ingest import TrainingData, blocks
@@ -99,6 +100,40 @@ def test_an_inspection_blames_one_photograph_for_what_is_its_own(ray_session, co
     assert sentence in rows[3].error
     assert [bool(row.error) for row in rows] == [False, False, False, True, False, False]
     assert [one is None for one in ray.get(pixels)] == [False, False, False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("deaths", "is_blamed"),
+    [
+        ([NodeDiedError("gone")] * 3, False),
+        ([WorkerCrashedError()], False),
+        ([NodeDiedError("gone"), OutOfMemoryError("full"), NodeDiedError("gone")], False),
+        # A photograph that ends its process each time is all alone at last.
+        ([WorkerCrashedError()] * 2 + [NodeDiedError("gone")] + [WorkerCrashedError()] * 2, True),
+        ([WorkerCrashedError()] * 2 + [NodeDiedError("gone"), OutOfMemoryError("full"), NodeDiedError("gone")], False),
+    ],
+    ids=lambda value: "-".join(type(one).__name__ for one in value) if isinstance(value, list) else str(value),
+)
+def test_a_machine_that_is_lost_makes_no_photograph_unusable(monkeypatch, deaths, is_blamed):
+    """The tasks are pretended: they do what they do, but first as many as there are deaths come to nothing."""
+    left = list(deaths)
+
+    def begin(storage, listed, size, keep, crashers=frozenset()):
+        rows, pixels = photographs.inspect(storage, listed, size, crashers)
+        return [left.pop(0) if left else rows, *(pixels if keep else [])]
+
+    def get(found):
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(inspection, "begin", begin)
+    monkeypatch.setattr(inspection, "get", get)
+    rows, pixels = inspect_all(SHELF, SHELF.list(), 32, True)
+    blamed = [row.path for row in rows if row.error == "decoding it killed its process"]
+    assert blamed == (["0.png"] if is_blamed else [])
+    assert [one is None for one in pixels] == [is_blamed, *[False] * 5]
+    assert not left
 
 
 def test_each_photograph_that_is_kept_is_an_object_of_its_own(ray_session):
