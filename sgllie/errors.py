@@ -4,6 +4,7 @@
      ├─ UsageError             a mistake of the caller's: the command ends with exit code 2
      ├─ StorageError           a storage did not do what was asked, after all retries: the job stops
      │   ├─ UnreachableError   it is not there, or refuses the credentials: every object would fail
+     │   ├─ ReplacedError      another command has begun a run in the output: it is no longer this one's
      │   ├─ DamagedError       a table of the run itself cannot be read
      │   ├─ ReadError          one object cannot be read: its row says so
      │   └─ NameRefusedError   one object cannot be written under its name: its row says so
@@ -75,6 +76,10 @@ class StorageError(SgllieError):
 
 class UnreachableError(StorageError):
     """A storage is not there, or refuses the credentials: it would be the same for every object."""
+
+
+class ReplacedError(StorageError):
+    """Another command has begun a run in the same output: nothing more of this one is to be written there."""
 
 
 class DamagedError(StorageError):

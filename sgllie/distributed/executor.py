@@ -27,6 +27,10 @@ HEAD_START_SECONDS, PAYS_SECONDS = 5.0, 60.0
 the latter, a local cluster is started, which takes a dozen seconds of a processor."""
 
 
+NICENESS = 15
+"""Of the child processes, as of Ray's workers: a cluster could not start beside them otherwise."""
+
+
 class RayExecutor:
     """Runs shards over the cluster at `--address`, over that of the submitted job, or over one started here."""
 
@@ -112,7 +116,7 @@ class Work:
 
     def __init__(self, executor: RayExecutor, run: Run[Any], results: dict[int, Totals]) -> None:
         self.executor, self.run, self.results = executor, run, results
-        self.children = LocalPool(run, results)
+        self.children = LocalPool(run, results, NICENESS)
         self.rate = Rate()
         self.shards: Shards | None = None
         # Ray takes a second or two to import. Not in the main thread: CPython can lose an interrupt that comes within

@@ -69,7 +69,7 @@ class PackedShard:
         self.failure: Failure | None = None
         """Why the pack cannot be read to its end."""
         self.kept = {row["path"]: row for row in pipeline.rows_to_keep(shard)}
-        self.journal = Segments(pipeline.output, shard, pipeline.schema)
+        self.journal = Segments(pipeline.output, shard, pipeline.schema, pipeline.identity)
         self.listed = items
         self.items = {item.path: item for item in items}
         """Those of which there is no row yet."""

@@ -15,6 +15,9 @@ from typing import Any, Self
 
 from sgllie.errors import CrashError, ItemError, LeavingError, StorageError
 
+BEGINNINGS = 3
+"""How often a process is begun that dies of it, before this machine is taken to be unable."""
+
 _function: Callable[..., Any]
 
 
@@ -67,10 +70,10 @@ class Isolated:
         finally:
             self._idle.put(process)
 
-    def _begin(self) -> ProcessPoolExecutor:
+    def _begin(self, beginnings: int = BEGINNINGS) -> ProcessPoolExecutor:
         """Begin a process, and note its number; StorageError where this machine cannot, for which no call is to blame.
 
-        It may have no room for one more process, or for the threads of this one, which dies of that.
+        It may have no room for one more process, or for the threads of this one, which dies of that again and again.
         """
         context = multiprocessing.get_context("spawn")  # afresh: a fork of a process with threads can hang
         process = ProcessPoolExecutor(1, context, initializer=prepare, initargs=self._made)
@@ -78,6 +81,9 @@ class Isolated:
             with blocked(signal.SIGTERM):  # a death by it would look like a crash
                 self._numbers[process] = process.submit(os.getpid).result()
         except (OSError, RuntimeError) as error:
+            process.shutdown(wait=False)
+            if isinstance(error, BrokenProcessPool) and beginnings > 1 and not self._is_over:
+                return self._begin(beginnings - 1)
             raise LeavingError if self._is_over else StorageError(f"this machine cannot go on: {error}") from error
         return process
 

@@ -71,6 +71,7 @@ class InProcess:
     def run_shards(self, run: Run[Any], results: dict[int, Totals]) -> str | None:
         """Run the shards; StorageError where the job must stop."""
         pipeline = run.make_pipeline(lambda shard, done, failed, group="": None)
+        run.check_replaced()
         for shard in run.shards:
             results[shard] = pipeline.run(shard)
         return None
@@ -109,10 +110,11 @@ def run_job(prepare: Callable[[SettingsT], Run[SettingsT]], settings: SettingsT,
             if run.shards:
                 is_quick = is_small(run, executor)
                 stopped = LocalPool(run, results).run_shards() if is_quick else executor.run_shards(run, results)
-            if not stopped and settings.max_failures:  # since the last look at the workers, or by earlier commands
+            # Since the last look at the workers, or by earlier commands; but a finished run stays finished.
+            if not stopped and settings.max_failures and not run.output.exists(SUCCESS):
                 stopped = too_many(run, run.failed(results))
             if stopped:
-                say(f"Stopped: {stopped}. What is done is kept; the same command goes on.")
+                say(f"Stopped: {stopped}. What is done is kept; the next command goes on from there.")
                 return STOPPED
             totals = finish(run, results, executor)
         except (StorageError, StuckError) as error:

@@ -1,27 +1,32 @@
 """What is known of a shard before it is done: how often it was begun, and the rows of items that are finished.
 
-    OUT/.partial/shard-00042/attempt-1          written when the shard is begun
-    OUT/.partial/shard-00042/rows-1-0.parquet   rows of finished items, every few seconds
-    OUT/.partial/shard-00042/left-1             written when an attempt ended for what is no fault of an item
+    OUT/.partial/shard-00042-1f0c9a3e/attempt-1         written when the shard is begun
+    OUT/.partial/shard-00042-1f0c9a3e/rows-1-0.parquet  rows of finished items, every few seconds
+    OUT/.partial/shard-00042-1f0c9a3e/left-1            written when an attempt ended for what is no fault of an item
 
 A worker that finds an earlier attempt takes over its rows; and where that has not said so, it knows that one of the
-remaining items may have killed the process. All of it is removed when the shard is committed.
+remaining items may have killed the process. All of it is removed when the shard is committed. The name of the folder
+ends with the id of the run: what late workers of an earlier run write there, the next one never takes for its own.
 """
 
 import contextlib
 import math
 import re
+import threading
 import time
 from collections.abc import Container, Iterator, Sequence
 
 import pyarrow as pa
 
-from sgllie.errors import DamagedError, DeviceError, LeavingError, StorageError
+from sgllie.errors import DamagedError, DeviceError, LeavingError, ReplacedError, StorageError, UnreachableError
+from sgllie.runs.run_file import Identity, identity_of
 from sgllie.runs.schemas import Row
 from sgllie.runs.tables import read_rows, row_bytes
 from sgllie.storage import SCRATCH, Storage
 
 FLUSH_SECONDS = 2.0
+LEAVE_SECONDS = 20.0
+"""For the last words to a storage that may be the one that is gone: its patience has been waited for already."""
 
 
 class Journal:
@@ -29,15 +34,16 @@ class Journal:
 
     Attributes:
         attempt: 1 for the first time that the shard is begun.
-        deaths: how many attempts before this one ended without being asked to.
+        deaths: how many attempts before this one ended without a word that no item is to blame.
         deaths_without_progress: how many of them, in a row, ended without one finished item.
         rows: those of earlier attempts and of this one.
     """
 
-    def __init__(self, output: Storage, shard: int, schema: pa.Schema) -> None:
+    def __init__(self, output: Storage, shard: int, schema: pa.Schema, identity: Identity) -> None:
         self._output = output
         self._schema = schema
-        self._folder = folder_of(shard)
+        self._identity = identity
+        self._folder = folder_of(shard, identity)
         self.rows: list[Row] = []
         self._unsaved: list[Row] = []
         self._saved_parts = 0
@@ -85,34 +91,46 @@ class Journal:
         """Save the rows where the block ends early, and that no item is to blame for it, unless one may be.
 
         One may be what a GPU failed at, or what took too long; not why a worker was told to end, or could not go on.
+        Where another run has taken the place of this one, nothing is saved.
         """
         try:
             yield
+        except ReplacedError:  # the output is no longer this run's
+            raise
         except DeviceError:
             self.flush()
             raise
         except LeavingError:
-            self._leave()
-            raise
-        except (StorageError, RuntimeError):  # such as want of threads
-            with contextlib.suppress(StorageError):  # the output may be what is gone
+            if identity_of(self._output) == self._identity:  # or else that may be why workers were told to leave
                 self._leave()
             raise
+        except UnreachableError:
+            leaving = threading.Thread(target=self._try_to_leave, daemon=True)
+            leaving.start()
+            leaving.join(LEAVE_SECONDS)
+            raise
+        except (StorageError, RuntimeError):  # such as want of threads
+            self._try_to_leave()
+            raise
+
+    def _try_to_leave(self) -> None:
+        """Leave, unless the output is what is gone."""
+        with contextlib.suppress(StorageError):
+            self._leave()
 
     def _leave(self) -> None:
-        try:
-            self.flush()
-        finally:  # on a full disk there is room for this
-            self._output.write(f"{self._folder}/left-{self.attempt}", b"")
+        """Say that no item is to blame, for which there is room on a full disk, and save the rows."""
+        self._output.write(f"{self._folder}/left-{self.attempt}", b"")
+        self.flush()
 
     def remove(self) -> None:
         """Forget the shard, once it is committed."""
         self._output.remove(self._folder)
 
 
-def folder_of(shard: int) -> str:
+def folder_of(shard: int, identity: Identity) -> str:
     """Return where the journal of a shard lies."""
-    return f"{SCRATCH}/shard-{shard:05d}"
+    return f"{SCRATCH}/shard-{shard:05d}-{identity.id[:8]}"
 
 
 def replace_rows(output: Storage, shard: int, schema: pa.Schema, rows: Sequence[Row], without: Container[str]) -> None:
@@ -125,7 +143,7 @@ def replace_rows(output: Storage, shard: int, schema: pa.Schema, rows: Sequence[
         rows: what is added.
         without: the paths.
     """
-    folder = folder_of(shard)
+    folder = folder_of(shard, identity_of(output))
     known: list[Row] = []
     for entry in list(output.list(folder)):
         if entry.path.startswith("rows-"):

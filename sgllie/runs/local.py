@@ -24,8 +24,6 @@ from sgllie.runs.words import say
 from sgllie.runs.worker import ShardWorker
 
 POLL_SECONDS = 0.2
-NICENESS = 15
-"""Of the children, as of Ray's workers: a cluster could not start beside them otherwise."""
 LEAVE_SECONDS = 2.0
 """Until a child that was asked to end is killed; it takes less than half of that."""
 MOST_SILENT_DEATHS = 2 * MOST_ATTEMPTS_WITHOUT_PROGRESS
@@ -48,6 +46,7 @@ class LocalPool:
     Args:
         run: whose shards are left.
         results: gets the totals of each shard that is done.
+        niceness: of the children.
 
     Attributes:
         at_work: the children, and the shard that each has in hand.
@@ -55,10 +54,11 @@ class LocalPool:
         error: why the job must stop, if it must.
     """
 
-    def __init__(self, run: Run[Any], results: dict[int, Totals]) -> None:
+    def __init__(self, run: Run[Any], results: dict[int, Totals], niceness: int = 0) -> None:
         self.run = run
         self.for_workers = run.for_workers("cpu")
         self.results = results
+        self.niceness = niceness
         self.waiting = deque(run.order)
         self.reports = Reports()
         self.silent_deaths: Counter[int] = Counter()
@@ -81,7 +81,7 @@ class LocalPool:
         if gpu.is_in_reach() and (note := gpu.unused(self.run.settings)):
             say(note)
         for _ in range(min(machine.whole_processors(), len(self.waiting))):
-            self._give(begin_child(self.for_workers))
+            self._give(begin_child(self.for_workers, self.niceness))
 
     @property
     def is_leaving(self) -> bool:
@@ -148,7 +148,7 @@ class LocalPool:
             self.error = f"{MOST_SILENT_DEATHS} child processes in a row have died without a word"
             return
         self.waiting.appendleft(shard)
-        self._give(begin_child(self.for_workers))
+        self._give(begin_child(self.for_workers, self.niceness))
 
     def _give(self, child: Child) -> None:
         """Give a child the next shard, or let it end."""
@@ -171,21 +171,22 @@ def end_stopped(processes: Iterable[int]) -> None:
                 say(f"Process {process} was stopped from outside: it is ended, and its shard is given to others.")
 
 
-def begin_child(run: Run[Any]) -> Child:
+def begin_child(run: Run[Any], niceness: int) -> Child:
     """Start a child process: afresh, since a fork of a process with threads can hang."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=work, args=(run, there))  # no daemon, which could have no isolated processes
+    arguments = (run, there, niceness)
+    process = context.Process(target=work, args=arguments)  # no daemon, which could have no isolated processes
     with blocked(signal.SIGINT):  # a Ctrl-C of the terminal goes to all processes
         process.start()
     there.close()
     return Child(process, here)
 
 
-def work(run: Run[Any], pipe: Connection) -> None:
+def work(run: Run[Any], pipe: Connection, niceness: int) -> None:
     """Run shards in a child until there is none, it is asked to end by SIGTERM, or its parent is gone."""
     end_with_parent()
-    os.nice(NICENESS)
+    os.nice(niceness)
     try:
         worker = ShardWorker(run, lambda *state: pipe.send(state))
     except Exception as error:  # it would be the same in every child

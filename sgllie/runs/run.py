@@ -15,7 +15,7 @@ from sgllie.runs.gpu import on_device
 from sgllie.runs.names import COMMITS, RUN, SUCCESS
 from sgllie.runs.plan import Plan, in_order
 from sgllie.runs.progress import Display, display
-from sgllie.runs.run_file import Json, as_json, now
+from sgllie.runs.run_file import Json, as_json, now, replaced
 from sgllie.runs.settings import JobSettings
 from sgllie.runs.shard_runner import Report
 from sgllie.runs.totals import Totals, add_up, outcome_counts
@@ -134,10 +134,10 @@ class Run(ABC, Generic[SettingsT]):
         return sum(int(totals.get("failed", 0)) for totals in (self.done | dict(results)).values())
 
     def check_replaced(self) -> None:
-        """Raise StorageError where another command has begun a run in the same output since."""
+        """Raise ReplacedError where another command has begun a run in the same output since."""
         found = self.output.find(RUN)
         if found is None or found.version != self.version:
-            raise StorageError(f"another command has begun a new run in {self.output.uri}")
+            raise replaced(self.output)
 
     def of_items(self, totals: Mapping[int, Totals]) -> Totals:
         """Add up the totals of the shards that hold items, and no other files."""

@@ -8,9 +8,9 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, get_args, get_origin
+from typing import Any, NamedTuple, get_args, get_origin
 
-from sgllie.errors import ReadError, StorageError, UsageError
+from sgllie.errors import ReadError, ReplacedError, StorageError, UsageError
 from sgllie.runs.names import RUN, SUCCESS
 from sgllie.runs.plan import Plan
 from sgllie.runs.schemas import SCHEMA_VERSION
@@ -42,6 +42,29 @@ KINDS: dict[str, Any] = {
 
 ENHANCE_KINDS: dict[str, Any] = KINDS | {"input.roots.input": str}
 """The same for a run of sgllie enhance of which other commands read the images."""
+
+
+class Identity(NamedTuple):
+    """What tells a run from the next one in its output: its id, and when an update has listed its input again.
+
+    A worker knows it from its own beginning on, and so never takes the next run for its own.
+    """
+
+    id: str = ""
+    updated: str | None = None
+
+
+def identity_of(output: Storage) -> Identity:
+    """Return the identity of the run in an output, or that of none; StorageError where it cannot be read."""
+    with suppress(FileNotFoundError, ValueError, LookupError, TypeError):
+        run = json.loads(output.read(RUN))
+        return Identity(run["id"], run.get("updated"))
+    return Identity()
+
+
+def replaced(output: Storage) -> ReplacedError:
+    """Return what to raise where another command has begun a run in the same output."""
+    return ReplacedError(f"another command has begun a new run in {output.uri}")
 
 
 def read_run(

@@ -1,8 +1,8 @@
 """What is known of a shard that writes one file, before it is done: parts of the file, and the rows of each.
 
-    OUT/.partial/shard-00042/attempt-1          written when the shard is begun
-    OUT/.partial/shard-00042/data-1-0-0-17-6543 blocks 0 to 16 of the file in 6,543 bytes, written by attempt 1
-    OUT/.partial/shard-00042/rows-1-0.parquet   the rows of the images in them, written just after
+    OUT/.partial/shard-00042-1f0c9a3e/attempt-1          written when the shard is begun
+    OUT/.partial/shard-00042-1f0c9a3e/data-1-0-0-17-6543 blocks 0 to 16 of the file in 6,543 bytes, by attempt 1
+    OUT/.partial/shard-00042-1f0c9a3e/rows-1-0.parquet   the rows of the images in them, written just after
 
 A part counts when its rows are there and it has all its bytes, and only if the parts before it do. A worker that was
 taken for dead may still be writing; since its parts carry the number of its attempt, the rows and the bytes that are
@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from sgllie.errors import DamagedError
 from sgllie.runs.journal import Journal
+from sgllie.runs.run_file import Identity
 from sgllie.runs.schemas import Row
 from sgllie.runs.tables import read_rows, row_bytes
 from sgllie.storage import Storage
@@ -51,8 +52,8 @@ class Segments(Journal):
         end: the number of the block behind the last one that is saved.
     """
 
-    def __init__(self, output: Storage, shard: int, schema: pa.Schema) -> None:
-        super().__init__(output, shard, schema)
+    def __init__(self, output: Storage, shard: int, schema: pa.Schema, identity: Identity) -> None:
+        super().__init__(output, shard, schema, identity)
         self.rows.clear()
         self.end = 0
         self._data = bytearray()

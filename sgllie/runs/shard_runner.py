@@ -21,6 +21,7 @@ from sgllie.runs.commits import read_totals, write_commit
 from sgllie.runs.cost import Meter, part_spent
 from sgllie.runs.journal import Journal
 from sgllie.runs.names import COMMITS, part_name
+from sgllie.runs.run_file import identity_of, replaced
 from sgllie.runs.schemas import Row
 from sgllie.runs.tables import read_rows
 from sgllie.runs.totals import Tally, Totals, add_up
@@ -111,6 +112,7 @@ class ShardRunner(ABC, Generic[Item]):
         deadline: float = math.inf,
     ) -> None:
         self.output = output
+        self.identity = identity_of(output)
         self.schema = schema
         self.report = report
         self.retry_failed = retry_failed
@@ -165,7 +167,7 @@ class ShardRunner(ABC, Generic[Item]):
     def attempt(self, shard: int) -> Totals:
         """Do what is left of a shard, and commit it; errors as of `run`."""
         kept = self.rows_to_keep(shard)
-        journal = Journal(self.output, shard, self.schema)
+        journal = Journal(self.output, shard, self.schema, self.identity)
         items = self._without(kept, self.items(shard))
         journal.rows = self.sound(journal.rows, items)
         items = self._without(journal.rows, items)
@@ -216,11 +218,17 @@ class ShardRunner(ABC, Generic[Item]):
     def commit(self, journal: Journal, shard: int, rows: list[Row]) -> Totals:
         """Write all rows of a shard in one step, after which it is done; return their totals."""
         columns, spent = self.columns(shard), add_up([part_spent(self.earlier), self.meter.read()])
+        self.refuse_replaced()
         totals = write_commit(
             self.output, shard, rows, self.schema, self.tally, folder=self.folder, columns=columns, spent=spent
         )
         journal.remove()
         return totals
+
+    def refuse_replaced(self) -> None:
+        """Raise ReplacedError where the run in the output is no longer that of this worker."""
+        if identity_of(self.output) != self.identity:
+            raise replaced(self.output)
 
     def columns(self, shard: int) -> pa.Table | None:
         """Return `path` and further columns of the rows of a shard, which no item tells; None where there are none."""

@@ -38,7 +38,7 @@ from sgllie.runs.words import examples, plural
 from sgllie.storage import SCRATCH, Storage
 from sgllie.storage.parquet import from_parquet
 
-UNFINISHED = rf"{re.escape(SCRATCH)}/([0-9a-f]{{32}}|owner|(shard-\d+|encoded)/.+)"
+UNFINISHED = rf"{re.escape(SCRATCH)}/([0-9a-f]{{32}}|owner|(shard-[0-9a-f-]+|encoded)/.+)"
 PLANNED = rf"{MANIFEST}/(part-\d+|segments)\.parquet|{re.escape(LOCK)}\d+"
 """Paths below an output that commands write before there is a run: what else lies in these folders is not theirs."""
 

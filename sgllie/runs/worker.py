@@ -91,7 +91,7 @@ class ShardWorker:
         self.send()
 
     def check(self) -> None:
-        """Raise StorageError, now and then, where the run has been replaced."""
+        """Raise ReplacedError, now and then, where the run has been replaced."""
         if time.monotonic() - self.checked > CHECK_SECONDS:
             self.check_replaced()
             self.checked = time.monotonic()

@@ -282,11 +282,25 @@ class S3Storage:
                     attempts = FIRST_ATTEMPTS if isinstance(error, NO_ANSWER) and not self._met else ATTEMPTS
                     goes_on = faults < attempts and may_pass(error)
                 if not goes_on:
-                    raise failure(error, otherwise)(f"{what}: {reason(error)}") from error
+                    raise self._failure(error, otherwise)(f"{what}: {reason(error)}") from error
             # The pause is drawn at random so that many workers do not come back at the same moment.
             time.sleep(random.uniform(0.5, 1) * min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(repeated, 10)))
             repeated += 1
             self._repeated.requests = self.retries + 1
+
+    def _failure(self, error: Exception, otherwise: type[StorageError]) -> type[Exception]:
+        """Return what to raise for an error that does not pass.
+
+        Where connections are closed without an answer, as a scanner on the way does for one object, another request
+        tells whether the storage is at fault.
+        """
+        if answer_to(error) or not asks_to_slow_down(error):
+            return failure(error, otherwise)
+        try:
+            self._connected().call_s3("list_objects_v2", Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
+        except Exception as other:
+            return UnreachableError if may_pass(other) else failure(other, otherwise)
+        return otherwise
 
     def _connected(self) -> s3fs.S3FileSystem:
         with self._lock:

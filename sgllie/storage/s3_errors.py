@@ -98,7 +98,8 @@ def reason(error: Exception) -> str:
     if http_status(error) == PRECONDITION_FAILED:
         return "it was replaced while it was being read"
     if asks_to_slow_down(error):
-        return f"{text} (it has asked to slow down for longer than --s3.patience)"
+        done = "asked to slow down" if answer_to(error) else "closed the connections"
+        return f"{text} (it has {done} for longer than --s3.patience)"
     if isinstance(error, PermissionError):
         return f"{text} (check the credentials and their rights: AWS_ACCESS_KEY_ID, --s3.profile, --s3.anonymous)"
     if isinstance(error, BotoCoreError) and not isinstance(error, HTTPClientError):

@@ -167,6 +167,7 @@ class VideoPipeline(ShardRunner[Segment]):
         row |= summed(rows) | worked(sum(one["seconds"] for one in rows))
         spent = [part_spent(read_totals(self.output, number, SEGMENTS)) for number in numbers]
         spent.append(self.meter.read())
+        self.refuse_replaced()
         write_commit(self.output, segment.video, [row], VIDEOS_SCHEMA, VIDEOS_TALLY, spent=add_up(spent))
         for number in numbers:
             self.output.remove(encoded_name(number))

@@ -67,7 +67,7 @@ def test_a_job_that_is_asked_to_stop_says_so_and_goes_on_later(tmp_path, number)
     job.send_signal(number)
     out, err = job.communicate(timeout=60)
     assert job.returncode == 1
-    assert "Stopped: interrupted. What is done is kept; the same command goes on." in out
+    assert "Stopped: interrupted. What is done is kept; the next command goes on from there." in out
     assert "Traceback" not in err
     assert "SIGTERM" not in err
     assert sgllie("enhance", source, output).returncode == 0
@@ -111,7 +111,7 @@ def test_a_small_job_is_stopped_and_goes_on_later(tmp_path, number):
     job.send_signal(number)
     out, _ = job.communicate(timeout=60)
     assert job.returncode == 1
-    assert "Stopped: interrupted. What is done is kept; the same command goes on." in out
+    assert "Stopped: interrupted. What is done is kept; the next command goes on from there." in out
     assert "Ray" not in out
     assert not psutil.wait_procs(children, timeout=10)[1]
     assert sgllie("enhance", source, output).returncode == 0
@@ -191,7 +191,10 @@ def test_failures_are_counted_at_the_end_and_by_the_next_command_too(tmp_path, c
     strict = EnhanceSettings(str(source), str(output), device="cpu", max_failures="0")
     for _ in range(2):
         assert run_job(prepare, strict, InProcess()) == 1
-        assert "1 image failed, more than --max-failures 0 allows" in capsys.readouterr().out
+        words = capsys.readouterr().out
+        assert "1 image failed, more than --max-failures 0 allows" in words
+        assert "the same command" not in words, "which would stop at once"
     assert not (output / "_SUCCESS").exists()
-    assert run_job(prepare, dataclasses.replace(strict, max_failures="1"), InProcess()) == 3
+    for limit in ("1", "0"):  # what has finished stays finished
+        assert run_job(prepare, dataclasses.replace(strict, max_failures=limit), InProcess()) == 3
     assert_complete(source, output, failed=1)

@@ -16,7 +16,7 @@ from breaking_proxy import ON_GET, ON_PUT, BreakingProxy
 from commands import make_corpus
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
-from sgllie.errors import NameRefusedError, StorageError, UnreachableError
+from sgllie.errors import NameRefusedError, ReadError, StorageError, UnreachableError
 from sgllie.runs.job import InProcess, finish
 from sgllie.storage import S3Options, open_storage
 from sgllie.storage.s3_errors import failure, may_pass, reason
@@ -145,6 +145,28 @@ def test_an_end_of_patience_is_no_fault_of_an_object(s3, proxy, monkeypatch, ask
         storage.read("a.jpg")
     assert 1 < time.monotonic() - began < 10
     assert storage.retries > 0
+
+
+@pytest.mark.parametrize(
+    ("refusal", "raised"),
+    [
+        (None, ReadError),
+        (("AccessDenied", 403), ReadError),
+        (("NoSuchBucket", 404), UnreachableError),
+        (("InternalError", 500), UnreachableError),
+    ],
+)
+def test_one_object_whose_connections_are_closed_stops_no_job(s3, proxy, monkeypatch, refusal, raised):
+    """As by a scanner on the way, unless the storage says of other requests that it is gone or unwell."""
+    monkeypatch.setattr(sgllie.storage.s3, "FIRST_PAUSE", 0.05)
+    storage = open_storage("s3://bucket/in", S3Options(endpoint_url=proxy.endpoint, region="us-east-1", patience=1))
+    storage.write("a.jpg", b"")
+    proxy.close_connections("/a.jpg")
+    if refusal:
+        proxy.refuse(*refusal)
+    with pytest.raises(StorageError, match=r"s3://bucket/in/a.jpg: Connection was .*closed .*--s3.patience") as caught:
+        storage.read("a.jpg")
+    assert caught.type is raised
 
 
 def test_a_job_stops_where_its_storage_is_gone_and_goes_on_later(s3, source, ceph, monkeypatch):

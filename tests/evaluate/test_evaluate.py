@@ -186,7 +186,7 @@ def test_a_killed_evaluation_goes_on(trees):
     run = prepare(settings)
     told: list[int] = []
     pipeline = EvaluatePipeline(settings, run.roots, lambda shard, done, failed, group="": told.append(done))
-    journal = Journal(pipeline.output, 0, pipeline.schema)
+    journal = Journal(pipeline.output, 0, pipeline.schema, pipeline.identity)
     journal.add({"path": "coffee.png", "status": "ok", "brightness": 0.25})
     journal.flush()
     run = prepare(settings)
@@ -236,6 +236,20 @@ def test_no_call_is_to_blame_where_no_process_can_begin(monkeypatch):
 
 def refuse(*_):
     raise RuntimeError("can't start new thread")
+
+
+def make_frail(begun):
+    if not begun.exists():
+        begun.touch()
+        os._exit(1)
+    return lambda number: number
+
+
+@pytest.mark.jobs
+def test_a_process_that_dies_once_as_it_begins_stops_nothing(tmp_path):
+    """Where memory was short for a moment, say."""
+    with Isolated(1, math.inf, make_frail, tmp_path / "begun") as function:
+        assert function(1) == 1
 
 
 def make_refused():

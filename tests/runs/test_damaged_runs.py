@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from clips import static, write_clip
-from commands import assert_complete, make_corpus, rows_of
+from commands import assert_complete, journal_of, make_corpus, rows_of
 from sgllie.cli import main
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
@@ -79,7 +79,7 @@ def test_an_empty_table_is_not_done(settings, output, tmp_path, capsys):
 def test_rows_of_a_journal_that_are_damaged_are_done_again(settings, output, tmp_path, capsys):
     (output / "commits/part-00001.parquet").unlink()
     (output / "_SUCCESS").unlink()
-    journal = output / ".partial/shard-00001"
+    journal = journal_of(output, 1)
     journal.mkdir(parents=True)
     for name in ("attempt-1", "rows-1-0.parquet", "attempt-x", ".nfs000001", "rows-1.parquet~"):
         (journal / name).write_bytes(b"half a table")
@@ -90,7 +90,7 @@ def test_rows_of_a_journal_that_are_damaged_are_done_again(settings, output, tmp
 def claim(output, shard, without=()):
     """Make a finished run one whose shard has only a journal left, which says that all but some of it is done."""
     commit = output / f"commits/part-{shard:05d}.parquet"
-    journal = output / f".partial/shard-{shard:05d}"
+    journal = journal_of(output, shard)
     journal.mkdir(parents=True)
     table = from_parquet(commit.read_bytes()).replace_schema_metadata(None)
     rows = [row for row in table.to_pylist() if row["path"] not in without]
@@ -117,7 +117,7 @@ def test_files_that_were_carried_and_are_gone_are_carried_again(settings, tmp_pa
     settings = replace(settings, others="copy")
     assert run_job(prepare, settings, InProcess()) == 0
     claim(output, 1)
-    journal = output / ".partial/shard-00002"
+    journal = journal_of(output, 2)
     journal.mkdir(parents=True)
     (output / "others/part-00002.parquet").rename(journal / "rows-1-0.parquet")
     (output / "images/000/00001.txt").unlink()
@@ -163,7 +163,7 @@ def test_files_of_others_in_folders_of_our_names_are_not_removed(settings, tmp_p
 
 
 def test_what_a_killed_command_left_is_not_in_the_way(settings, tmp_path):
-    for path in ("manifest/part-00000.parquet", f".partial/{'a' * 32}", ".partial/shard-00000/attempt-1"):
+    for path in ("manifest/part-00000.parquet", f".partial/{'a' * 32}", ".partial/shard-00000-1f0c9a3e/attempt-1"):
         left = tmp_path / "out" / path
         left.parent.mkdir(parents=True, exist_ok=True)
         left.write_text("half")
@@ -280,7 +280,7 @@ def test_a_segment_whose_pictures_are_gone_is_made_again(rides, tmp_path):
     output = tmp_path / "out"
     shutil.rmtree(output)
     pipeline_of(prepare_videos(rides)).run(0)
-    journal = output / ".partial/shard-00000"
+    journal = journal_of(output, 0)
     journal.mkdir()
     (output / "segments/part-00000.parquet").rename(journal / "rows-1-0.parquet")
     (output / ".partial/encoded/00000.mp4").unlink()

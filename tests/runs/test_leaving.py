@@ -9,7 +9,7 @@ from collections import Counter
 import psutil
 import pytest
 
-from commands import assert_complete, make_corpus, rows_of, sgllie, start
+from commands import assert_complete, journal_of, make_corpus, rows_of, sgllie, start
 from disturbances import MARKER, SLOW, TOGETHER, slowed, wait_for, workers_of
 from packs import make_parquet, make_tar, samples
 from places import HOOKS
@@ -19,6 +19,7 @@ from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import LeavingError
 from sgllie.runs import machine
 from sgllie.runs.journal import Journal
+from sgllie.runs.run_file import Identity
 from sgllie.runs.schemas import STATS_SCHEMA
 from sgllie.runs.shard_runner import LEAVE_SECONDS
 from sgllie.storage import LocalStorage, open_storage
@@ -96,7 +97,7 @@ def test_what_does_not_end_soon_is_dropped(tmp_path, writes):
     assert LEAVE_SECONDS < taken < LEAVE_SECONDS + 5, "half a second, on a machine that is not busy"
     over.set()
     first.pool.shutdown()
-    assert output.joinpath(".partial/shard-00000/left-1").exists()
+    assert (journal_of(output, 0) / "left-1").exists()
     run, second = begun(settings)
     for shard in run.shards:
         second.run(shard)
@@ -107,12 +108,12 @@ def test_what_does_not_end_soon_is_dropped(tmp_path, writes):
 def test_who_was_asked_to_end_blames_no_image(tmp_path):
     output = open_storage(str(tmp_path))
     for attempt in range(1, 8):
-        journal = Journal(output, 7, STATS_SCHEMA)
+        journal = Journal(output, 7, STATS_SCHEMA, Identity())
         assert (journal.attempt, journal.deaths, journal.deaths_without_progress) == (attempt, 0, 0)
         with pytest.raises(LeavingError), journal.attempted():
             raise LeavingError
-    Journal(output, 7, STATS_SCHEMA)
-    journal = Journal(output, 7, STATS_SCHEMA)
+    Journal(output, 7, STATS_SCHEMA, Identity())
+    journal = Journal(output, 7, STATS_SCHEMA, Identity())
     assert (journal.attempt, journal.deaths, journal.deaths_without_progress) == (9, 1, 1)
 
 

@@ -5,11 +5,13 @@ import multiprocessing
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
 from commands import assert_complete, make_corpus
 from disturbances import wait_for
+from sgllie.distributed.executor import NICENESS, RayExecutor, Work
 from sgllie.enhance.run import EnhanceRun, prepare
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import StorageError
@@ -34,6 +36,14 @@ class Dying(EnhanceRun):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Noting(EnhanceRun):
+    """Whose workers write down their priority."""
+
+    def make_pipeline(self, report):
+        Path(self.settings.output, f"nice-{os.nice(0)}").touch()
+        return super().make_pipeline(report)
+
+
 class Unable(EnhanceRun):
     """Whose workers can begin no thread, as where a container may have no more of them."""
 
@@ -45,6 +55,11 @@ class Unable(EnhanceRun):
 
 def refuse(*_):
     raise RuntimeError("can't start new thread")
+
+
+def as_kind(kind, run):
+    """The same run with other workers."""
+    return kind(**{field.name: getattr(run, field.name) for field in dataclasses.fields(run)})
 
 
 @pytest.fixture
@@ -62,14 +77,23 @@ def run(tmp_path):
     ],
 )
 def test_children_that_can_do_nothing_stop_the_job(run, kind, reason):
-    fields = {field.name: getattr(run, field.name) for field in dataclasses.fields(run)}
-    assert LocalPool(kind(**fields), {}).run_shards() == reason
+    assert LocalPool(as_kind(kind, run), {}).run_shards() == reason
+
+
+@pytest.mark.parametrize("niceness", [0, NICENESS])
+def test_children_give_way_to_nobody_unless_a_cluster_may_start_beside_them(run, tmp_path, niceness):
+    assert LocalPool(as_kind(Noting, run), {}, niceness).run_shards() is None
+    assert {path.name for path in tmp_path.glob("out/nice-*")} == {f"nice-{os.nice(0) + niceness}"}
+
+
+def test_a_cluster_may_start_beside_the_children_of_a_large_job(run):
+    assert Work(RayExecutor(run.settings), run, {}).children.niceness == NICENESS
 
 
 def test_there_is_a_child_for_each_processor_of_a_container(run, monkeypatch):
     monkeypatch.setattr(machine, "processors", lambda: 1.5)
     monkeypatch.setattr(
-        local, "begin_child", lambda _: Child(multiprocessing.current_process(), multiprocessing.Pipe()[0])
+        local, "begin_child", lambda *_: Child(multiprocessing.current_process(), multiprocessing.Pipe()[0])
     )
     pool = LocalPool(run, {})
     pool.begin()
@@ -98,7 +122,7 @@ def test_a_child_that_does_not_leave_is_ended(run, monkeypatch):
 def test_children_beside_a_gpu_say_that_it_is_not_used(run, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(machine, "processors", lambda: 0.5)
     monkeypatch.setattr(
-        local, "begin_child", lambda _: Child(multiprocessing.current_process(), multiprocessing.Pipe()[0])
+        local, "begin_child", lambda *_: Child(multiprocessing.current_process(), multiprocessing.Pipe()[0])
     )
     LocalPool(run, {}).begin()
     assert capsys.readouterr().out == ""

@@ -19,7 +19,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from commands import make_corpus, rows_of
+from commands import journal_of, make_corpus, rows_of
 from disturbances import TOGETHER, wait_for
 from image_files import GREY, RGB, pillow, png, tiff
 from places import HOOKS
@@ -245,7 +245,7 @@ def black(side):
 def begin(prepare, settings):
     """Begin a run, whose first shard looks as if its first attempt had killed the worker."""
     prepare(settings)
-    journal = Path(settings.output, ".partial/shard-00000")
+    journal = journal_of(Path(settings.output), 0)
     journal.mkdir(parents=True)
     (journal / "attempt-1").touch()
 

@@ -9,12 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from commands import assert_complete, make_corpus
+from commands import assert_complete, make_corpus, rows_of
+from packs import make_tar, samples
+from sgllie.enhance import packing
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import SgllieError, StorageError, UsageError
-from sgllie.runs import lock
-from sgllie.runs.job import InProcess, run_job
+from sgllie.runs import journal, lock
+from sgllie.runs.job import InProcess, finish, run_job
 from sgllie.runs.worker import ShardWorker
 from sgllie.storage import LocalStorage, open_storage
 
@@ -108,6 +110,39 @@ def test_a_command_stops_when_its_run_is_replaced(settings, tmp_path):
     with pytest.raises(StorageError, match="another command has begun a new run"):
         run.check_replaced()
     assert_complete(tmp_path / "in", tmp_path / "out")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_run_takes_over_nothing_that_late_workers_of_an_earlier_one_save(settings, tmp_path, monkeypatch, packed):
+    """They learn within seconds that it was replaced; until then all is written at once here."""
+    monkeypatch.setattr(journal, "FLUSH_SECONDS", 0)
+    monkeypatch.setattr(packing, "SEGMENT_BYTES", 1)
+    if packed:
+        tar = make_tar(tmp_path / "packs/a.tar", samples(sorted((tmp_path / "in").rglob("*.jpg"))))
+        settings = dataclasses.replace(settings, input=str(tar.parent))
+    anew = dataclasses.replace(settings, overwrite=True, quality=60)
+    late = prepare(settings).make_pipeline(lambda *_: None).images
+    runs, one_at_a_time, process = [], threading.Lock(), late.image_processor
+
+    def overtaken(*arguments):
+        with one_at_a_time:
+            if not runs:
+                runs.append(prepare(anew))
+        return process(*arguments)
+
+    late.image_processor = overtaken
+    with pytest.raises(StorageError, match="another command has begun a new run"):
+        late.run(0)
+    pipeline = runs[0].make_pipeline(lambda *_: None)
+    totals = finish(runs[0], {shard: pipeline.run(shard) for shard in runs[0].shards}, InProcess())
+    assert totals["ok"] == 12
+    assert {row["attempt"] for row in rows_of(tmp_path / "out")} == {1}
+    assert run_job(prepare, dataclasses.replace(anew, output=str(tmp_path / "undisturbed")), InProcess()) == 0
+    written, expected = (
+        {path.name: path.read_bytes() for path in (tmp_path / name / "images").rglob("*") if path.is_file()}
+        for name in ("out", "undisturbed")
+    )
+    assert written == expected
 
 
 def test_a_command_whose_manifest_is_gone_stops_with_a_sentence(settings):

@@ -68,7 +68,7 @@ class BreakingProxy:
         self._random = random.Random(seed)
         self._slow_until = 0.0
         self._refusal: tuple[str, int] | None = None
-        self._closes = False
+        self._closed: str | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -130,9 +130,9 @@ class BreakingProxy:
         """Tell everybody to slow down from now on."""
         self._slow_until = math.inf
 
-    def close_connections(self) -> None:
-        """Close the connection of each request from now on, without an answer."""
-        self._closes = True
+    def close_connections(self, end: str = "") -> None:
+        """Close the connection of each request for a path with this end from now on, without an answer."""
+        self._closed = end
 
     def refuse(self, code: str, status: int = 403) -> None:
         """Refuse all requests from now on with this code of S3's, as a server does whose keys were changed."""
@@ -145,7 +145,7 @@ class BreakingProxy:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         self.requests += 1
         self.headers[request.method, request.path] = request.headers.copy()
-        if self._closes:
+        if self._closed is not None and request.path.endswith(self._closed):
             request.transport.close()
             return web.Response()
         if self._refusal:

@@ -12,6 +12,10 @@ import psutil
 import pyarrow.dataset as ds
 from pictures import make_corpus as make_corpus  # which tests of jobs find here
 
+from sgllie.runs.journal import folder_of
+from sgllie.runs.run_file import identity_of
+from sgllie.storage import open_storage
+
 
 def command(*arguments: object) -> list[str]:
     """The command line of `sgllie` with the Python that runs the tests."""
@@ -42,6 +46,11 @@ def kill_all(job: subprocess.Popen[bytes]) -> None:
 def rows_of(output: Path, folder: str = "stats") -> list[dict[str, object]]:
     """All rows of statistics; those of an unfinished run are among its commits."""
     return ds.dataset(output / folder).to_table().to_pylist()
+
+
+def journal_of(output: Path, shard: int) -> Path:
+    """The folder of the journal of a shard."""
+    return output / folder_of(shard, identity_of(open_storage(str(output))))
 
 
 def assert_complete(source: Path, output: Path, failed: int = 0) -> list[dict[str, object]]:

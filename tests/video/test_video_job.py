@@ -20,6 +20,7 @@ from sgllie.runs.commits import commit_table
 from sgllie.runs.job import InProcess, finish, run_job
 from sgllie.runs.journal import Journal
 from sgllie.runs.names import part_name
+from sgllie.runs.run_file import identity_of
 from sgllie.runs.schemas import SEGMENTS_SCHEMA
 from sgllie.runs.shard_runner import MOST_ATTEMPTS_WITHOUT_PROGRESS, ShardRunner
 from sgllie.storage import open_storage
@@ -230,7 +231,7 @@ def test_a_video_that_kills_its_worker_is_given_up(rides, tmp_path):
     settings = settings_for(rides, output)
     run = prepare(settings)
     for _ in range(MOST_ATTEMPTS_WITHOUT_PROGRESS):
-        Journal(run.output, 0, SEGMENTS_SCHEMA)  # begun, and never heard of again
+        Journal(run.output, 0, SEGMENTS_SCHEMA, identity_of(run.output))  # begun, and never heard of again
     assert work(settings)["errors"] == {"crash": 1, "not_a_video": 1, "hdr": 1}
     assert "ended with the death of the worker" in rows(output)[0]["error"]
 
