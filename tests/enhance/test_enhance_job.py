@@ -277,7 +277,7 @@ def test_dry_run_writes_nothing(enhance, tmp_path):
         ("in", "full", (), "holds other files (mine.txt)"),
         ("in", "full/mine.txt", (), "mine.txt/run.json cannot be read: Not a directory"),
         ("in", "out", ("--weights", "x.pth"), "not a checkpoint"),
-        ("in", "out", ("--weights", "absent"), "give a bundled name (sgllie)"),
+        ("in", "out", ("--weights", "absent"), "give a bundled name (sgllie, sgllie-without-sa)"),
         ("in", "out", ("--strength", 2), "--strength is 2.0; it must lie between 0 and 1"),
         ("in", "out", ("--max-failures", "x"), "--max-failures is x"),
         ("in", "out", ("--retry-failed",), "there is no run"),
