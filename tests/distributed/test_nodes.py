@@ -48,7 +48,7 @@ def test_nodes_share_the_work_one_joins_one_is_killed_and_the_driver_too(tmp_pat
         ([], [3, 4], 1, 0.25),  # a CPU for each, though four might share a GPU
         # They have the CPUs that they use.
         pytest.param(["--threads", "2"], [1, 2], 2, 0.25, marks=pytest.mark.long),
-        (["--workers-per-gpu", "1"], [1, 2], 2, 1),
+        pytest.param(["--workers-per-gpu", "1"], [1, 2], 2, 1, marks=pytest.mark.long),
     ],
 )
 def test_workers_go_where_the_gpus_are(tmp_path, monkeypatch, options, workers, cpus, gpus):

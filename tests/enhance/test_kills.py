@@ -89,7 +89,12 @@ def visible(output):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "places", ["tree", "tars", "Parquet", "others", "rig", "list", "S3 tree", "S3 tars"], indirect=True
+    "places",
+    [
+        *("tree", "tars", "Parquet", "S3 tree"),
+        *(pytest.param(kind, marks=pytest.mark.long) for kind in ("others", "rig", "list", "S3 tars")),
+    ],
+    indirect=True,
 )
 def test_killed_twice_and_begun_again(places):
     kind, source, undisturbed, url, environment = places
