@@ -220,13 +220,19 @@ def test_a_noisy_image_comes_nearer_to_the_clean_one():
         assert measure(quiet, expected) > measure(plain, expected)
 
 
+IMAGES = {
+    "width": st.integers(1, 40),
+    "dtype": st.sampled_from([np.uint8, np.uint16]),
+    "channels": st.sampled_from([1, 3]),
+    "seed": st.integers(0, 1000),
+}
+"""What small images are drawn from, beside their height."""
+
+
 @settings(deadline=None, max_examples=25)
 @given(
     height=st.integers(1, 90),
-    width=st.integers(1, 40),
-    dtype=st.sampled_from([np.uint8, np.uint16]),
-    channels=st.sampled_from([1, 3]),
-    seed=st.integers(0, 1000),
+    **IMAGES,
 )
 def test_strips_equal_the_whole(height, width, dtype, channels, seed):
     image = np.ascontiguousarray(random_image(height, width, dtype, seed)[..., :channels])
@@ -268,11 +274,8 @@ def plainly_quieted(image, noise):
 @settings(deadline=None, max_examples=40)
 @given(
     height=st.integers(1, 150),
-    width=st.integers(1, 40),
-    dtype=st.sampled_from([np.uint8, np.uint16]),
-    channels=st.sampled_from([1, 3]),
     strip=st.sampled_from([16, 128]),
-    seed=st.integers(0, 1000),
+    **IMAGES,
 )
 def test_the_filter_does_what_its_formula_says(height, width, dtype, channels, strip, seed):
     levels = flat(60, (height, width, channels))
