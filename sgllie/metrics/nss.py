@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numba import njit
 
+from sgllie.kernel import kernel
 from sgllie.metrics.colour import FloatArray
 
 # The window of both papers: 7x7 Gaussian with a standard deviation of 7/6 pixels, which sums to one.
@@ -63,7 +63,7 @@ class AsymmetricGaussian(NamedTuple):
         return spread * gamma(2 / self.shape) / gamma(1 / self.shape)
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@kernel
 def signed_sums(samples: FloatArray, sums: FloatArray) -> None:
     """Sum squares and counts of the negative samples, of the positive ones, and all magnitudes: N x K -> N x 5."""
     for row in range(len(samples)):

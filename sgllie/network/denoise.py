@@ -15,9 +15,9 @@ is C(x).
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from sgllie.kernel import kernel, kernel_part
 from sgllie.network.kernels import Image
 from sgllie.network.noise import Noise
 
@@ -31,7 +31,7 @@ CHROMA = 1.5
 """Chroma is filtered so much more: eyes see noise of colour sooner than its details."""
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@kernel_part
 def split_row(samples: Any, unit: Any, luma: Any, blue: Any, red: Any) -> None:
     """Fill luma, B - Y and R - Y of one row of W * C samples; of a grey one luma alone. All are in levels of 255.
 
@@ -50,7 +50,7 @@ def split_row(samples: Any, unit: Any, luma: Any, blue: Any, red: Any) -> None:
             red[x] = r - level
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@kernel_part
 def limits_of(luma: Any, variances: Any, small: Any, limits: Any) -> None:
     """Look the variance of the noise up by the mean luma of 2 x 2 pixels: h x w, rounded up, and H x W."""
     height, width = luma.shape
@@ -72,7 +72,7 @@ def limits_of(luma: Any, variances: Any, small: Any, limits: Any) -> None:
             limits[2 * y + 1] = limits[2 * y]
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@kernel_part
 def filter_plane(plane: Any, limits: Any, share: Any, noise: Any) -> None:
     """Fill the noise of a plane, H x W; `limits` times `share` are the variances that count as noise."""
     height, width = plane.shape
@@ -92,7 +92,7 @@ def filter_plane(plane: Any, limits: Any, share: Any, noise: Any) -> None:
             result[x] = (here[x] - mean) * min(share * limit[x] / max(variance, least), one)
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@kernel_part
 def halve(plane: Any, noise: Any, added: Any, small: Any) -> None:
     """Fill the means of 2 x 2 pixels of a plane less its noise: H x W -> h x w, rounded up, the edge repeated.
 
@@ -110,7 +110,7 @@ def halve(plane: Any, noise: Any, added: Any, small: Any) -> None:
             small[y, x] = (added[2 * x] + added[2 * x + 1]) * quarter
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@kernel_part
 def add_doubled(small: Any, mixed: Any, noise: Any) -> None:
     """Add a picture of half the size, bilinear, to H x W; `mixed` has room for one of its rows and two more."""
     height, width = noise.shape
@@ -129,7 +129,7 @@ def add_doubled(small: Any, mixed: Any, noise: Any) -> None:
             row[width - 1] += near * mixed[columns] + far * mixed[columns - 1]
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@kernel_part
 def strip_noise(image: Image, unit: Any, variances: Any, chroma: Any, full: Any, small: Any, noise: Any) -> None:
     """Fill the noise of some rows of an image, in levels of 255.
 
@@ -164,7 +164,7 @@ def strip_noise(image: Image, unit: Any, variances: Any, chroma: Any, full: Any,
         add_doubled(small_noise, line, found)
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@kernel_part
 def join_row(luma: Any, blue: Any, red: Any, samples: Any) -> None:
     """Fill one row of W * C samples from luma, B - Y and R - Y; of a grey one from luma alone."""
     width = len(luma)
@@ -178,7 +178,7 @@ def join_row(luma: Any, blue: Any, red: Any, samples: Any) -> None:
             samples[3 * x + 2] = luma[x] + blue[x]
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@kernel_part
 def quiet_row(pixels: Any, noise: Any, unit: Any, quiet: Any) -> None:
     """Fill one row of samples of 65535, without their noise in levels of 255; `unit` as in `strip_noise`."""
     deep, zero, half, peak = np.float32(257), np.float32(0), np.float32(0.5), np.float32(65535)
@@ -187,7 +187,7 @@ def quiet_row(pixels: Any, noise: Any, unit: Any, quiet: Any) -> None:
         quiet[i] = np.int32(min(max(level, zero), peak) + half)
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@kernel
 def take_noise(image: Image, variances: Any, chroma: Any, strip: int, quiet: Any) -> None:
     """Fill an image of 16 bits with another one, H x W x C, less its noise (see `noise.Noise`)."""
     height, width, channels = image.shape
@@ -210,7 +210,7 @@ def take_noise(image: Image, variances: Any, chroma: Any, strip: int, quiet: Any
             quiet_row(pixels[y], samples, unit, result[y])
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@kernel
 def limit_samples(pixels: Any, quiet: Any, bright: Any, quiet_bright: Any) -> None:
     """Let the noise in `bright` be no larger than in `pixels`: all are rows of samples, the `quiet` ones of 16 bits."""
     # Floats hold these integers exactly, and are not divided one by one.

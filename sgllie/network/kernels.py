@@ -7,16 +7,16 @@ rounded while it lies in the first-level cache. All kernels release the GIL, so 
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from sgllie.kernel import kernel, kernel_part
 from sgllie.network.architecture import ITERATIONS
 
 Image = NDArray[Any]
 """H x W x C, C-contiguous, uint8 or uint16."""
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@kernel
 def downscale(image: Image, scale: int, peak: float, small: NDArray[np.float32]) -> None:
     """Take bilinear samples with `align_corners=False` of an image padded by its edge to multiples of `scale`.
 
@@ -49,7 +49,7 @@ def downscale(image: Image, scale: int, peak: float, small: NDArray[np.float32])
                 small[k, i, j] = total * share
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@kernel_part
 def columns_between(columns: int, scale: int, width: int) -> tuple[Any, Any]:
     """Find where in a row of pixels each column of the factor map begins, and how far each pixel is from its own."""
     starts = np.full(columns + 1, width, np.int32)
@@ -62,7 +62,7 @@ def columns_between(columns: int, scale: int, width: int) -> tuple[Any, Any]:
     return starts, weight
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@kernel_part
 def stretch_row(row: Any, starts: Any, weight: Any, channels: Any, wide: Any) -> None:
     """Stretch one row of the factor map, w * C, to the full width of the image, W * C.
 
@@ -77,7 +77,7 @@ def stretch_row(row: Any, starts: Any, weight: Any, channels: Any, wide: Any) ->
                 wide[x * channels + channel] = value + weight[x] * (row[right + channel] - value)
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@kernel_part
 def curve_row(
     pixels: Any, above: Any, below: Any, down: Any, peak: Any, strength: Any, levels: Any, result: Any
 ) -> None:
@@ -115,7 +115,7 @@ def curve_row(
             result[i] = np.int32(original + strength * (levels[i] * peak - original) + half)
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@kernel
 def apply_curve(
     image: Image, factor: NDArray[np.float32], scale: int, peak: float, strength: float, enhanced: Image
 ) -> None:
@@ -158,7 +158,7 @@ def apply_curve(
         curve_row(pixels[y], above, below, down, peak_level, share, levels, result[y])
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@kernel
 def mean_and_range(values: NDArray[np.float32]) -> tuple[float, float, float]:
     """Return mean, lowest and highest of a row of values."""
     total, lowest, highest = 0.0, values[0], values[0]

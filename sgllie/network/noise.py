@@ -11,8 +11,9 @@ from math import gcd
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from sgllie.kernel import kernel, kernel_part
 
 BLOCK = 8
 MOST_BLOCKS = 1000
@@ -103,7 +104,7 @@ def rounding_of(image: NDArray[Any]) -> float:
     return ROUNDING * (min(step or 257, 257) / 257) ** 2
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@kernel
 def flat_variances(image: Any, unit: Any, step: int, edges: Any) -> Any:
     """Return the variance of the flattest blocks for each of the brightnesses between `edges`, in levels squared.
 
@@ -142,7 +143,7 @@ def flat_variances(image: Any, unit: Any, step: int, edges: Any) -> Any:
     return found
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@kernel_part
 def take_block(image: Any, unit: Any, top: int, left: int, patch: Any) -> None:
     """Fill luma, B - Y and R - Y of one block, C x 64 in levels of 255; of a grey image luma alone."""
     for y in range(BLOCK):
@@ -160,7 +161,7 @@ def take_block(image: Any, unit: Any, top: int, left: int, patch: Any) -> None:
                 patch[2, place] = r - luma
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@kernel_part
 def spread(patch: Any, columns: Any, rows: Any) -> tuple[Any, Any]:
     """Return the mean of a block, and its variance around the plane that fits it best.
 

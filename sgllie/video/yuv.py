@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import av
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from sgllie.enhancer import Pixels
+from sgllie.kernel import kernel, kernel_part
 
 FORMATS = {"yuv420p": 8, "yuvj420p": 8, "yuv420p10le": 10}
 """The pixel formats that are converted here, and their bits."""
@@ -92,7 +92,7 @@ def planes(frame: av.VideoFrame) -> list[NDArray[Any]]:
     return found
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@kernel_part
 def upsample_chroma(near: Any, far: Any, scale: Any, zero: Any, mixed: Any, wide: Any) -> None:
     """Fill one row of chroma at full width: three parts of the nearer row and one of the other, linear along the row.
 
@@ -109,7 +109,7 @@ def upsample_chroma(near: Any, far: Any, scale: Any, zero: Any, mixed: Any, wide
         wide[2 * i + 1] = np.float32(0.5) * (mixed[i] + mixed[i + 1])
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@kernel_part
 def rgb_row(luma: Any, blue: Any, red: Any, black: Any, scale: Any, kr: Any, kb: Any, peak: Any, row: Any) -> None:
     """Fill one row of pixels; chroma is given as B' - Y' and R' - Y' at the scale of the result."""
     half, nothing = np.float32(0.5), np.float32(0)
@@ -124,7 +124,7 @@ def rgb_row(luma: Any, blue: Any, red: Any, black: Any, scale: Any, kr: Any, kb:
         row[3 * x + 2] = np.int32(min(max(b, nothing), peak) + half)
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@kernel
 def decode_planes(luma: Any, blue: Any, red: Any, meaning: Any, peak: Any, lines: Any) -> None:
     """Fill H x 3W samples of RGB from three planes; `meaning` is a `Levels` as float32, `peak` the samples' white."""
     height = len(luma)
@@ -142,7 +142,7 @@ def decode_planes(luma: Any, blue: Any, red: Any, meaning: Any, peak: Any, lines
         rgb_row(luma[y], wide[0], wide[1], black, peak / luma_range, kr, kb, peak, lines[y])
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@kernel_part
 def luma_row(row: Any, unit: Any, kr: Any, kb: Any, luma: Any, blue: Any, red: Any) -> None:
     """Fill Y' of one row of pixels, 0 to 1; B' - Y' and R' - Y' are added to what is there."""
     kg = np.float32(1) - kr - kb
@@ -154,7 +154,7 @@ def luma_row(row: Any, unit: Any, kr: Any, kb: Any, luma: Any, blue: Any, red: A
         red[x] += r * unit - y
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@kernel_part
 def downsample_chroma(wide: Any, scale: Any, zero: Any, chroma: Any) -> None:
     """Fill one row of chroma samples from the sum of two rows at full width."""
     half = np.float32(0.5)
@@ -165,7 +165,7 @@ def downsample_chroma(wide: Any, scale: Any, zero: Any, chroma: Any) -> None:
         chroma[i] = np.int32(min(max(mean * scale + zero + half, np.float32(0)), highest))
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@kernel
 def encode_planes(lines: Any, meaning: Any, peak: Any, luma: Any, blue: Any, red: Any) -> None:
     """Fill three planes from H x 3W samples of RGB, H and W even; arguments as of `decode_planes`."""
     height, width = luma.shape
