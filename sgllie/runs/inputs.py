@@ -8,7 +8,7 @@ from sgllie.corpus.listing import Listing, is_pattern
 from sgllie.corpus.rig import Rig, moment_of
 from sgllie.corpus.spool import Spool
 from sgllie.errors import StorageError, UsageError
-from sgllie.runs.moments import Moments
+from sgllie.runs.grouping import Grouping
 from sgllie.runs.plan import OutputNames, Plan, pack_of_entry, write_manifest
 from sgllie.runs.run_file import Json
 from sgllie.runs.words import examples, ignored_note, plural
@@ -46,12 +46,12 @@ def plan_inputs(
     Raises:
         UsageError: the input cannot be listed, or holds nothing to do.
     """
-    names, moments = OutputNames(), Moments(Rig(rig)) if rig else None
+    names, grouping = OutputNames(), Grouping(Rig(rig)) if rig else None
     with Spool() as others:
         carry = others.add if carries_others and limit is None else None
         try:
             files = names.watch(itertools.islice(listing.files(carry), limit), output_name)
-            files = moments.together(files) if moments else files
+            files = grouping.together(files) if grouping else files
             plan = write_manifest(files, Entry, shard_items, folder, alone=pack_of_entry, together=moment_of(rig))
             carried = names.watch(others, str)
             plan = plan.carrying(write_manifest(carried, Entry, shard_items, folder, first=len(plan.shards)))
@@ -68,7 +68,7 @@ def plan_inputs(
         if listing.image_column:
             advice += f"; no Parquet file in it has a column of images that is called {listing.image_column}"
         raise UsageError(f"input {listing.source} holds no {noun}{beside}{advice}")
-    return plan, described(listing, moments.note() if moments else [])
+    return plan, described(listing, grouping.note() if grouping else [])
 
 
 def described(listing: Listing, notes: list[str]) -> Json:

@@ -17,7 +17,7 @@ from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import StorageError, UsageError
 from sgllie.methods import METHODS, MethodSettings, make_method
 from sgllie.network.torch_engine import TorchEngine
-from sgllie.runs.moments import Moments as Listed
+from sgllie.runs.grouping import Grouping
 from sgllie.runs.plan import cut
 from sgllie.storage import Entry
 
@@ -95,7 +95,7 @@ def test_weights_without_a_global_term_are_refused(tmp_path, shared):
 
 def planned(paths, pattern, shard_items=1000):
     """The paths of each shard."""
-    entries = Listed(Rig(pattern)).together(Entry(path, 1, None) for path in paths)
+    entries = Grouping(Rig(pattern)).together(Entry(path, 1, None) for path in paths)
     shards = cut(entries, shard_items, lambda entry: None, moment_of(pattern))
     return [[entry.path for entry in shard] for shard in shards]
 

@@ -18,7 +18,7 @@ MOST_IMAGES = 1000
 """Of one moment: more are no rig, but a pattern whose groups do not name the moment."""
 
 
-class Moments:
+class Grouping:
     """The moments of a listing, watched as it streams by: 24 bytes are kept of each image."""
 
     def __init__(self, rig: Rig) -> None:
