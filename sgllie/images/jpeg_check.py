@@ -8,8 +8,9 @@ import struct
 from collections.abc import Iterable
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from sgllie.kernel import exact_kernel
 
 _TABLES, _RESTART_INTERVAL, _START_OF_SCAN = 0xC4, 0xDD, 0xDA
 _SEQUENTIAL = (0xC0, 0xC1)
@@ -96,7 +97,7 @@ def _fits(part: bytes, tables: NDArray[np.uint16], dc: NDArray[np.int64], ac: ND
     return used > 0 and not stream[used:].any()
 
 
-@njit(cache=True, nogil=True)
+@exact_kernel
 def _used_bits(
     stream: NDArray[np.uint8],
     size: int,

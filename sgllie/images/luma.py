@@ -4,8 +4,9 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from sgllie.kernel import exact_kernel
 
 
 class LumaStatistics(NamedTuple):
@@ -42,7 +43,7 @@ def histogram(luma: NDArray[Any]) -> NDArray[np.int64]:
     return count(levels) if levels.dtype == np.uint8 else np.bincount(levels, minlength=65536)
 
 
-@njit(cache=True, nogil=True)
+@exact_kernel
 def count(luma: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Count how often each of the 256 levels occurs in a contiguous row of pixels.
 
@@ -62,7 +63,7 @@ def count(luma: NDArray[np.uint8]) -> NDArray[np.int64]:
     return counts
 
 
-@njit(cache=True, nogil=True)
+@exact_kernel
 def summarise(counts: NDArray[np.int64]) -> tuple[float, float, float, float, float, float, float]:
     """Return the `LumaStatistics` of a histogram: mean, 5/50/95 percentile, deviation, entropy, clipped share."""
     levels = len(counts)

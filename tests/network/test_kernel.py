@@ -1,4 +1,4 @@
-"""Loops over pixels give the same pixels, whether they were just compiled or read from the cache."""
+"""Loops over pixels give the same pixels, whether they were just compiled, read from the cache, or cannot be kept."""
 
 import os
 import subprocess
@@ -20,12 +20,20 @@ sys.stdout.buffer.write(b"".join(array.tobytes() for array in arrays))
 """
 
 
+def pixels(**environment):
+    """What the code above writes in a process with these environment variables."""
+    environment = {**os.environ, **environment}
+    return subprocess.run([sys.executable, "-c", CODE], env=environment, capture_output=True, check=True).stdout
+
+
 def test_code_from_the_cache_gives_the_pixels_of_the_process_that_compiled_it(tmp_path):
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
-    compiled, cached = (
-        subprocess.run([sys.executable, "-c", CODE], env=environment, capture_output=True, check=True).stdout
-        for _ in range(2)
-    )
+    compiled, cached = (pixels(NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2))
     assert len(compiled) == 256 * 4 + 2 * 160 * 240 * 3
     assert list(tmp_path.rglob("*.nbc"))
     assert compiled == cached
+
+
+def test_where_no_file_can_be_written_code_is_compiled_each_time(tmp_path):
+    (tmp_path / "file").touch()
+    nowhere = {"NUMBA_CACHE_DIR": f"{tmp_path}/file", "NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator"}
+    assert pixels(**nowhere) == pixels(NUMBA_CACHE_DIR=str(tmp_path / "cache"))
