@@ -1,6 +1,6 @@
 """Simulate a job of a hundred million images: all of it but the pixels, and hours of each step at 1 and 1,000 workers.
 
-    python benchmarks/simulation.py [--images 100000000] [--shard-seconds 0.003] [--scratch FOLDER]
+    python benchmarks/simulation.py [--images 100000000] [--shard-seconds 0.0055] [--scratch FOLDER]
 
 A listing makes up names, and a pipeline makes up rows, random where real ones are; everything else is the job's own
 code: planning, committing, counting, compaction, the end, resuming, the report. All of it runs in one process, one
@@ -180,7 +180,7 @@ def main() -> None:
     """Simulate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=ALL)
-    parser.add_argument("--shard-seconds", type=float, default=0.003, help="of the driver, for one shard")
+    parser.add_argument("--shard-seconds", type=float, default=0.0055, help="of the driver, for one shard")
     parser.add_argument("--scratch", type=Path, help="folder for the output; by default that of the system")
     options = parser.parse_args()
     with TemporaryDirectory(prefix="sgllie-benchmark-", dir=options.scratch) as folder:
