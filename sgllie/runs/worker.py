@@ -14,7 +14,7 @@ from sgllie.runs.allocator import keep_freed_memory
 from sgllie.runs.gpu import opened
 from sgllie.runs.run import Pipeline, Run
 from sgllie.runs.totals import Totals
-from sgllie.storage import slow_downs
+from sgllie.storage import hurry, slow_downs
 
 Result = tuple[Totals | None, str]
 """What the rows of a shard come to, None where the worker has left it to others; and why the job must stop, if it must.
@@ -57,6 +57,7 @@ class ShardWorker:
         """Leave the shard in hand, and every other, to others. A handler of signals; this process must end soon."""
         self.is_leaving = True
         self.pipeline.leave()
+        hurry()  # what is left to save has seconds, however long a slow bucket would have it wait
 
     def run(self, shard: int) -> Result:
         """Run a shard, unless this worker is leaving; whatever is no fault of an item is a reason to stop the job."""

@@ -6,7 +6,7 @@ from urllib.parse import unquote, urlsplit
 from sgllie.errors import UsageError
 from sgllie.storage.base import SCRATCH, Entry, S3Options, Storage, refuse_credentials, refuse_read_only
 from sgllie.storage.local import LocalStorage
-from sgllie.storage.pace import slow_downs
+from sgllie.storage.pace import hurry, slow_downs
 
 __all__ = [
     "SCRATCH",
@@ -15,6 +15,7 @@ __all__ = [
     "S3Options",
     "Storage",
     "absolute_uri",
+    "hurry",
     "open_source",
     "open_storage",
     "read_file",

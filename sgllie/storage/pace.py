@@ -33,13 +33,14 @@ class Pace:
         self._last_second: deque[float] = deque()
         self._next = 0.0
         self._turn = threading.Lock()
+        self._hurried = False
         self._slowing = threading.Lock()
 
     def wait(self) -> float:
         """Wait until it is this request's turn; return the time (of `time.monotonic`) at which it was."""
         with self._turn:  # held while waiting: whoever comes later is served later
             now = time.monotonic()
-            rate = self.rate(now)
+            rate = math.inf if self._hurried else self.rate(now)
             if rate < math.inf:
                 self._next = max(self._next, now - CATCH_UP_SECONDS) + 1 / rate
                 time.sleep(max(self._next - now, 0))
@@ -48,6 +49,10 @@ class Pace:
             while self._last_second[0] < now - 1:
                 self._last_second.popleft()
             return now
+
+    def hurry(self) -> None:
+        """Let all requests go from now on: this process is about to end, and has something to save."""
+        self._hurried = True
 
     def rate(self, now: float) -> float:
         """Return how many requests are allowed in a second, at a time of `time.monotonic`."""
@@ -75,6 +80,12 @@ PACES: dict[str | None, Pace] = {}
 def pace_of(endpoint: str | None) -> Pace:
     """Return the pace of this process at an endpoint."""
     return PACES.setdefault(endpoint, Pace())
+
+
+def hurry() -> None:
+    """Let no request of this process wait any longer; it is about to end."""
+    for pace in list(PACES.values()):
+        pace.hurry()
 
 
 def slow_downs() -> int:

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -22,7 +23,8 @@ from sgllie.runs.journal import Journal
 from sgllie.runs.run_file import Identity
 from sgllie.runs.schemas import STATS_SCHEMA
 from sgllie.runs.shard_runner import LEAVE_SECONDS
-from sgllie.storage import LocalStorage, open_storage
+from sgllie.runs.worker import ShardWorker
+from sgllie.storage import LocalStorage, open_storage, pace
 
 pytestmark = pytest.mark.jobs
 
@@ -226,3 +228,14 @@ def test_only_what_is_in_hand_of_a_pack_is_done_twice(tmp_path, monkeypatch, nam
     assert len(seen) <= 40 + (THREADS + WAITING if name == "a.tar" else 5), "of Parquet a whole row group is in hand"
     rows = rows_of(tmp_path / "out", "commits")
     assert {row["attempt"] for row in rows} == {1, 2}
+
+
+def test_what_is_left_to_save_waits_for_no_slow_bucket(monkeypatch):
+    monkeypatch.setattr(pace, "PACES", {})
+    slow = pace.pace_of("http://slow")
+    slow.slow_down(slow.wait())  # one request in two seconds
+    ShardWorker.leave(Mock())
+    began = time.monotonic()
+    for _ in range(20):
+        slow.wait()
+    assert time.monotonic() - began < 2

@@ -7,7 +7,7 @@ import time
 import pytest
 
 import sgllie.storage.pace
-from sgllie.storage.pace import Pace
+from sgllie.storage.pace import Pace, hurry, pace_of
 
 
 class Clock:
@@ -92,3 +92,14 @@ def test_refusals_without_end_leave_a_request_every_other_second(clock):
     pauses = [after - before for before, after in itertools.pairwise(turns[20:])]
     assert max(pauses) < 2.1
     assert min(pauses) > 0.5
+
+
+def test_a_process_that_ends_waits_no_longer(clock, monkeypatch):
+    monkeypatch.setattr(sgllie.storage.pace, "PACES", {})
+    pace, other = pace_of("here"), pace_of("there")
+    for each in (pace, other):
+        ask(each, clock, 1, 20)
+    hurry()
+    began = clock.now
+    assert ask(pace, clock, math.inf, 1)[0] == ask(other, clock, math.inf, 1)[0] == pytest.approx(1000, abs=2)
+    assert clock.now - began == pytest.approx(2, abs=0.1)
