@@ -193,6 +193,8 @@ class KeyListing:
         def take(text: str, page: Page) -> None:
             missing.remove(text)
             key = texts[text] = next((one["Key"] for one in page.get("Contents", [])), None)
+            if key is None and page.get("IsTruncated"):  # only delete markers, say: keys may lie behind them
+                del texts[text]
             if key is not None and key <= text:  # a server that does not know StartAfter
                 self._can_cut = False
             if not missing:

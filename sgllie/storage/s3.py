@@ -3,6 +3,7 @@
 import io
 import itertools
 import mimetypes
+import os
 import random
 import threading
 import time
@@ -133,27 +134,40 @@ class S3Storage:
         return self._retrying(request, f"{self.uri}/{path}", ReadError)
 
     def upload(self, path: str, file: Path) -> None:
-        def request(connection: s3fs.S3FileSystem) -> None:
-            connection.put_file(str(file), f"{self.bucket}/{self._key(path)}", **self._described(path))
-
-        self._retrying(request, f"{self.uri}/{path}")
+        try:
+            with file.open("rb") as opened:
+                if os.fstat(opened.fileno()).st_size > PART_BYTES:
+                    self.assemble(path, iter(partial(opened.read, READ_BYTES), b""))
+                else:
+                    self.write(path, opened.read())
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise ReadError(f"{file} cannot be read: {error.strerror}") from error
 
     def assemble(self, path: str, parts: Iterable[bytes]) -> None:
-        what, key = f"{self.uri}/{path}", self._key(path)
-        upload = {
-            "Key": key,
-            "UploadId": self._call("create_multipart_upload", what, Key=key, **self._described(path))["UploadId"],
-        }
+        upload = {"UploadId": self._put("create_multipart_upload", path, **self._described(path))["UploadId"]}
         try:
-            tags = []
+            tags, size = [], 0
             for number, part in enumerate(of_equal_size(parts), start=1):
-                answer = self._call("upload_part", what, **upload, PartNumber=number, Body=part)
+                answer = self._put("upload_part", path, **upload, PartNumber=number, Body=part)
                 tags.append({"ETag": answer["ETag"], "PartNumber": number})
-            self._call("complete_multipart_upload", what, **upload, MultipartUpload={"Parts": tags})
+                size += len(part)
+            self._complete(path, size, **upload, MultipartUpload={"Parts": tags})
         except BaseException:
-            with suppress(StorageError, FileNotFoundError):
-                self._call("abort_multipart_upload", what, **upload)
+            with suppress(StorageError):
+                self._put("abort_multipart_upload", path, **upload)
             raise
+
+    def _complete(self, path: str, size: int, **upload: Any) -> None:
+        """Complete an upload in parts, of so many bytes."""
+        try:
+            self._call("complete_multipart_upload", f"{self.uri}/{path}", Key=self._key(path), **upload)
+        except FileNotFoundError as error:
+            # It may be complete, and so not known any more: the answer to a first attempt may have been lost.
+            found = self.find(path)
+            if found is None or found.size != size:
+                raise StorageError(str(error)) from error
 
     def copy_from(self, source: "S3Storage", entry: Entry, path: str) -> bool:
         """Have the server copy one object of another bucket or prefix; tell whether it can, which 5 GiB at most are."""
@@ -165,17 +179,11 @@ class S3Storage:
         return True
 
     def write(self, path: str, data: bytes) -> None:
-        try:
-            self._call("put_object", f"{self.uri}/{path}", Key=self._key(path), Body=data, **self._described(path))
-        except FileNotFoundError as error:
-            raise StorageError(str(error)) from error
+        self._put("put_object", path, Body=data, **self._described(path))
 
     def create(self, path: str, data: bytes) -> bool:
         try:
-            described = self._described(path)
-            self._call("put_object", f"{self.uri}/{path}", Key=self._key(path), Body=data, IfNoneMatch="*", **described)
-        except FileNotFoundError as error:
-            raise StorageError(str(error)) from error
+            self._put("put_object", path, Body=data, IfNoneMatch="*", **self._described(path))
         except StorageError as error:
             if error.__cause__ is None or http_status(error.__cause__) != PRECONDITION_FAILED:
                 raise
@@ -239,6 +247,13 @@ class S3Storage:
         if ".." in path.split("/"):  # clients and servers disagree on which object that is
             raise NameRefusedError(f"{self.uri}/{path}: a key with '..' in it is not safe to ask for")
         return f"{self.prefix}/{path}" if self.prefix else path
+
+    def _put(self, operation: str, path: str, **arguments: Any) -> dict[str, Any]:
+        """Make a request that writes an object; StorageError where the server does not find what it names."""
+        try:
+            return self._call(operation, f"{self.uri}/{path}", Key=self._key(path), **arguments)
+        except FileNotFoundError as error:
+            raise StorageError(str(error)) from error
 
     def _call(
         self, operation: str, what: str, otherwise: type[StorageError] = StorageError, **arguments: Any

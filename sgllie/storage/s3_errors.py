@@ -15,8 +15,17 @@ from botocore.parsers import ResponseParserError
 
 from sgllie.errors import NameRefusedError, ReadError, StorageError, UnreachableError
 
-SLOW_DOWN_CODES = {"SlowDown", "TooManyRequests", "Throttling", "ThrottlingException", "RequestLimitExceeded", "503"}
-"""Ask for fewer requests; an answer to HEAD has no body, and so no other code than its status."""
+SLOW_DOWN_CODES = {
+    "SlowDown",
+    "ServiceUnavailable",
+    "TooManyRequests",
+    "Throttling",
+    "ThrottlingException",
+    "RequestLimitExceeded",
+}
+"""Ask for fewer requests, whatever the status: a long operation says 200 first, and the error later."""
+SLOW_DOWN_STATUSES = (429, 503)
+"""Ask for fewer requests, whatever the code: an answer to HEAD has none, and gateways have their own."""
 RESET_ERRORS = {errno.ECONNRESET, errno.EPIPE}
 """Of connections that the other side has closed, as servers and what stands before them do under too much load."""
 PASSING_CODES = {"RequestTimeout", "IncompleteBody", "BadDigest", "ConditionalRequestConflict"}
@@ -43,7 +52,7 @@ NO_ANSWER = (EndpointConnectionError, ConnectTimeoutError, aiohttp.ClientConnect
 def asks_to_slow_down(error: BaseException) -> bool:
     """Tell whether an endpoint asks for fewer requests: it says so, or closes connections that are in use."""
     if answer_to(error):
-        return http_status(error) == 429 or code_of(error) in SLOW_DOWN_CODES
+        return http_status(error) in SLOW_DOWN_STATUSES or code_of(error) in SLOW_DOWN_CODES
     causes: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in causes:

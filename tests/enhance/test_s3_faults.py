@@ -197,7 +197,11 @@ def test_a_job_stops_where_its_storage_is_gone_and_goes_on_later(s3, source, cep
     [
         ("InternalError", 500, True, StorageError),
         ("SlowDown", 503, True, UnreachableError),
-        ("429", 429, True, UnreachableError),  # to HEAD
+        ("ServiceUnavailable", 503, True, UnreachableError),
+        ("ServiceUnavailable", 500, True, UnreachableError),  # an answer that says 200 and is an error
+        ("Busy", 503, True, UnreachableError),
+        ("503", 503, True, UnreachableError),  # to HEAD
+        ("429", 429, True, UnreachableError),
         ("InvalidStorageClass", 400, False, UnreachableError),
         ("RequestTimeout", 400, True, StorageError),
         ("KeyTooLongError", 400, False, NameRefusedError),

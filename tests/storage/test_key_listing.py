@@ -16,12 +16,13 @@ class Bucket:
     """Answers ListObjectsV2 as S3 does.
 
     Attributes:
+        hidden: names that take up room on pages and are not told, as those do that only delete markers are left of.
         requests: how many there were.
         most: how many were under way at the same time.
     """
 
-    def __init__(self, keys, page=1000, seconds=0.0):
-        self.keys = sorted(keys)
+    def __init__(self, keys, page=1000, seconds=0.0, hidden=frozenset()):
+        self.keys, self.hidden = sorted({*keys, *hidden}), hidden
         self.page, self.seconds = page, seconds
         self.requests = self.under_way = self.most = 0
         self.lock = threading.Lock()
@@ -39,7 +40,7 @@ class Bucket:
         truncated = (
             {"IsTruncated": True, "NextContinuationToken": page[-1]} if start + len(page) < len(self.keys) else {}
         )
-        return {"Contents": [{"Key": key} for key in page]} | truncated
+        return {"Contents": [{"Key": key} for key in page if key not in self.hidden]} | truncated
 
     def listed(self):
         return [found["Key"] for found in KeyListing(self)]
@@ -69,6 +70,17 @@ characters = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_s
 @given(st.sets(characters, max_size=60), st.integers(1, 5))
 def test_whatever_the_keys_are(keys, page):
     assert Bucket(keys, page).listed() == sorted(keys)
+
+
+@given(st.sets(characters, max_size=60), st.sets(characters, max_size=60), st.integers(1, 5))
+def test_whatever_is_hidden_on_pages_that_are_not_the_last(keys, hidden, page):
+    assert Bucket(keys | hidden, page, hidden=hidden).listed() == sorted(keys - hidden)
+
+
+def test_keys_behind_a_long_run_of_what_is_hidden():
+    names = SHAPES["flat"]
+    hidden = {*names[1000:4000]}
+    assert Bucket(names, 10, hidden=hidden).listed() == [*names[:1000], *names[4000:]]
 
 
 @given(st.sets(st.text("ab/0é夜", min_size=1, max_size=5), min_size=2, max_size=9), st.integers(1, 16))

@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 
+from breaking_proxy import BreakingProxy
 from emulators import ODD_NAMES
 from sgllie.errors import ReadError, StorageError, UnreachableError, UsageError
 from sgllie.storage import S3Options, open_storage
@@ -103,6 +104,58 @@ def test_what_is_written_says_what_it_is(moto, empty_bucket, tmp_path, name, kin
     for write in (lambda: storage.write(name, b"x"), lambda: storage.upload(name, tmp_path / "local")):
         write()
         assert storage._head(name)["ContentType"] == kind
+
+
+CONTENT = bytes(range(256)) * (6 * 2**12)
+WRITES = {
+    "assemble": lambda storage, file: storage.assemble("a.bin", [file.read_bytes()]),
+    "upload": lambda storage, file: storage.upload("a.bin", file),
+}
+
+
+@pytest.fixture
+def proxy(moto):
+    proxy = BreakingProxy(moto)
+    proxy.start()
+    yield proxy
+    proxy.stop()
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize(
+    ("are_completed", "before"), [(True, None), (True, b"before"), (False, None), (False, b"before")]
+)
+def test_an_upload_whose_end_was_not_told(
+    proxy, moto, empty_bucket, tmp_path, monkeypatch, write, are_completed, before
+):
+    """The object itself tells whether the upload was completed, since the server does not know it any more."""
+    monkeypatch.setattr("sgllie.storage.s3.PART_BYTES", 5 * 2**20)
+    monkeypatch.setattr("sgllie.storage.s3.FIRST_PAUSE", 0.01)
+    options = dataclasses.replace(empty_bucket(moto), endpoint_url=proxy.endpoint)
+    storage = open_storage("s3://bucket/root", options)
+    if before:
+        storage.write("a.bin", before)
+    (tmp_path / "local").write_bytes(CONTENT)
+    proxy.end_uploads(are_completed)
+    if are_completed:
+        WRITES[write](storage, tmp_path / "local")
+        assert storage.read("a.bin") == CONTENT
+        assert storage.retries > 0
+    else:
+        with pytest.raises(StorageError, match=r"^s3://bucket/root/a\.bin: Unknown$"):
+            WRITES[write](storage, tmp_path / "local")
+        assert storage.exists("a.bin") is bool(before)
+
+
+@pytest.mark.parametrize("size", [0, 1, 5 * 2**20, 5 * 2**20 + 1, 6 * 2**20])
+def test_a_file_is_uploaded_whole(moto, empty_bucket, tmp_path, monkeypatch, size):
+    monkeypatch.setattr("sgllie.storage.s3.PART_BYTES", 5 * 2**20)
+    storage = open_storage("s3://bucket/root", empty_bucket(moto))
+    (tmp_path / "local").write_bytes(CONTENT[:size])
+    storage.upload("a.bin", tmp_path / "local")
+    assert storage.read("a.bin") == CONTENT[:size]
+    with pytest.raises(ReadError, match="cannot be read: Is a directory"):
+        storage.upload("a.bin", tmp_path)
 
 
 def test_storage_class_and_encryption_and_who_pays(moto, empty_bucket):

@@ -16,6 +16,7 @@ from yarl import URL
 
 SLOW_DOWN = b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>SlowDown</Code><Message>Reduce rate</Message></Error>'
 INTERNAL = b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>InternalError</Code><Message>Oops</Message></Error>'
+NO_UPLOAD = b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>NoSuchUpload</Code><Message>Unknown</Message></Error>'
 HOP_BY_HOP = {"connection", "transfer-encoding", "keep-alive", "date", "server"}
 ON_GET = ("reset_in_body", "truncated_body", "short_stall", "long_stall", "slow_down")
 ON_PUT = ("reset_in_upload", "error_after_put", "slow_down")
@@ -69,6 +70,8 @@ class BreakingProxy:
         self._slow_until = 0.0
         self._refusal: tuple[str, int] | None = None
         self._closed: str | None = None
+        self._are_completed: bool | None = None
+        self._ended: set[str] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -134,6 +137,13 @@ class BreakingProxy:
         """Close the connection of each request for a path with this end from now on, without an answer."""
         self._closed = end
 
+    def end_uploads(self, are_completed: bool) -> None:
+        """Say of uploads in parts, when they are to be completed, that this went wrong, and then that there are none.
+
+        They are completed or not; in either case they are over, and only the object itself tells which.
+        """
+        self._are_completed = are_completed
+
     def refuse(self, code: str, status: int = 403) -> None:
         """Refuse all requests from now on with this code of S3's, as a server does whose keys were changed."""
         self._refusal = (code, status)
@@ -158,6 +168,8 @@ class BreakingProxy:
         if fault == "slow_down":
             return web.Response(status=503, body=SLOW_DOWN, content_type="application/xml")
         body = await request.read()
+        if self._are_completed is not None and request.method == "POST" and "uploadId" in request.query:
+            return await self._end_upload(request, body)
         if fault == "reset_in_upload":
             await self._half_upload(request, body)
             return reset(request)
@@ -165,6 +177,15 @@ class BreakingProxy:
         if fault == "error_after_put":
             return web.Response(status=500, body=INTERNAL, content_type="application/xml")
         return await self._answer(request, status, headers, answer, fault)
+
+    async def _end_upload(self, request: web.Request, body: bytes) -> web.Response:
+        upload = request.query["uploadId"]
+        if upload in self._ended:
+            return web.Response(status=404, body=NO_UPLOAD, content_type="application/xml")
+        self._ended.add(upload)
+        if self._are_completed:
+            await self._forward(request, body)
+        return web.Response(status=500, body=INTERNAL, content_type="application/xml")
 
     async def _forward(self, request: web.Request, body: bytes) -> tuple[int, dict[str, str], bytes]:
         """Send the request as it came, the host too, which is part of its signature."""
