@@ -14,6 +14,7 @@ import math
 import re
 import threading
 import time
+import uuid
 from collections.abc import Container, Iterator, Sequence
 
 import pyarrow as pa
@@ -50,7 +51,17 @@ class Journal:
         self.attempt, self.deaths, self.deaths_without_progress = self._take_over()
         # Where workers die young, one item is progress that must be known: an attempt without any blames the items.
         self._saved_at = -math.inf if self.deaths else time.monotonic()
-        self._output.write(f"{self._folder}/attempt-{self.attempt}", b"")
+        self._begin()
+
+    def _begin(self) -> None:
+        """Take the first number that no worker beside this one has taken since the listing."""
+        token = uuid.uuid4().hex.encode()  # of several that create the same object at once, data that differ tell one
+        try:
+            while not self._output.create(f"{self._folder}/attempt-{self.attempt}", token):
+                self.attempt += 1
+        except StorageError:  # such as a full disk, on which a file without its data stays
+            self._try_to_leave()
+            raise
 
     def _take_over(self) -> tuple[int, int, int]:
         """Read the rows of earlier attempts; return the number of this one, of deaths, and of those after the rows."""

@@ -153,3 +153,10 @@ def test_a_part_of_a_file_that_is_not_whole_is_not_done(output, tmp_path, damage
     segments = Segments(output, 7, STATS_SCHEMA, RUN)
     assert (segments.end, [row["path"] for row in segments.all_rows()]) == (1, ["a"])
     assert b"".join(segments.data()) == b"bytes of a"
+
+
+def test_two_workers_at_once_take_different_numbers(output, monkeypatch):
+    """Otherwise the bytes of one and the rows of the other could be taken for one part of a file."""
+    first = Journal(output, 7, STATS_SCHEMA, RUN)
+    monkeypatch.setattr(Journal, "_take_over", lambda _: (1, 0, 0))  # listed before the first one was begun
+    assert (first.attempt, Journal(output, 7, STATS_SCHEMA, RUN).attempt) == (1, 2)
