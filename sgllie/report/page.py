@@ -18,6 +18,7 @@ from sgllie.runs.commits import advising, commit_tables
 from sgllie.runs.names import REPORT, RUN, SUCCESS
 from sgllie.runs.run_file import ENHANCE_KINDS, read_result, read_run
 from sgllie.runs.schemas import STATS_SCHEMA
+from sgllie.runs.words import size
 from sgllie.storage import SCRATCH, Storage, open_storage
 
 MEASURES = {
@@ -165,11 +166,3 @@ def number(value: float | None) -> str:
 def decimals(value: float | None) -> str:
     """Write two digits behind the point."""
     return "–" if value is None else f"{value:.2f}"
-
-
-def size(count: int) -> str:
-    """Write a number of bytes as people read it."""
-    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
-        if count >= unit:
-            return f"{count / unit:,.1f} {name}"
-    return f"{count / 1e3:,.1f} kB"

@@ -7,7 +7,7 @@ from typing import Any
 
 from sgllie.runs import machine
 from sgllie.runs.totals import Totals
-from sgllie.runs.words import duration
+from sgllie.runs.words import duration, size
 from sgllie.settings import check_limits, option, setting
 from sgllie.storage import requests
 
@@ -71,10 +71,12 @@ def spent(totals: Totals) -> dict[str, Any]:
 
 
 def describe(spent: dict[str, Any], items: int, prices: Prices) -> str:
-    """Say what was spent, and what a million more would cost."""
+    """Say what was spent, what was read and written (where that was counted), and what a million more would cost."""
     gpu = f", {duration(spent['gpu_seconds'])} of a GPU" if spent["gpu_seconds"] else ""
-    counts = f"{spent['get_requests']:,} requests that read, {spent['put_requests']:,} that write or list"
-    line = f"Spent: {duration(spent['core_seconds'])} of a core{gpu}; {counts}."
+    parts = [f"{spent['get_requests']:,} requests that read", f"{spent['put_requests']:,} that write or list"]
+    counted = {"bytes_in": "read", "bytes_out": "written"}
+    parts += [f"{size(spent[name])} {done}" for name, done in counted.items() if name in spent]
+    line = f"Spent: {duration(spent['core_seconds'])} of a core{gpu}; {', '.join(parts)}."
     money = prices.of(spent)
     if not money:
         return line

@@ -28,6 +28,14 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def size(count: int) -> str:
+    """Write a number of bytes as people read it."""
+    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
+        if count >= unit:
+            return f"{count / unit:,.1f} {name}"
+    return f"{count / 1e3:,.1f} kB"
+
+
 def plural(count: int, noun: str) -> str:
     """Write a count with its noun: `1 shard`, `1,200 images`."""
     return f"{count:,} {noun.removesuffix('s') if count == 1 else noun.removesuffix('s') + 's'}"

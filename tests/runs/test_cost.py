@@ -26,6 +26,10 @@ def test_money_is_the_sum_of_what_has_a_price():
         f"Spent: 2 h 0 min of a core, 30 min 0 s of a GPU; {counts} Cost: 2.25; a million more: 2,250.00."
     )
     assert describe(SPENT | {"gpu_seconds": 0}, 1000, Prices()) == f"Spent: 2 h 0 min of a core; {counts}"
+    moved = {"gpu_seconds": 0, "bytes_in": 1_234_567_890, "bytes_out": 1500}
+    assert describe(SPENT | moved, 1000, Prices()) == (
+        "Spent: 2 h 0 min of a core; 5,000 requests that read, 2,000 that write or list, 1.2 GB read, 1.5 kB written."
+    )
 
 
 def test_a_price_below_nothing_is_refused():
