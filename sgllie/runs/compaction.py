@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from sgllie.errors import DamagedError, StorageError
 from sgllie.runs.commits import SAME_COMMAND, commit_table, read_ahead
 from sgllie.runs.names import COMMITS, MANIFEST, STATS, SUCCESS, part_name, parts
+from sgllie.runs.run_file import identity_of
 from sgllie.storage import Storage
 from sgllie.storage.parquet import WRITING, count_rows, read_metadata
 
@@ -77,7 +78,10 @@ def outdated(output: Storage, sizes: Mapping[int, int]) -> list[StatsFile]:
             missing = part_name(list(shards)[entries.index(None)])
             raise StorageError(f"{output.uri}/{COMMITS}/{missing} is not there any more")
         sources = hashlib.sha256(repr(entries).encode()).hexdigest()
-        if number not in there or read_metadata(output, f"{STATS}/{part_name(number)}", SOURCES_KEY) != sources:
+        if (
+            number not in there
+            or read_metadata(output, f"{STATS}/{part_name(number)}").get(SOURCES_KEY) != sources.encode()
+        ):
             found.append(StatsFile(number, shards, sources))
     for surplus in there - set(range(number + 1)):
         output.remove(f"{STATS}/{part_name(surplus)}")
@@ -93,7 +97,8 @@ def write_stats_file(output: Storage, file: StatsFile) -> None:
     """
     with tempfile.TemporaryDirectory(prefix="sgllie-") as scratch:
         local = Path(scratch) / "stats"
-        read = read_ahead(lambda shard: checked_table(output, shard, file.shards[shard]), list(file.shards))
+        run = identity_of(output).id
+        read = read_ahead(lambda shard: checked_table(output, shard, file.shards[shard], run), list(file.shards))
         tables = same_columns(read, output)
         first = next(tables)
         with pq.ParquetWriter(local, first.schema, **WRITING) as writer:
@@ -110,10 +115,10 @@ def unsound(output: Storage, sizes: Mapping[int, int]) -> Iterator[str]:
             yield name
 
 
-def checked_table(output: Storage, shard: int, size: int) -> pa.Table:
+def checked_table(output: Storage, shard: int, size: int, run: str) -> pa.Table:
     """Return the rows of a shard; where they are damaged the file is removed, so that the shard counts as not done."""
     try:
-        return commit_table(output, shard, size=size)
+        return commit_table(output, shard, size=size, run=run)
     except DamagedError as error:
         output.remove(f"{COMMITS}/{part_name(shard)}")
         output.remove(SUCCESS)

@@ -153,13 +153,13 @@ class ShardRunner(ABC, Generic[Item]):
                 threads may go on with what they have in hand.
         """
         self.meter.begin()
-        self.earlier = read_totals(self.output, shard, self.folder)
+        self.earlier = read_totals(self.output, shard, self.folder, self.identity.id)
         if self.earlier is not None and not self.retry_failed:
             return self.earlier  # by a worker that died later on, or by another command
         try:
             return self.attempt(shard)
         except DamagedError:
-            done = read_totals(self.output, shard, self.folder)
+            done = read_totals(self.output, shard, self.folder, self.identity.id)
             if done in (None, self.earlier):
                 raise
             return done  # by another worker meanwhile, which removed what both had saved
@@ -220,7 +220,15 @@ class ShardRunner(ABC, Generic[Item]):
         columns, spent = self.columns(shard), add_up([part_spent(self.earlier), self.meter.read()])
         self.refuse_replaced()
         totals = write_commit(
-            self.output, shard, rows, self.schema, self.tally, folder=self.folder, columns=columns, spent=spent
+            self.output,
+            shard,
+            rows,
+            self.schema,
+            self.tally,
+            folder=self.folder,
+            columns=columns,
+            spent=spent,
+            run=self.identity.id,
         )
         journal.remove()
         return totals

@@ -30,7 +30,7 @@ from sgllie.runs.names import (
     parts,
 )
 from sgllie.runs.plan import Plan
-from sgllie.runs.run_file import Json, as_json, plan_in, read_run, refuse_differences, with_input
+from sgllie.runs.run_file import Json, as_json, identity_of, plan_in, read_run, refuse_differences, with_input
 from sgllie.runs.settings import JobSettings
 from sgllie.runs.tables import copy_manifest
 from sgllie.runs.totals import Totals
@@ -253,9 +253,10 @@ def done_shards(run: Opened) -> dict[int, Totals]:
     """Return the totals of all shards that are done; a note names the files that are damaged, and so are not."""
     done: dict[int, Totals] = {}
     damaged: list[str] = []
+    run_id = identity_of(run.output).id
     for folder in (COMMITS, OTHERS) if run.plan.others else (COMMITS,):
         there = sorted(parts(run.output.list(folder)))
-        done |= all_totals(run.output, there, folder)
+        done |= all_totals(run.output, there, folder, run_id)
         damaged += [f"{folder}/{part_name(shard)}" for shard in there if shard not in done]
     if damaged:
         run.notes.append(f"{plural(len(damaged), 'files')} damaged, whose shards are done again: {examples(damaged)}")

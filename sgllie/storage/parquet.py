@@ -40,18 +40,16 @@ def count_rows(storage: Storage, path: str) -> int | None:
         return None
 
 
-def read_metadata(storage: Storage, path: str, key: bytes) -> str | None:
-    """Return a text in the metadata of a stored Parquet file, from its last bytes alone.
-
-    None where there is none, or it cannot be read.
+def read_metadata(storage: Storage, path: str) -> dict[bytes, bytes]:
+    """Return the metadata of a stored Parquet file, from its last bytes alone; none where they cannot be read.
 
     Raises:
         StorageError: the storage is gone, or the object cannot be read.
     """
     try:
         with storage.open(path) as file:
-            return (pq.read_metadata(file).metadata or {})[key].decode()
+            return pq.read_metadata(file).metadata or {}
     except ReadError as error:
         raise StorageError(f"{storage.uri}/{path} cannot be read: {error}") from error
-    except (pa.ArrowException, OSError, KeyError, ValueError):
-        return None
+    except (pa.ArrowException, OSError, ValueError):
+        return {}

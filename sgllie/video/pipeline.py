@@ -168,7 +168,9 @@ class VideoPipeline(ShardRunner[Segment]):
         spent = [part_spent(read_totals(self.output, number, SEGMENTS)) for number in numbers]
         spent.append(self.meter.read())
         self.refuse_replaced()
-        write_commit(self.output, segment.video, [row], VIDEOS_SCHEMA, VIDEOS_TALLY, spent=add_up(spent))
+        write_commit(
+            self.output, segment.video, [row], VIDEOS_SCHEMA, VIDEOS_TALLY, spent=add_up(spent), run=self.identity.id
+        )
         for number in numbers:
             self.output.remove(encoded_name(number))
 

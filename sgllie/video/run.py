@@ -22,7 +22,7 @@ from sgllie.runs.names import COMMITS, FRAMES, RUN, SEGMENTS, STATS, SUCCESS, VI
 from sgllie.runs.plan import Plan
 from sgllie.runs.progress import Display
 from sgllie.runs.run import Pipeline, Run, mark_finished
-from sgllie.runs.run_file import Json, describe, now, read_json, read_result
+from sgllie.runs.run_file import Json, describe, identity_of, now, read_json, read_result
 from sgllie.runs.schemas import VIDEOS_SCHEMA
 from sgllie.runs.shard_runner import Report
 from sgllie.runs.start import Opened, open_run
@@ -228,7 +228,7 @@ def forget_damaged(run: Opened, segments: list[Segment]) -> None:
     lost = [f"{COMMITS}/{name}" for name in sorted({part_name(one.video) for one in undone} & names)]
     names = {entry.path for entry in output.list(SEGMENTS)}
     waiting = [one.shard for one in undone if part_name(one.shard) in names]
-    sound = all_totals(output, waiting, SEGMENTS)
+    sound = all_totals(output, waiting, SEGMENTS, identity_of(output).id)
     for shard in waiting:
         if shard not in sound or not (sound[shard].get("failed") or encoded_name(shard) in pictures):
             lost.append(f"{SEGMENTS}/{part_name(shard)}")
@@ -254,7 +254,7 @@ def forget_failed(run: Opened, segments: list[Segment]) -> None:
 
 def committed(output: Storage) -> dict[int, Totals]:
     """Return the totals of the videos that are done."""
-    return all_totals(output, parts(output.list(COMMITS)))
+    return all_totals(output, parts(output.list(COMMITS)), run=identity_of(output).id)
 
 
 def open_shards(output: Storage, segments: list[Segment]) -> list[int]:

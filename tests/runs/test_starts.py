@@ -145,6 +145,27 @@ def test_a_run_takes_over_nothing_that_late_workers_of_an_earlier_one_save(setti
     assert written == expected
 
 
+def test_a_commit_that_arrives_after_its_run_was_replaced_does_not_count(settings, tmp_path):
+    """As one does that a slow bucket had wait: its run was still there when it was sent."""
+    late = prepare(settings).make_pipeline(lambda *_: None).images
+    late.run(0)
+    commit = tmp_path / "out/commits/part-00000.parquet"
+    stale = commit.read_bytes()
+    anew = dataclasses.replace(settings, quality=60)
+    run = prepare(dataclasses.replace(anew, overwrite=True))
+    commit.parent.mkdir(exist_ok=True)
+    commit.write_bytes(stale)  # before the shard of the new run is begun
+    pipeline = run.make_pipeline(lambda *_: None)
+    done = {shard: pipeline.run(shard) for shard in run.shards}
+    assert commit.read_bytes() != stale
+    commit.write_bytes(stale)  # and after it is done
+    with pytest.raises(StorageError, match="is of a run that was replaced; the same command does its shard again"):
+        finish(run, done, InProcess())
+    assert run_job(prepare, anew, InProcess()) == 0
+    assert commit.read_bytes() != stale
+    assert_complete(tmp_path / "in", tmp_path / "out")
+
+
 def test_a_command_whose_manifest_is_gone_stops_with_a_sentence(settings):
     """As in the moment in which another one begins anew."""
     run = prepare(settings)
