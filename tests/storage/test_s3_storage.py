@@ -132,7 +132,7 @@ def test_an_upload_whose_end_was_not_told(
     monkeypatch.setattr("sgllie.storage.s3.PART_BYTES", 5 * 2**20)
     monkeypatch.setattr("sgllie.storage.s3.FIRST_PAUSE", 0.01)
     options = dataclasses.replace(empty_bucket(moto), endpoint_url=proxy.endpoint)
-    storage = open_storage("s3://bucket/root", options)
+    storage = open_storage("s3://bucket/folder", options)
     if before:
         storage.write("a.bin", before)
     (tmp_path / "local").write_bytes(CONTENT)
@@ -142,7 +142,7 @@ def test_an_upload_whose_end_was_not_told(
         assert storage.read("a.bin") == CONTENT
         assert storage.retries > 0
     else:
-        with pytest.raises(StorageError, match=r"^s3://bucket/root/a\.bin: Unknown$"):
+        with pytest.raises(StorageError, match=r"^s3://bucket/folder/a\.bin: Unknown$"):
             WRITES[write](storage, tmp_path / "local")
         assert storage.exists("a.bin") is bool(before)
 
@@ -150,7 +150,7 @@ def test_an_upload_whose_end_was_not_told(
 @pytest.mark.parametrize("size", [0, 1, 5 * 2**20, 5 * 2**20 + 1, 6 * 2**20])
 def test_a_file_is_uploaded_whole(moto, empty_bucket, tmp_path, monkeypatch, size):
     monkeypatch.setattr("sgllie.storage.s3.PART_BYTES", 5 * 2**20)
-    storage = open_storage("s3://bucket/root", empty_bucket(moto))
+    storage = open_storage("s3://bucket/folder", empty_bucket(moto))
     (tmp_path / "local").write_bytes(CONTENT[:size])
     storage.upload("a.bin", tmp_path / "local")
     assert storage.read("a.bin") == CONTENT[:size]
