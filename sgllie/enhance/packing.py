@@ -68,8 +68,8 @@ class PackedShard:
         self.pack: Pack | None = None
         self.failure: Failure | None = None
         """Why the pack cannot be read to its end."""
-        self.kept = {row["path"]: row for row in pipeline.rows_to_keep(shard)}
-        self.journal = Segments(pipeline.output, shard, pipeline.schema, pipeline.identity)
+        self.journal = Segments(pipeline.output, shard, pipeline.schema, pipeline.identity, pipeline.meter)
+        self.kept = {path: row for path, row in self.journal.kept.items() if row["status"] != "failed"}
         self.listed = items
         self.items = {item.path: item for item in items}
         """Those of which there is no row yet."""
@@ -100,7 +100,8 @@ class PackedShard:
         """Note that these rows are finished, and report how many are, without those of an earlier run."""
         for row in rows:
             self.items.pop(row["path"], None)
-        new = [row["status"] for row in rows if row["path"] not in self.kept]
+        is_new = not self.pipeline.retry_failed
+        new = [row["status"] for row in rows if is_new or row["path"] not in self.kept]
         self.done += len(new)
         self.failed += new.count("failed")
         self.pipeline.tell(self.shard, self.done, self.failed)

@@ -55,7 +55,7 @@ def write_commit(
     table = to_table(rows, schema)
     if columns is not None:
         table = with_columns(table, columns)
-    table = table.replace_schema_metadata({TOTALS_KEY: json.dumps(totals).encode(), RUN_KEY: run.encode()})
+    table = table.replace_schema_metadata(holding(totals) | {RUN_KEY: run.encode()})
     output.commit(f"{folder}/{part_name(shard)}", to_parquet(table))
     return totals
 
@@ -111,20 +111,28 @@ def belongs(metadata: dict[bytes, bytes], run: str) -> bool:
     return not run or metadata.get(RUN_KEY, b"") in (b"", run.encode())
 
 
-def read_totals(output: Storage, shard: int, folder: str = COMMITS, run: str = "") -> Totals | None:
-    """Return the totals of a finished shard, from the end of its file.
+def holding(totals: Totals) -> dict[bytes, bytes]:
+    """Return the metadata of a table that holds totals."""
+    return {TOTALS_KEY: json.dumps(totals).encode()}
 
-    None where they cannot be read, or are those of another run than the one with this id.
-    """
-    metadata = read_metadata(output, f"{folder}/{part_name(shard)}")
-    if not belongs(metadata, run):
-        return None
+
+def totals_in(metadata: dict[bytes, bytes]) -> Totals | None:
+    """Return the totals that the metadata of a table holds; None where they cannot be read."""
     try:
         found = json.loads(metadata.get(TOTALS_KEY, b""))
     except (ValueError, RecursionError):
         return None
     is_sound = isinstance(found, dict) and all(type(value) in (int, float) for value in found.values())
     return found if is_sound else None
+
+
+def read_totals(output: Storage, shard: int, folder: str = COMMITS, run: str = "") -> Totals | None:
+    """Return the totals of a finished shard, from the end of its file.
+
+    None where they cannot be read, or are those of another run than the one with this id.
+    """
+    metadata = read_metadata(output, f"{folder}/{part_name(shard)}")
+    return totals_in(metadata) if belongs(metadata, run) else None
 
 
 def all_totals(output: Storage, shards: Iterable[int], folder: str = COMMITS, run: str = "") -> dict[int, Totals]:

@@ -59,6 +59,12 @@ class Meter:
         share = machine.share
         return {"core_seconds": seconds * share.processors, "gpu_seconds": seconds * share.gpus} | found
 
+    def lap(self) -> Totals:
+        """Return what was spent since it was begun, and begin anew."""
+        found = self.read()
+        self.begin()
+        return found
+
 
 def part_spent(totals: Totals | None) -> Totals:
     """Return the part of totals that says what was spent."""

@@ -7,6 +7,9 @@
 A worker that finds an earlier attempt takes over its rows; and where that has not said so, it knows that one of the
 remaining items may have killed the process. All of it is removed when the shard is committed. The name of the folder
 ends with the id of the run: what late workers of an earlier run write there, the next one never takes for its own.
+
+A shard that is done can be taken back: its rows become those of attempt 0 (`rows-0-0.parquet`), without those of items
+that are to be done again. So whatever command comes next, it finds a shard that is not done.
 """
 
 import contextlib
@@ -15,16 +18,25 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 import pyarrow as pa
 
+from sgllie.corpus.pack import pack_of
 from sgllie.errors import DamagedError, DeviceError, LeavingError, ReplacedError, StorageError, UnreachableError
+from sgllie.runs.commits import commit_table, holding, read_totals, totals_in
+from sgllie.runs.cost import Meter, part_spent
+from sgllie.runs.names import part_name
 from sgllie.runs.run_file import Identity, identity_of
 from sgllie.runs.schemas import Row
-from sgllie.runs.tables import read_rows, row_bytes
+from sgllie.runs.tables import read_table, to_table
+from sgllie.runs.totals import Totals, add_up
 from sgllie.storage import SCRATCH, Storage
+from sgllie.storage.parquet import to_parquet
 
+KEPT = "rows-0-0.parquet"
+GOING = "rows-0-1.parquet"
+"""Of rows that are about to be forgotten."""
 FLUSH_SECONDS = 2.0
 LEAVE_SECONDS = 20.0
 """For the last words to a storage that may be the one that is gone: its patience has been waited for already."""
@@ -38,14 +50,24 @@ class Journal:
         deaths: how many attempts before this one ended without a word that no item is to blame.
         deaths_without_progress: how many of them, in a row, ended without one finished item.
         rows: those of earlier attempts and of this one.
+        kept: those of them that a commit had which was taken back, by their path.
+        spent: what earlier attempts and this one have spent, as far as they have saved it.
+
+    Args:
+        meter: measures what this attempt spends, from its beginning on by default.
     """
 
-    def __init__(self, output: Storage, shard: int, schema: pa.Schema, identity: Identity) -> None:
+    def __init__(
+        self, output: Storage, shard: int, schema: pa.Schema, identity: Identity, meter: Meter | None = None
+    ) -> None:
         self._output = output
         self._schema = schema
         self._identity = identity
+        self._meter = meter or Meter()
         self._folder = folder_of(shard, identity)
         self.rows: list[Row] = []
+        self.kept: dict[str, Row] = {}
+        self.spent: Totals = {}
         self._unsaved: list[Row] = []
         self._saved_parts = 0
         self.attempt, self.deaths, self.deaths_without_progress = self._take_over()
@@ -75,10 +97,11 @@ class Journal:
             (left if name[1] == "left" else begun).add(attempt)
             if name[1] == "rows":
                 last_with_rows = max(last_with_rows, attempt)
-                # It may be damaged, or gone with a worker that was taken for dead and has just committed.
-                with contextlib.suppress(DamagedError):
-                    self.rows += read_rows(self._output, f"{self._folder}/{entry.path}", self._schema)
-        died = begun - left - {0}  # of which `replace_rows` makes rows
+                rows, spent = saved_rows(self._output, f"{self._folder}/{entry.path}", self._schema)
+                self.rows += rows
+                self.kept |= {row["path"]: row for row in rows if entry.path == KEPT}
+                self.spent = add_up([self.spent, spent])
+        died = begun - left - {0}
         return max(begun, default=0) + 1, len(died), sum(attempt > last_with_rows for attempt in died)
 
     def add(self, row: Row) -> None:
@@ -91,11 +114,16 @@ class Journal:
     def flush(self) -> None:
         """Save the rows that are not saved yet."""
         if self._unsaved:
-            name = f"{self._folder}/rows-{self.attempt}-{self._saved_parts}.parquet"
-            self._output.write(name, row_bytes(self._unsaved, self._schema))
+            self._save(f"rows-{self.attempt}-{self._saved_parts}.parquet", self._unsaved)
             self._unsaved = []
             self._saved_parts += 1
         self._saved_at = time.monotonic()
+
+    def _save(self, name: str, rows: list[Row]) -> None:
+        """Save rows, and what was spent since the last ones."""
+        spent = self._meter.lap()
+        self._output.write(f"{self._folder}/{name}", saved_bytes(rows, self._schema, spent))
+        self.spent = add_up([self.spent, spent])
 
     @contextlib.contextmanager
     def attempted(self) -> Iterator[None]:
@@ -144,22 +172,67 @@ def folder_of(shard: int, identity: Identity) -> str:
     return f"{SCRATCH}/shard-{shard:05d}-{identity.id[:8]}"
 
 
-def replace_rows(output: Storage, shard: int, schema: pa.Schema, rows: Sequence[Row], without: Container[str]) -> None:
-    """Add rows to the journal of a shard, as of an attempt before the first; those of some paths are left out of it.
+def saved_bytes(rows: Iterable[Row], schema: pa.Schema, spent: Totals) -> bytes:
+    """Return the Parquet file of some rows, and of what was spent on them."""
+    return to_parquet(to_table(rows, schema).replace_schema_metadata(holding(spent)))
+
+
+def saved_rows(output: Storage, name: str, schema: pa.Schema) -> tuple[list[Row], Totals]:
+    """Return the rows that were saved in a file, and what was spent on them.
+
+    No rows where it is damaged, or gone with a worker that was taken for dead and has just committed.
+    """
+    try:
+        table = read_table(output, name, schema)
+    except DamagedError:
+        return [], {}
+    return table.to_pylist(), part_spent(totals_in(table.schema.metadata or {}))
+
+
+def uncommit(output: Storage, shard: int, schema: pa.Schema, folder: str, identity: Identity) -> None:
+    """Make the rows of a commit, if there is one, those of attempt 0; then the shard is not done.
 
     Args:
         output: of the run.
         shard: which is not at work.
         schema: of the rows.
-        rows: what is added.
-        without: the paths.
+        folder: where they are committed.
+        identity: of the run.
     """
-    folder = folder_of(shard, identity_of(output))
-    known: list[Row] = []
-    for entry in list(output.list(folder)):
-        if entry.path.startswith("rows-"):
-            with contextlib.suppress(DamagedError):
-                known += read_rows(output, f"{folder}/{entry.path}", schema)
-            output.remove(f"{folder}/{entry.path}")
-    left = {row["path"]: row for row in (*known, *rows) if row["path"] not in without}
-    output.write(f"{folder}/rows-0-0.parquet", row_bytes(left.values(), schema))
+    commit = f"{folder}/{part_name(shard)}"
+    if not output.exists(commit):
+        return
+    rows: list[Row] = []
+    with contextlib.suppress(DamagedError):  # all of it is done again
+        rows = commit_table(output, shard, folder=folder, run=identity.id).to_pylist()
+    spent = part_spent(read_totals(output, shard, folder, identity.id))
+    output.remove(folder_of(shard, identity))  # what was saved before the commit
+    output.write(f"{folder_of(shard, identity)}/{KEPT}", saved_bytes(rows, schema, spent))
+    output.remove(commit)
+
+
+def forget(output: Storage, shard: int, schema: pa.Schema, identity: Identity, is_wrong: Callable[[Row], bool]) -> None:
+    """Take rows out of a journal, and remove their outputs, which would stay where an item now fails.
+
+    Wherever this is killed, no row counts whose output is gone: they lie apart meanwhile, where each is looked for.
+
+    Args:
+        output: of the run.
+        shard: which is not at work.
+        schema: of the rows.
+        identity: of the run.
+        is_wrong: tells whether a row goes. A pack is written anew as a whole, and so are the outputs in it.
+    """
+    journal = folder_of(shard, identity)
+    names = [entry.path for entry in output.list(journal) if entry.path.startswith("rows-")]
+    saved = {name: saved_rows(output, f"{journal}/{name}", schema) for name in names}
+    wrong = [row for rows, _ in saved.values() for row in rows if is_wrong(row)]
+    output.write(f"{journal}/{GOING}", saved_bytes(wrong, schema, {}))
+    for name, (rows, spent) in saved.items():
+        if name != GOING and any(map(is_wrong, rows)):
+            right = [row for row in rows if not is_wrong(row)]
+            output.write(f"{journal}/{name}", saved_bytes(right, schema, spent))
+    for row in wrong:
+        if row.get("output") and not pack_of(row["path"]):
+            output.remove(row["output"])
+    output.remove(f"{journal}/{GOING}")

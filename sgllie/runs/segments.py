@@ -18,10 +18,11 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from sgllie.errors import DamagedError
+from sgllie.runs.cost import Meter
 from sgllie.runs.journal import Journal
 from sgllie.runs.run_file import Identity
 from sgllie.runs.schemas import Row
-from sgllie.runs.tables import read_rows, row_bytes
+from sgllie.runs.tables import read_rows
 from sgllie.storage import Storage
 
 
@@ -52,8 +53,10 @@ class Segments(Journal):
         end: the number of the block behind the last one that is saved.
     """
 
-    def __init__(self, output: Storage, shard: int, schema: pa.Schema, identity: Identity) -> None:
-        super().__init__(output, shard, schema, identity)
+    def __init__(
+        self, output: Storage, shard: int, schema: pa.Schema, identity: Identity, meter: Meter | None = None
+    ) -> None:
+        super().__init__(output, shard, schema, identity, meter)
         self.rows.clear()
         self.end = 0
         self._data = bytearray()
@@ -102,7 +105,7 @@ class Segments(Journal):
             return
         segment = Segment(self.attempt, self._saved_parts, self.end, self.end + self._blocks, len(self._data))
         self._output.write(f"{self._folder}/{segment.name}", bytes(self._data))
-        self._output.write(f"{self._folder}/{segment.rows_name}", row_bytes(self._unsaved, self._schema))
+        self._save(segment.rows_name, self._unsaved)
         self._data, self._unsaved, self._blocks = bytearray(), [], 0
         self._saved_parts += 1
         self._append(segment)

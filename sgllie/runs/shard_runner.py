@@ -18,12 +18,11 @@ import pyarrow as pa
 
 from sgllie.errors import DamagedError, Failure, LeavingError, StuckError, failure_of
 from sgllie.runs.commits import read_totals, write_commit
-from sgllie.runs.cost import Meter, part_spent
-from sgllie.runs.journal import Journal
-from sgllie.runs.names import COMMITS, part_name
+from sgllie.runs.cost import Meter
+from sgllie.runs.journal import Journal, forget, uncommit
+from sgllie.runs.names import COMMITS
 from sgllie.runs.run_file import identity_of, replaced
 from sgllie.runs.schemas import Row
-from sgllie.runs.tables import read_rows
 from sgllie.runs.totals import Tally, Totals, add_up
 from sgllie.runs.words import examples
 from sgllie.storage import Storage
@@ -122,7 +121,6 @@ class ShardRunner(ABC, Generic[Item]):
         self.computing = ComputingSlots(threads)
         self.deadline = deadline
         self.meter = Meter()
-        self.earlier: Totals | None = None
         self.in_hand: dict[int, Item] = {}
         self.leaves_at = math.inf
 
@@ -153,33 +151,40 @@ class ShardRunner(ABC, Generic[Item]):
                 threads may go on with what they have in hand.
         """
         self.meter.begin()
-        self.earlier = read_totals(self.output, shard, self.folder, self.identity.id)
-        if self.earlier is not None and not self.retry_failed:
-            return self.earlier  # by a worker that died later on, or by another command
+        done = read_totals(self.output, shard, self.folder, self.identity.id)
+        if done is not None:  # by a worker that died later on, or by another command
+            if not (self.retry_failed and done.get("failed")):
+                return done
+            uncommit(self.output, shard, self.schema, self.folder, self.identity)
+            forget(self.output, shard, self.schema, self.identity, lambda row: row["status"] == "failed")
         try:
             return self.attempt(shard)
         except DamagedError:
             done = read_totals(self.output, shard, self.folder, self.identity.id)
-            if done in (None, self.earlier):
+            if done is None:
                 raise
             return done  # by another worker meanwhile, which removed what both had saved
 
     def attempt(self, shard: int) -> Totals:
         """Do what is left of a shard, and commit it; errors as of `run`."""
-        kept = self.rows_to_keep(shard)
-        journal = Journal(self.output, shard, self.schema, self.identity)
-        items = self._without(kept, self.items(shard))
-        journal.rows = self.sound(journal.rows, items)
+        journal = Journal(self.output, shard, self.schema, self.identity, self.meter)
+        items = self.items(shard)
+        journal.rows = self.sound(journal, items)
         items = self._without(journal.rows, items)
         failed = sum(row["status"] == "failed" for row in journal.rows)
-        self.remember([*kept, *journal.rows])
-        self.tell(shard, len(journal.rows), failed)
+        before = self.done_before(journal)
+        self.remember(journal.rows)
+        self.tell(shard, len(journal.rows) - before, failed)
         with journal.attempted():
             for row in self._rows(items, journal):
                 journal.add(row | {"shard": shard, "attempt": journal.attempt})
                 failed += row["status"] == "failed"
-                self.tell(shard, len(journal.rows), failed)
-        return self.commit(journal, shard, kept + journal.rows)
+                self.tell(shard, len(journal.rows) - before, failed)
+        return self.commit(journal, shard, journal.rows)
+
+    def done_before(self, journal: Journal) -> int:
+        """Return how many rows of a shard are none of what is to be done now, which `--retry-failed` says."""
+        return sum(row["path"] in journal.kept for row in journal.rows) if self.retry_failed else 0
 
     def _of_row(self, row: Row) -> tuple[Any, ...]:
         """Return what tells the item of a row from all others."""
@@ -194,15 +199,15 @@ class ShardRunner(ABC, Generic[Item]):
         known = set(map(self._of_row, rows))
         return [item for item in items if self._of_item(item) not in known]
 
-    def sound(self, rows: list[Row], items: list[Item]) -> list[Row]:
+    def sound(self, journal: Journal, items: list[Item]) -> list[Row]:
         """Return the rows of a journal that count: of these items, one of each, with outputs that are there.
 
         A worker that was taken for dead may have gone on beside another one, and a power cut may have kept rows and
-        lost files.
+        lost files; not those of a commit.
         """
-        found = {self._of_row(row): row for row in rows}
+        found = {self._of_row(row): row for row in journal.rows}
         of_items = [found[key] for key in map(self._of_item, items) if key in found]
-        are_there = self.pool.map(self.is_there, of_items)
+        are_there = self.pool.map(lambda row: row["path"] in journal.kept or self.is_there(row), of_items)
         return [row for row, is_there in zip(of_items, are_there, strict=True) if is_there]
 
     def is_there(self, row: Row) -> bool:
@@ -217,8 +222,9 @@ class ShardRunner(ABC, Generic[Item]):
 
     def commit(self, journal: Journal, shard: int, rows: list[Row]) -> Totals:
         """Write all rows of a shard in one step, after which it is done; return their totals."""
-        columns, spent = self.columns(shard), add_up([part_spent(self.earlier), self.meter.read()])
+        columns = self.columns(shard)
         self.refuse_replaced()
+        spent = add_up([journal.spent, self.meter.lap()])
         totals = write_commit(
             self.output,
             shard,
@@ -254,16 +260,6 @@ class ShardRunner(ABC, Generic[Item]):
     def tell(self, shard: int, done: int, failed: int) -> None:
         """Report how many rows of a shard are finished."""
         self.report(shard, done, failed)
-
-    def rows_to_keep(self, shard: int) -> list[Row]:
-        """Return the rows of an earlier run of this shard that stay as they are."""
-        if not self.retry_failed:
-            return []
-        try:
-            rows = read_rows(self.output, f"{self.folder}/{part_name(shard)}", self.schema)
-        except DamagedError:  # or not there: the shard was not finished
-            return []
-        return [row for row in rows if row["status"] != "failed"]
 
     def _rows(self, items: list[Item], journal: Journal) -> Iterator[Row]:
         """Yield the rows of items, each as soon as it is finished, with few more items under way than threads.

@@ -92,11 +92,6 @@ def to_table(rows: Iterable[Row], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_pylist(sorted(rows, key=lambda row: row["path"]), schema)
 
 
-def row_bytes(rows: Iterable[Row], schema: pa.Schema) -> bytes:
-    """Return the Parquet file of these rows, in the order of their paths."""
-    return to_parquet(to_table(rows, schema))
-
-
 def csv_bytes(rows: Sequence[Row]) -> bytes:
     """Return the CSV file of these rows, which all have the same columns."""
     text = io.StringIO()

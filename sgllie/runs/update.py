@@ -14,13 +14,12 @@ import numpy as np
 import pyarrow as pa
 
 from sgllie.corpus.pack import pack_of
-from sgllie.errors import DamagedError, StorageError, UsageError
-from sgllie.runs.commits import commit_table
-from sgllie.runs.journal import replace_rows
+from sgllie.errors import StorageError, UsageError
+from sgllie.runs.journal import forget, uncommit
 from sgllie.runs.lock import alone
 from sgllie.runs.names import MANIFEST, RUN, SUCCESS, part_name
 from sgllie.runs.plan import Bond, OutputName, Plan, name_hash, pack_of_entry, write_manifest
-from sgllie.runs.run_file import Json, as_json, now, read_json
+from sgllie.runs.run_file import Json, as_json, identity_of, now, read_json
 from sgllie.runs.start import Opened, opened, version_of_run
 from sgllie.runs.tables import PARTS_AT_ONCE, copy_manifest, entries_in, manifest_bytes, read_manifest
 from sgllie.storage import Entry, Storage
@@ -223,19 +222,11 @@ def take_back(output: Storage, shard: int, changed: Mapping[str, Entry], folder:
     Raises:
         UsageError: one of them is none of the shard's: its path has the hash of another.
     """
-    entries = read_manifest(output, shard, Entry)
+    entries, identity = read_manifest(output, shard, Entry), identity_of(output)
     for path in changed.keys() - {entry.path for entry in entries}:
         raise UsageError(f"{path!r} cannot be told from another file by the hash of its path; rename it")
-    try:
-        is_done = output.exists(f"{folder}/{part_name(shard)}")
-        rows = commit_table(output, shard, folder=folder).to_pylist() if is_done else []
-    except DamagedError:  # all of it is done again
-        rows = []
-    replace_rows(output, shard, schema, rows, changed.keys())
-    output.remove(f"{folder}/{part_name(shard)}")
-    for row in rows:
-        if row["path"] in changed and row["output"]:
-            output.remove(row["output"])  # or it would stay where the new version fails
+    uncommit(output, shard, schema, folder, identity)
+    forget(output, shard, schema, identity, lambda row: row["path"] in changed)
     current = [changed.get(entry.path, entry) for entry in entries]
     output.write(f"{MANIFEST}/{part_name(shard)}", manifest_bytes(current, Entry))
 

@@ -9,12 +9,12 @@ from collections import Counter
 import pytest
 
 from commands import assert_complete, make_corpus, rows_of
+from disturbances import kill_after
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import UsageError
 from sgllie.runs import compaction, lock
 from sgllie.runs.job import InProcess, run_job
-from sgllie.storage import LocalStorage
 
 pytestmark = pytest.mark.jobs
 
@@ -101,20 +101,8 @@ def test_a_corpus_that_grows_three_times_with_kills(settings, tmp_path, monkeypa
         (tmp_path / f"in/{growth:02d}.jpg").unlink()
         gone = [f"{number:02d}.jpg" for number in range(growth + 1)]
         for update, steps in ((True, 20), (True, 20), (False, 30)):
-            left = [generator.randrange(steps)]
-
-            def dying(function, left=left):
-                def step(*arguments):
-                    left[0] -= 1
-                    if left[0] < 0:
-                        raise KeyboardInterrupt
-                    return function(*arguments)
-
-                return step
-
             with monkeypatch.context() as patch:
-                for name in ("write", "commit", "remove", "upload", "create"):
-                    patch.setattr(LocalStorage, name, dying(getattr(LocalStorage, name)))
+                kill_after(patch, generator.randrange(steps))
                 try:
                     run_job(prepare, dataclasses.replace(settings, update=update), InProcess())
                 except KeyboardInterrupt:

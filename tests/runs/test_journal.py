@@ -160,3 +160,16 @@ def test_two_workers_at_once_take_different_numbers(output, monkeypatch):
     first = Journal(output, 7, STATS_SCHEMA, RUN)
     monkeypatch.setattr(Journal, "_take_over", lambda _: (1, 0, 0))  # listed before the first one was begun
     assert (first.attempt, Journal(output, 7, STATS_SCHEMA, RUN).attempt) == (1, 2)
+
+
+def test_what_an_attempt_has_spent_is_known_to_the_next_one(output):
+    first = Journal(output, 7, STATS_SCHEMA, RUN)
+    for name in ("a.jpg", "b.jpg"):
+        first.add({"path": name})
+        first.flush()
+    second = Segments(output, 7, STATS_SCHEMA, RUN)
+    assert second.spent == first.spent != {}
+    second.add_block(b"", [{"path": "c.jpg"}])
+    second.flush()
+    assert Journal(output, 7, STATS_SCHEMA, RUN).spent == pytest.approx(second.spent)
+    assert second.spent["core_seconds"] > first.spent["core_seconds"] > 0

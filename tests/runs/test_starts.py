@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from commands import assert_complete, make_corpus, rows_of
+from disturbances import kill_after
 from packs import make_tar, samples
 from sgllie.enhance import packing
 from sgllie.enhance.run import prepare
@@ -181,20 +182,8 @@ def test_an_overwriting_command_that_is_killed_leaves_nothing_to_resume(settings
     assert run_job(prepare, settings, InProcess()) == 0
     anew = dataclasses.replace(settings, overwrite=True, quality=60)
     for steps in range(20):
-        left = [steps]
-
-        def killed(function, left=left):
-            def step(*arguments):
-                if not left[0]:
-                    raise KeyboardInterrupt
-                left[0] -= 1
-                return function(*arguments)
-
-            return step
-
         with monkeypatch.context() as patch:
-            for name in ("remove", "write", "commit"):
-                patch.setattr(LocalStorage, name, killed(getattr(LocalStorage, name)))
+            kill_after(patch, steps, "remove", "write", "commit")
             patch.setattr(lock, "beat", lambda *_: None)
             try:
                 prepare(anew)
