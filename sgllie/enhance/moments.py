@@ -32,7 +32,7 @@ class Moments:
 
     def __init__(self, rig: Rig | None, items: Iterable[Entry] = (), rows: Iterable[Row] = ()) -> None:
         self.rig = rig
-        known = {row["moment"]: row["level"] for row in rows if row["level"]}
+        known = {row["moment"]: row["level"] for row in rows if row.get("level")}
         images: dict[str, list[Entry]] = defaultdict(list)
         for item in items if rig else ():
             if moment := self.name(item):

@@ -1,4 +1,4 @@
-"""One shard whose images lie in a tar or a Parquet file: enhanced side by side, and written in their order.
+"""A tar or a Parquet file of a shard: its images are enhanced side by side, and written in their order.
 
 Blocks are read one after another; the images of a few of them are under way at a time, within the memory that a worker
 has for files. Finished blocks are saved in segments, which become the new pack in one step at the end.
@@ -13,15 +13,16 @@ from concurrent.futures import Future, wait
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from sgllie.corpus.pack import Block, Content, Pack, Replacement
+from sgllie.corpus.pack import Block, Content, Pack, Replacement, pack_of
 from sgllie.corpus.packed import column_of, open_pack
 from sgllie.enhance.processor import ImageResult, completed, failed_result, written_columns
 from sgllie.errors import Failure, ItemError, LeavingError, NameRefusedError, ReadError, failure_of
+from sgllie.runs.journal import Journal
 from sgllie.runs.names import IMAGES
 from sgllie.runs.schemas import NO_OUTPUT, Row
 from sgllie.runs.segments import Segments
 from sgllie.runs.shard_runner import LOOK_SECONDS
-from sgllie.runs.totals import Totals
+from sgllie.runs.totals import add_up
 from sgllie.storage import Entry
 from sgllie.storage.base import LARGEST_READ
 
@@ -52,59 +53,69 @@ class UnderWay(NamedTuple):
     outcomes: list[Future[Outcome]]
 
 
-class PackedShard:
-    """One attempt at a shard.
+class PackAttempt:
+    """One attempt at a pack.
 
     Args:
-        pipeline: whose shard it is.
-        shard: its number.
+        pipeline: whose shard it is part of.
+        shard: the journal of the shard.
         path: of the pack, below the input and below images/ alike.
-        items: its images, as they were listed; the pack itself is among them where its listing did not reach its end.
+
+    Attributes:
+        listed: its images; the pack itself is among them where its listing did not reach its end.
     """
 
-    def __init__(self, pipeline: "ImagePipeline", shard: int, path: str, items: list[Entry]) -> None:
+    def __init__(self, pipeline: "ImagePipeline", shard: Journal, path: str) -> None:
         self.pipeline, self.shard, self.path = pipeline, shard, path
-        self.column = column_of(items[0].path)
+        self.listed = [item for item in pipeline.listed if pack_of(item.path) == path]
+        self.column = column_of(self.listed[0].path)
         self.pack: Pack | None = None
         self.failure: Failure | None = None
         """Why the pack cannot be read to its end."""
-        self.journal = Segments(pipeline.output, shard, pipeline.schema, pipeline.identity, pipeline.meter)
-        self.kept = {path: row for path, row in self.journal.kept.items() if row["status"] != "failed"}
-        self.listed = items
-        self.items = {item.path: item for item in items}
+        part = f"pack-{pipeline.listed.index(self.listed[0])}"
+        self.journal = Segments(pipeline.output, shard.shard, pipeline.schema, pipeline.identity, pipeline.meter, part)
+        self.kept = {row["path"]: row for row in shard.kept if row["status"] != "failed"}
+        self.items = {item.path: item for item in self.listed}
         """Those of which there is no row yet."""
-        self.done = self.failed = 0
+        self.done, self.failed = pipeline.told
         done = self.journal.all_rows()
-        pipeline.remember([*self.kept.values(), *done])
+        pipeline.remember(pipeline.listed, [*shard.rows, *done])
         self._count(done)
-        self.holds_images = any(item.path != path for item in items)
+        self.holds_images = any(item.path != path for item in self.listed)
         # The first images of a listing end in the midst of a pack, and so does the new pack.
-        self.last = items[-1].path if pipeline.settings.limit is not None else None
+        self.last = self.listed[-1].path if pipeline.settings.limit is not None else None
         self.is_over = self.last is not None and self.last not in self.items
 
-    def run(self) -> Totals:
-        """Bring the shard to its commit, and return its totals; errors as of `ShardRunner.run`."""
+    def rows(self) -> Iterator[Row]:
+        """Write the new pack, then yield the rows of all its images; errors as of `ShardRunner.run`.
+
+        Its own journal is removed once that of the shard has them.
+        """
         with self.journal.attempted(), self.pipeline.processor(isolated=self.journal.deaths > 0) as processor:
             for block, rows in self._settled(processor):
                 self.journal.add_block(block, rows)
                 self._count(rows)
                 if self.journal.unsaved_bytes >= SEGMENT_BYTES or self.journal.is_awaited:
                     self.journal.flush()
-        return self._commit(self.journal.all_rows() + self._rows_left())
+        rows = self._written(self.journal.all_rows() + self._rows_left())
+        self.shard.charge(add_up([self.journal.spent, self.journal.lap()]))
+        self.shard.rows = [row for row in self.shard.rows if pack_of(row["path"]) != self.path]
+        yield from rows
+        self.shard.flush()
+        self.journal.remove()
 
     @property
     def _origin(self) -> Row:
-        return {"shard": self.shard, "attempt": self.journal.attempt}
+        return {"shard": self.shard.shard, "attempt": self.journal.attempt}
 
     def _count(self, rows: list[Row]) -> None:
-        """Note that these rows are finished, and report how many are, without those of an earlier run."""
+        """Note that these rows are finished, and report how many are, without those that were there before."""
         for row in rows:
             self.items.pop(row["path"], None)
-        is_new = not self.pipeline.retry_failed
-        new = [row["status"] for row in rows if is_new or row["path"] not in self.kept]
+        new = [row["status"] for row in rows if row["path"] not in self.kept]
         self.done += len(new)
         self.failed += new.count("failed")
-        self.pipeline.tell(self.shard, self.done, self.failed)
+        self.pipeline.tell(self.shard.shard, self.done, self.failed)
 
     def _settled(self, processor: "Processor") -> Iterator[tuple[bytes, list[Row]]]:
         """Yield the bytes and the rows of one block after another, with several under way.
@@ -227,8 +238,8 @@ class PackedShard:
         failure = self.failure or (UNREADABLE if item.path == self.path else NOT_THERE)
         return completed(item, failure.columns() | {"moment": self.pipeline.moments.name(item)} | self._origin)
 
-    def _commit(self, rows: list[Row]) -> Totals:
-        """Write the new pack, then the rows; return their totals. An earlier one stays where there is no other."""
+    def _written(self, rows: list[Row]) -> list[Row]:
+        """Write the new pack; return the rows that say so. An earlier one stays where there is no other."""
         try:
             if self.pack is None:
                 rows = [self.kept.get(item.path) or self._failed_row(item) for item in self.listed]
@@ -236,4 +247,4 @@ class PackedShard:
                 self.pipeline.output.assemble(f"{IMAGES}/{self.path}", self.pack.joined(self.journal.data()))
         except NameRefusedError as error:
             rows = [row | NO_OUTPUT | failure_of(error).columns() for row in rows]
-        return self.pipeline.commit(self.journal, self.shard, rows)
+        return rows

@@ -1,10 +1,12 @@
 """One shard of an enhancement: images read, processed and written."""
 
 import hashlib
+import itertools
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -14,13 +16,14 @@ from sgllie.corpus.packed import packed
 from sgllie.corpus.rig import Rig
 from sgllie.enhance.isolated import isolated_processor
 from sgllie.enhance.moments import Moments
-from sgllie.enhance.packing import PackedShard
+from sgllie.enhance.packing import PackAttempt
 from sgllie.enhance.processor import ImageProcessor, ImageResult, Processor, completed, failed_result
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.enhance.totals import TALLY
 from sgllie.errors import Failure, NameRefusedError, ReadError, failure_of
 from sgllie.network.factor import Level
 from sgllie.runs.allocator import make_room
+from sgllie.runs.journal import Journal
 from sgllie.runs.memory import budgets, file_bytes, worker_bytes
 from sgllie.runs.names import IMAGES, MANIFEST, part_name
 from sgllie.runs.schemas import NO_OUTPUT, STATS_SCHEMA, Row
@@ -81,16 +84,33 @@ class ImagePipeline(ShardRunner[Entry]):
         return nullcontext(self.image_processor)
 
     def attempt(self, shard: int) -> Totals:
-        """Do what is left of a shard, and commit it; of one that is a tar or a Parquet file, in the order of that."""
-        self.listed = items = self.items(shard)
-        pack = pack_of(items[0].path)
-        if pack is not None and self.source.find(pack):
-            return PackedShard(self, shard, pack, items).run()
+        """Do what is left of a shard, and commit it; errors as of `run`."""
+        self.is_pack = cache(lambda path: self.source.find(path) is not None)
+        self.is_written = cache(lambda pack: self.output.exists(f"{IMAGES}/{pack}"))
         return super().attempt(shard)
 
-    def remember(self, rows: list[Row]) -> None:
-        """Note what is known of the moments of the shard."""
-        self.moments = Moments(self.rig, self.listed, rows)
+    def pack_of(self, path: str) -> str | None:
+        """Return the tar or Parquet file that an image lies in; a folder may be called like one."""
+        pack = pack_of(path)
+        return pack if pack is not None and self.is_pack(pack) else None
+
+    def is_there(self, row: Row) -> bool:
+        """Tell whether the output that a row names is there; of one in a pack, whether the pack is."""
+        pack = self.pack_of(row["path"])
+        return super().is_there(row) if pack is None else not row["output"] or self.is_written(pack)
+
+    def rows(self, items: list[Entry], journal: Journal) -> Iterator[Row]:
+        """Yield the rows of images as these are finished, and those of a tar or Parquet file when that is written."""
+        for pack, left in itertools.groupby(items, lambda item: self.pack_of(item.path)):
+            if pack is None:
+                yield from super().rows(list(left), journal)
+            else:
+                yield from PackAttempt(self, journal, pack).rows()
+
+    def remember(self, items: list[Entry], rows: list[Row]) -> None:
+        """Note the images of the shard, and what is known of their moments."""
+        self.listed = items
+        self.moments = Moments(self.rig, items, rows)
 
     def level(self, item: Entry, processor: Processor) -> Level | None:
         """Return the level that an image shares with others of its moment, if it does; nobody waits with a slot."""

@@ -9,7 +9,7 @@ from sgllie.corpus.rig import Rig, moment_of
 from sgllie.corpus.spool import Spool
 from sgllie.errors import StorageError, UsageError
 from sgllie.runs.grouping import Grouping
-from sgllie.runs.plan import OutputNames, Plan, pack_of_entry, write_manifest
+from sgllie.runs.plan import OutputNames, Plan, kind_of, pack_or, write_manifest
 from sgllie.runs.run_file import Json
 from sgllie.runs.words import examples, ignored_note, plural
 from sgllie.storage import Entry
@@ -52,7 +52,7 @@ def plan_inputs(
         try:
             files = names.watch(itertools.islice(listing.files(carry), limit), output_name)
             files = grouping.together(files) if grouping else files
-            plan = write_manifest(files, Entry, shard_items, folder, alone=pack_of_entry, together=moment_of(rig))
+            plan = write_manifest(files, Entry, shard_items, folder, apart=kind_of, together=pack_or(moment_of(rig)))
             carried = names.watch(others, str)
             plan = plan.carrying(write_manifest(carried, Entry, shard_items, folder, first=len(plan.shards)))
             names.refuse_clashes((itertools.islice(listing, limit), output_name), (others, str))

@@ -46,28 +46,38 @@ class Journal:
     """The journal of one shard in the output storage.
 
     Attributes:
+        shard: its number.
         attempt: 1 for the first time that the shard is begun.
         deaths: how many attempts before this one ended without a word that no item is to blame.
         deaths_without_progress: how many of them, in a row, ended without one finished item.
         rows: those of earlier attempts and of this one.
-        kept: those of them that a commit had which was taken back, by their path.
+        kept: those of them that a commit had which was taken back.
         spent: what earlier attempts and this one have spent, as far as they have saved it.
 
     Args:
         meter: measures what this attempt spends, from its beginning on by default.
+        part: of the shard, which has a journal of its own.
     """
 
     def __init__(
-        self, output: Storage, shard: int, schema: pa.Schema, identity: Identity, meter: Meter | None = None
+        self,
+        output: Storage,
+        shard: int,
+        schema: pa.Schema,
+        identity: Identity,
+        meter: Meter | None = None,
+        part: str = "",
     ) -> None:
+        self.shard = shard
         self._output = output
         self._schema = schema
         self._identity = identity
         self._meter = meter or Meter()
-        self._folder = folder_of(shard, identity)
+        self._folder = f"{folder_of(shard, identity)}/{part}".rstrip("/")
         self.rows: list[Row] = []
-        self.kept: dict[str, Row] = {}
+        self.kept: list[Row] = []
         self.spent: Totals = {}
+        self._charged: Totals = {}
         self._unsaved: list[Row] = []
         self._saved_parts = 0
         self.attempt, self.deaths, self.deaths_without_progress = self._take_over()
@@ -89,7 +99,7 @@ class Journal:
         """Read the rows of earlier attempts; return the number of this one, of deaths, and of those after the rows."""
         begun, left = set[int](), set[int]()
         last_with_rows = 0
-        for entry in self._output.list(self._folder):
+        for entry in sorted(self._output.list(self._folder), key=lambda entry: entry.path):  # KEPT first
             name = re.fullmatch(r"(attempt|left|rows)-(\d{1,4})(-\d+\.parquet)?", entry.path)
             if not name:
                 continue
@@ -99,7 +109,7 @@ class Journal:
                 last_with_rows = max(last_with_rows, attempt)
                 rows, spent = saved_rows(self._output, f"{self._folder}/{entry.path}", self._schema)
                 self.rows += rows
-                self.kept |= {row["path"]: row for row in rows if entry.path == KEPT}
+                self.kept += rows if entry.path == KEPT else []
                 self.spent = add_up([self.spent, spent])
         died = begun - left - {0}
         return max(begun, default=0) + 1, len(died), sum(attempt > last_with_rows for attempt in died)
@@ -121,9 +131,18 @@ class Journal:
 
     def _save(self, name: str, rows: list[Row]) -> None:
         """Save rows, and what was spent since the last ones."""
-        spent = self._meter.lap()
+        spent = self.lap()
         self._output.write(f"{self._folder}/{name}", saved_bytes(rows, self._schema, spent))
         self.spent = add_up([self.spent, spent])
+
+    def charge(self, spent: Totals) -> None:
+        """Note what was spent beside what the meter of this attempt measures."""
+        self._charged = add_up([self._charged, spent])
+
+    def lap(self) -> Totals:
+        """Return what was spent since rows were saved last."""
+        spent, self._charged = add_up([self._charged, self._meter.lap()]), {}
+        return spent
 
     @contextlib.contextmanager
     def attempted(self) -> Iterator[None]:

@@ -79,7 +79,7 @@ def write_manifest(
     folder: Path,
     *,
     first: int = 0,
-    alone: Bond = lambda item: None,
+    apart: Bond = lambda item: None,
     together: Bond = lambda item: None,
 ) -> Plan:
     """Stream items into the parts of a manifest, with one shard in memory at a time.
@@ -90,13 +90,13 @@ def write_manifest(
         shard_items: items of a shard, at most.
         folder: where the parts are written.
         first: the number of the first shard.
-        alone: see `cut`.
+        apart: see `cut`.
         together: see `cut`.
     """
     digest = hashlib.sha256()
     size = 0
     shards: list[int] = []
-    for shard in cut(items, shard_items, alone, together):
+    for shard in cut(items, shard_items, apart, together):
         for item in shard:
             digest.update(repr(tuple(item)).encode())
             size += item.size or 0
@@ -108,7 +108,7 @@ def write_manifest(
 def cut(
     items: Iterable[Item],
     shard_items: int,
-    alone: Bond = lambda item: None,
+    apart: Bond = lambda item: None,
     together: Bond = lambda item: None,
 ) -> Iterator[list[Item]]:
     """Cut a listing into shards of at most `shard_items` items and about SHARD_BYTES; of more, if the listing is long.
@@ -119,18 +119,17 @@ def cut(
     Args:
         items: in their order.
         shard_items: of one shard, at most.
-        alone: what an item shares with its neighbours that are to be one shard with it, however many they are, and
-            with nothing else.
-        together: what it shares with those that are to be in one shard with it, beside others.
+        apart: what all items of one shard share.
+        together: what an item shares with its neighbours that are to be in one shard with it, however many they are.
     """
     shard: list[Item] = []
     size = total = 0
     is_full = False
     bonds: tuple[str | None, str | None] = None, None
     for listed, item in enumerate(items, start=1):
-        before, bonds = bonds, (alone(item), together(item))
-        is_apart = bonds[1] is None or bonds[1] != before[1]
-        if shard and (bonds[0] != before[0] or (is_full and bonds[0] is None and is_apart)):
+        before, bonds = bonds, (apart(item), together(item))
+        may_end = bonds[1] is None or bonds[1] != before[1]
+        if shard and (bonds[0] != before[0] or (is_full and may_end)):
             yield shard
             shard, size = [], 0
         shard.append(item)
@@ -142,9 +141,14 @@ def cut(
         yield shard
 
 
-def pack_of_entry(entry: Entry) -> str | None:
-    """Return the tar or Parquet file that an image lies in; its images are one shard, since one worker writes it."""
-    return pack_of(entry.path)
+def kind_of(entry: Entry) -> str | None:
+    """Return what the images of one shard share: they lie in tars and Parquet files, or none does."""
+    return "packed" if pack_of(entry.path) else None
+
+
+def pack_or(moment: Bond) -> Bond:
+    """Return what images share that are in one shard: the tar or Parquet file that a worker writes, or their moment."""
+    return lambda entry: pack_of(entry.path) or moment(entry)
 
 
 def in_order(shards: Mapping[int, int]) -> list[int]:

@@ -1,8 +1,8 @@
-"""What is known of a shard that writes one file, before it is done: parts of the file, and the rows of each.
+"""What is known of a file that one worker writes, before it is whole: parts of it, and the rows of each.
 
-    OUT/.partial/shard-00042-1f0c9a3e/attempt-1          written when the shard is begun
-    OUT/.partial/shard-00042-1f0c9a3e/data-1-0-0-17-6543 blocks 0 to 16 of the file in 6,543 bytes, by attempt 1
-    OUT/.partial/shard-00042-1f0c9a3e/rows-1-0.parquet   the rows of the images in them, written just after
+    OUT/.partial/shard-00042-1f0c9a3e/pack-7/attempt-1          written when the file is begun
+    OUT/.partial/shard-00042-1f0c9a3e/pack-7/data-1-0-0-17-6543 blocks 0 to 16 of it in 6,543 bytes, by attempt 1
+    OUT/.partial/shard-00042-1f0c9a3e/pack-7/rows-1-0.parquet   the rows of the images in them, written just after
 
 A part counts when its rows are there and it has all its bytes, and only if the parts before it do. A worker that was
 taken for dead may still be writing; since its parts carry the number of its attempt, the rows and the bytes that are
@@ -47,16 +47,22 @@ class Segment(NamedTuple):
 
 
 class Segments(Journal):
-    """The journal of a shard that writes one file. Its rows are not held in memory, for a file may hold many images.
+    """The journal of a part of a shard that writes one file, whose rows are not held in memory.
 
     Attributes:
         end: the number of the block behind the last one that is saved.
     """
 
     def __init__(
-        self, output: Storage, shard: int, schema: pa.Schema, identity: Identity, meter: Meter | None = None
+        self,
+        output: Storage,
+        shard: int,
+        schema: pa.Schema,
+        identity: Identity,
+        meter: Meter | None = None,
+        part: str = "",
     ) -> None:
-        super().__init__(output, shard, schema, identity, meter)
+        super().__init__(output, shard, schema, identity, meter, part)
         self.rows.clear()
         self.end = 0
         self._data = bytearray()

@@ -8,7 +8,7 @@ import math
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from queue import Empty, SimpleQueue
@@ -122,6 +122,7 @@ class ShardRunner(ABC, Generic[Item]):
         self.deadline = deadline
         self.meter = Meter()
         self.in_hand: dict[int, Item] = {}
+        self.told = 0, 0
         self.leaves_at = math.inf
 
     @abstractmethod
@@ -169,22 +170,20 @@ class ShardRunner(ABC, Generic[Item]):
         """Do what is left of a shard, and commit it; errors as of `run`."""
         journal = Journal(self.output, shard, self.schema, self.identity, self.meter)
         items = self.items(shard)
-        journal.rows = self.sound(journal, items)
-        items = self._without(journal.rows, items)
-        failed = sum(row["status"] == "failed" for row in journal.rows)
-        before = self.done_before(journal)
-        self.remember(journal.rows)
-        self.tell(shard, len(journal.rows) - before, failed)
+        kept = set(map(self._of_row, journal.kept))
+        journal.rows = self.sound(journal, items, kept)
+        self.remember(items, journal.rows)
+        # With --retry-failed only what had failed is to be done, and counts.
+        counted = [row for row in journal.rows if not (self.retry_failed and self._of_row(row) in kept)]
+        self.told = len(counted), sum(row["status"] == "failed" for row in counted)
+        self.tell(shard, *self.told)
         with journal.attempted():
-            for row in self._rows(items, journal):
-                journal.add(row | {"shard": shard, "attempt": journal.attempt})
-                failed += row["status"] == "failed"
-                self.tell(shard, len(journal.rows) - before, failed)
-        return self.commit(journal, shard, journal.rows)
-
-    def done_before(self, journal: Journal) -> int:
-        """Return how many rows of a shard are none of what is to be done now, which `--retry-failed` says."""
-        return sum(row["path"] in journal.kept for row in journal.rows) if self.retry_failed else 0
+            for row in self.rows(self._without(journal.rows, items), journal):
+                journal.add({"shard": shard, "attempt": journal.attempt} | row)
+                if self._of_row(row) not in kept:
+                    self.told = self.told[0] + 1, self.told[1] + (row["status"] == "failed")
+                    self.tell(shard, *self.told)
+        return self.commit(journal, shard)
 
     def _of_row(self, row: Row) -> tuple[Any, ...]:
         """Return what tells the item of a row from all others."""
@@ -199,15 +198,15 @@ class ShardRunner(ABC, Generic[Item]):
         known = set(map(self._of_row, rows))
         return [item for item in items if self._of_item(item) not in known]
 
-    def sound(self, journal: Journal, items: list[Item]) -> list[Row]:
+    def sound(self, journal: Journal, items: list[Item], kept: Container[tuple[Any, ...]]) -> list[Row]:
         """Return the rows of a journal that count: of these items, one of each, with outputs that are there.
 
         A worker that was taken for dead may have gone on beside another one, and a power cut may have kept rows and
-        lost files; not those of a commit.
+        lost files; not those of a commit, whose items are `kept`.
         """
         found = {self._of_row(row): row for row in journal.rows}
         of_items = [found[key] for key in map(self._of_item, items) if key in found]
-        are_there = self.pool.map(lambda row: row["path"] in journal.kept or self.is_there(row), of_items)
+        are_there = self.pool.map(lambda row: self._of_row(row) in kept or self.is_there(row), of_items)
         return [row for row, is_there in zip(of_items, are_there, strict=True) if is_there]
 
     def is_there(self, row: Row) -> bool:
@@ -217,18 +216,18 @@ class ShardRunner(ABC, Generic[Item]):
         found = self.output.find(row["output"])
         return found is not None and row.get("bytes_out", row.get("bytes")) in (None, found.size)
 
-    def remember(self, rows: list[Row]) -> None:
-        """Note the rows of a shard that are there before its items are begun."""
+    def remember(self, items: list[Item], rows: list[Row]) -> None:
+        """Note the items of a shard, and the rows that are there before the others are begun."""
 
-    def commit(self, journal: Journal, shard: int, rows: list[Row]) -> Totals:
+    def commit(self, journal: Journal, shard: int) -> Totals:
         """Write all rows of a shard in one step, after which it is done; return their totals."""
         columns = self.columns(shard)
         self.refuse_replaced()
-        spent = add_up([journal.spent, self.meter.lap()])
+        spent = add_up([journal.spent, journal.lap()])
         totals = write_commit(
             self.output,
             shard,
-            rows,
+            journal.rows,
             self.schema,
             self.tally,
             folder=self.folder,
@@ -261,7 +260,7 @@ class ShardRunner(ABC, Generic[Item]):
         """Report how many rows of a shard are finished."""
         self.report(shard, done, failed)
 
-    def _rows(self, items: list[Item], journal: Journal) -> Iterator[Row]:
+    def rows(self, items: list[Item], journal: Journal) -> Iterator[Row]:
         """Yield the rows of items, each as soon as it is finished, with few more items under way than threads.
 
         Whoever leaves raises LeavingError in the end; a process of its own that is still busy is killed then.

@@ -18,7 +18,7 @@ from sgllie.errors import StorageError, UsageError
 from sgllie.runs.journal import forget, uncommit
 from sgllie.runs.lock import alone
 from sgllie.runs.names import MANIFEST, RUN, SUCCESS, part_name
-from sgllie.runs.plan import Bond, OutputName, Plan, name_hash, pack_of_entry, write_manifest
+from sgllie.runs.plan import Bond, OutputName, Plan, kind_of, name_hash, pack_or, write_manifest
 from sgllie.runs.run_file import Json, as_json, identity_of, now, read_json
 from sgllie.runs.start import Opened, opened, version_of_run
 from sgllie.runs.tables import PARTS_AT_ONCE, copy_manifest, entries_in, manifest_bytes, read_manifest
@@ -47,9 +47,8 @@ class Known:
             parts = pool.map(lambda one: read_manifest(output, one, Entry), range(len(plan.shards)))
             for shard, entries in enumerate(parts):
                 is_other = shard in plan.others
-                pack = None if is_other else pack_of(entries[0].path)
-                self.packs |= {pack} if pack else set()
                 if not is_other:
+                    self.packs |= {pack for pack in map(pack_of, {entry.path for entry in entries}) if pack}
                     self.moments |= {name_hash(name) for name in map(moment, entries) if name is not None}
                 for entry in entries:
                     name = entry.path if is_other else output_name(entry.path)
@@ -147,8 +146,8 @@ def update(
         more = write_manifest(
             *(new, Entry, settings.shard_images, Path(added)),
             first=first,
-            alone=pack_of_entry,
-            together=moment,
+            apart=kind_of,
+            together=pack_or(moment),
         )
         then = first + len(more.shards)
         more = more.carrying(write_manifest(others, Entry, settings.shard_images, Path(added), first=then), first)

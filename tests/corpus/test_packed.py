@@ -9,7 +9,7 @@ from sgllie.corpus.listing import Listing
 from sgllie.corpus.pack import pack_of
 from sgllie.corpus.packed import packed
 from sgllie.errors import ReadError, UsageError
-from sgllie.runs.plan import cut, pack_of_entry
+from sgllie.runs.plan import cut, kind_of, pack_or
 from sgllie.storage import Entry, open_storage
 
 JPEG = b"\xff\xd8"
@@ -70,11 +70,29 @@ def test_sizes_and_versions(tree):
     assert changed == {"b.tar/y.jpg", "b.tar/z/x.PNG"}
 
 
-def test_a_shard_holds_one_pack_and_nothing_else(tree):
-    shards = [[entry.path for entry in shard] for shard in cut(Listing(str(tree)), 1000, pack_of_entry)]
-    assert shards == [TREE[:1], TREE[1:3], TREE[3:4], TREE[4:6], TREE[6:7], TREE[7:]]
+def shards_of(entries, most):
+    """The shards that a listing is cut into, as lists of paths."""
+    together = pack_or(lambda entry: None)
+    return [[entry.path for entry in shard] for shard in cut(entries, most, kind_of, together)]
+
+
+def test_a_shard_holds_whole_packs_and_nothing_else(tree):
+    assert shards_of(Listing(str(tree)), 1000) == [TREE[:1], TREE[1:7], TREE[7:]]
     large = [Entry(f"a.tar/{number}.jpg", 2**28, None) for number in range(40)]
-    assert [len(shard) for shard in cut(large, 10, pack_of_entry)] == [40]
+    assert list(map(len, shards_of(large, 10))) == [40]
+
+
+@pytest.mark.parametrize("images", [10, 100, 5000])
+def test_small_packs_are_put_together(images):
+    """As loose images are, so that the number of shards follows from that of the images."""
+    count = 250_000 // images
+    names = (f"{pack:06d}.tar/{number:04d}.jpg" for pack in range(count) for number in range(images))
+    shards = shards_of((Entry(name, 1000, None) for name in names), 1000)
+    assert sum(map(len, shards)) == 250_000
+    packs = [{path.split("/")[0] for path in shard} for shard in shards]
+    assert sum(map(len, packs)) == len(set().union(*packs)) == count, "none lies in two shards"
+    assert len(shards) <= 350
+    assert max(map(len, shards)) <= max(1000 + images, images)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 """Tars and Parquet files that are damaged, workers that are killed in the midst of them, and both over S3."""
 
 import hashlib
+import itertools
+import json
+import shutil
 from contextlib import nullcontext
 
 import psutil
@@ -9,7 +12,7 @@ import pytest
 from test_packed_job import assert_consistent, enhance, parquet_images
 
 from commands import make_corpus, rows_of, sgllie, start
-from disturbances import MARKER, SLOW, wait_for
+from disturbances import MARKER, SLOW, kill_after, wait_for
 from packs import make_parquet, make_tar, members_of, samples
 from places import HOOKS
 from sgllie.corpus.packed import packed
@@ -138,12 +141,50 @@ def assert_whole(source, output):
 def test_a_worker_is_killed_in_the_midst_of_packs(slow_packs, tmp_path):
     output = tmp_path / "out"
     job = start("enhance", slow_packs, output, PYTHONPATH=HOOKS, SEGMENT_BYTES="20000")
-    wait_for(lambda: list(output.glob(".partial/shard-*/data-*")))
+    wait_for(lambda: list(output.glob(".partial/shard-*/pack-*/data-*")))
     workers = [child for child in psutil.Process(job.pid).children() if "spawn_main" in " ".join(child.cmdline())]
     workers[0].kill()
     assert job.wait(180) == 0
     assert_whole(slow_packs, output)
     assert {row["attempt"] for row in rows_of(output)} == {1, 2}
+
+
+def test_of_several_packs_in_a_shard_those_that_are_written_stay(photographs, tmp_path, monkeypatch):
+    """Wherever the command is killed; each image has one row, and each pack its bytes."""
+    for name in ("a", "b", "c"):
+        make_tar(tmp_path / f"in/{name}.tar", samples(photographs[:3]))
+    (tmp_path / "in/d.tar").mkdir()
+    (tmp_path / "in/d.tar/e.jpg").write_bytes(photographs[0].read_bytes())
+    assert enhance(tmp_path / "in", tmp_path / "whole") == 0
+    assert json.loads((tmp_path / "whole/run.json").read_text())["shards"] == [10]
+    monkeypatch.setattr(ImagePipeline, "processor", lambda self, isolated: nullcontext(self.image_processor))
+    output, opened, most_known = tmp_path / "out", packing.open_pack, 0
+    for steps in itertools.count(8):
+        with monkeypatch.context() as patch:
+            kill_after(patch, steps)
+            try:
+                enhance(tmp_path / "in", output)
+                break
+            except KeyboardInterrupt:
+                pass
+        parts = map(pq.read_table, output.glob(".partial/*/rows-*"))
+        known = {path.split("/")[0] for part in parts for path in part["path"].to_pylist()}
+        most_known = max(most_known, len(known))
+        begun = set()
+
+        def noted(source, path, *arguments, begun=begun):
+            begun.add(path)
+            return opened(source, path, *arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(packing, "open_pack", noted)
+            assert enhance(tmp_path / "in", output) == 0
+        assert not known & begun
+        assert_consistent(output, 10)
+        for name in ("a.tar", "b.tar", "c.tar"):
+            assert (output / "images" / name).read_bytes() == (tmp_path / "whole/images" / name).read_bytes()
+        shutil.rmtree(output)
+    assert most_known == 3
 
 
 @pytest.mark.parametrize("retry_failed", [False, True])

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from contextlib import nullcontext
 
 import pytest
 
@@ -10,6 +11,7 @@ from commands import make_corpus, rows_of
 from disturbances import kill_after
 from packs import make_tar, samples
 from sgllie.corpus.packed import packed
+from sgllie.enhance.pipeline import ImagePipeline
 from sgllie.enhance.processor import ImageProcessor
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
@@ -58,6 +60,7 @@ def failed_in(output):
 
 def test_a_retry_is_killed_and_the_command_given_without_it(settings, tmp_path, monkeypatch):
     """Whichever of its steps was its last: no image is there whose row says that it failed."""
+    monkeypatch.setattr(ImagePipeline, "processor", lambda self, isolated: nullcontext(self.image_processor))
     output, first = tmp_path / "out", tmp_path / "first"
     assert failed_in(output) == 2
     spent = json.loads((output / "_SUCCESS").read_text())["core_seconds"]
