@@ -4,7 +4,8 @@
 
 Real pixels (JPEGs of 64x64), real job, local disk; eight gigabytes of it for a million. Printed are the seconds of each
 phase, the greatest memory of the driver and of any worker in each tenth of the time, the cost of an image in each tenth
-of the images, and the size of manifest and statistics. The kill takes the driver and all its processes at once when
+of the images (by the clock, and in processor time of the command's own code and of the system on its behalf), and the
+size of manifest and statistics. The kill takes the driver and all its processes at once when
 half of the shards are committed; the time between the last image before it and the first one after it is left out of
 the tenths.
 """
@@ -22,7 +23,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 from pictures import fill
-from processes import below, kill_all, memory_of
+from processes import below, kill_all, memory_of, processor_times_of
 from rows import finished_times
 from scale import tiny_jpegs
 
@@ -34,20 +35,28 @@ class Command:
 
     Attributes:
         memory: seconds since the epoch, and megabytes of the driver and of the greatest other process.
+        processor: for each of these moments, the seconds that processors have worked for all processes, so far: their
+            own code, and the system.
     """
 
     def __init__(self, *arguments: object) -> None:
         self.began = time.time()
         self.memory: list[tuple[float, float, float]] = []
+        self.processor: list[tuple[float, float]] = []
         command = [sys.executable, "-m", "sgllie", *map(str, arguments)]
         self.process = psutil.Popen(command, stdout=subprocess.DEVNULL)
         threading.Thread(target=self.watch, daemon=True).start()
 
     def watch(self) -> None:
         """Note the memory of all processes until the command ends."""
+        spent: dict[int, tuple[float, float]] = {}
         while self.process.is_running() and self.process.status() != psutil.STATUS_ZOMBIE:
-            workers = [memory_of(child) for child in below(self.process)]
-            self.memory.append((time.time(), memory_of(self.process), max(workers, default=0.0)))
+            children = below(self.process)
+            self.memory.append((time.time(), memory_of(self.process), max(map(memory_of, children), default=0.0)))
+            for process in (self.process, *children):
+                spent[process.pid] = max(spent.get(process.pid, (0.0, 0.0)), processor_times_of(process))
+            own, system = (sum(times) for times in zip(*spent.values(), strict=True))
+            self.processor.append((own, system))
             time.sleep(LOOK_SECONDS)
 
     def kill(self) -> None:
@@ -81,6 +90,18 @@ def tenths(finished: NDArray[np.float64]) -> NDArray[np.float64]:
     steps = np.diff(finished)
     steps[np.argmax(steps)] = 0
     return np.array([part.mean() * 1000 for part in np.array_split(steps, 10)])
+
+
+def print_processor(commands: list[Command], finished: NDArray[np.float64]) -> None:
+    """Print the milliseconds of processors for an image in each tenth of the images."""
+    of_commands = finished[finished < commands[1].began], finished[finished >= commands[1].began]
+    for place, whose in enumerate(("own code", "system")):
+        steps = []
+        for command, own in zip(commands, of_commands, strict=True):
+            moments = [sample[0] for sample in command.memory]
+            steps.append(np.diff(np.interp(own, moments, [spent[place] for spent in command.processor])))
+        parts = np.array_split(np.concatenate(steps), 10)
+        print(f"ms/image of processors, {whose}: {' '.join(f'{part.mean() * 1000:.3f}' for part in parts)}")
 
 
 def megabytes(folder: Path) -> str:
@@ -117,6 +138,7 @@ def measure(source: Path, output: Path) -> None:
     costs = tenths(finished)
     print(f"ms/image in each tenth: {' '.join(f'{cost:.3f}' for cost in costs)}")
     print(f"dearest of the middle eight against the cheapest: {costs[1:-1].max() / costs[1:-1].min():.2f} (goal 1.1)")
+    print_processor([first, second], finished)
     print_memory([first, second])
     for folder in ("manifest", "commits", "stats"):
         print(f"{folder:8} {megabytes(output / folder)}")

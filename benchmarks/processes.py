@@ -32,6 +32,14 @@ def memory_of(process: psutil.Process) -> float:
     return 0.0
 
 
+def processor_times_of(process: psutil.Process) -> tuple[float, float]:
+    """Return the seconds of processors that a process took, for its own code and in the system; 0 if it has ended."""
+    with contextlib.suppress(psutil.Error):
+        times = process.cpu_times()
+        return times.user, times.system
+    return 0.0, 0.0
+
+
 def kill_all(processes: Iterable[psutil.Process]) -> None:
     """Send SIGKILL to each."""
     for process in processes:
