@@ -3,6 +3,7 @@
 import json
 import platform
 import random
+import subprocess
 import time
 
 import faults
@@ -13,6 +14,7 @@ from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 
 from commands import assert_complete, make_corpus
 from disturbances import slowed
+from kuberay import KUBERAY
 from places import HOOKS
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.jobs]
@@ -126,6 +128,26 @@ def test_a_node_that_is_drained_is_left(tmp_path, monkeypatch):
     twice = [path for path, number in before.items() if path.stat().st_ino != number]
     assert len(twice) <= 3, "what the worker had in hand, with two threads and one that waits"
     assert left < 10, "a second or two, on a machine that is not busy"
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+def test_workers_of_a_pod_that_is_to_end_save_what_they_have_done(tmp_path, monkeypatch):
+    """By what Kubernetes runs in it first, for which all workers of this machine are in the pod."""
+    source, output = slowed(make_corpus(tmp_path / "in", 300)), tmp_path / "out"
+    monkeypatch.setenv("PYTHONPATH", HOOKS)
+    (workers,) = KUBERAY["rayjob-enhance"]["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    hook = workers["template"]["spec"]["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+    with faults.closing(faults.Nodes()) as nodes:
+        job = faults.Job(source, output, "--address", nodes.address, "--device", "cpu")
+        job.wait_for_images(42)  # in the middle of the second shard of 32
+        subprocess.run(hook, check=True)
+        assert list(output.glob(".partial/shard-*/left-1"))
+        before = {path: path.stat().st_ino for path in output.glob("images/*/*.jpg")}
+        job.end()
+    rows = assert_complete(source, output)
+    assert {row["attempt"] for row in rows} == {1, 2}
+    assert sum(path.stat().st_ino != number for path, number in before.items()) <= 3, "what the worker had in hand"
 
 
 @pytest.mark.slow
