@@ -26,9 +26,9 @@ from sgllie.report.gallery import MOST_SHOWN, thumbnail
 from sgllie.report.timeline import Timeline
 from sgllie.runs import commits
 from sgllie.runs.commits import commit_tables
+from sgllie.runs.journal import saved_bytes
 from sgllie.runs.names import part_name
 from sgllie.runs.schemas import STATS_SCHEMA, luma_fields
-from sgllie.runs.tables import row_bytes
 from sgllie.storage import LocalStorage, open_storage
 
 MEGABYTES = 10**6
@@ -106,7 +106,7 @@ def test_the_sample_is_uniform():
 @pytest.mark.jobs
 def test_memory_does_not_grow():
     allocated, traced = [], []
-    file = row_bytes(make_rows(50, seed=0), STATS_SCHEMA)
+    file = saved_bytes(make_rows(50, seed=0), STATS_SCHEMA, {})
 
     def endless(count):
         for _ in range(count):
@@ -308,7 +308,7 @@ def test_the_file_is_small_whatever_is_in_it(tmp_path):
     output = make_run_of_rows(tmp_path / "out", shards=1, rows=60)
     data = cv2.imencode(".png", noise(250, 300))[1].tobytes()
     rows = [row | {"sha256_in": hashlib.sha256(data).hexdigest()} for row in make_rows(60, seed=0)]
-    (output / "commits" / part_name(0)).write_bytes(row_bytes(rows, STATS_SCHEMA))
+    (output / "commits" / part_name(0)).write_bytes(saved_bytes(rows, STATS_SCHEMA, {}))
     for row in rows:
         for folder in ("images", "gone"):
             path = output / folder / row["path"]

@@ -10,9 +10,9 @@ import numpy as np
 
 from places import SAMPLES
 from sgllie.cli import main
+from sgllie.runs.journal import saved_bytes
 from sgllie.runs.names import part_name
 from sgllie.runs.schemas import SCHEMA_VERSION, STATS_SCHEMA, luma_fields
-from sgllie.runs.tables import row_bytes
 
 ODD_NAMES = [
     "<script>alert(1)<!--.jpg",
@@ -76,7 +76,7 @@ def make_run_of_rows(output: Path, shards: int, rows: int) -> Path:
     for shard in range(shards):
         path = output / "commits" / part_name(shard)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(row_bytes(make_rows(rows, shard), STATS_SCHEMA))
+        path.write_bytes(saved_bytes(make_rows(rows, shard), STATS_SCHEMA, {}))
     counted = {"items": 2 * shards * rows, "bytes": 0, "digest": "0", "notes": [], "ignored": 0, "ignored_examples": []}
     run = {
         "schema_version": SCHEMA_VERSION,
