@@ -13,7 +13,7 @@
      │   ├─ VideoError
      │   └─ CrashError         it killed the process that worked on it
      ├─ StuckError             an item takes too long: the worker ends, and the next attempt isolates the item
-     ├─ DeviceError            a GPU does not work: the worker ends, and the next attempt goes on
+     ├─ DeviceError            a GPU does not work: the worker ends, and the next attempt takes the CPU
      ├─ DeviceMemoryError      the memory of a GPU is full: the CPU takes over for the image
      ├─ LeavingError           a worker was asked to end: others do the rest of its shard
      ├─ UndefinedError         a metric has no value for an image: its column is null

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import signal
 import threading
 import time
@@ -60,6 +61,7 @@ class Progress(Reports):
         self.left: list[int] = []
         self.failures: Counter[str] = Counter()
         self.in_a_row: Counter[str] = Counter()
+        self.reasons: dict[str, str] = {}
         self.has_gpu = False
         self.no_gpu = ""
 
@@ -85,24 +87,26 @@ class Progress(Reports):
         """Count the failures of a GPU until now, for a worker that begins."""
         return self.failures[gpu]
 
-    def device_failed(self, gpu: str, known: int) -> None:
+    def device_failed(self, gpu: str, known: int, why: str) -> None:
         """Note that a GPU has failed, unless it is what has ended another worker, too.
 
         Args:
             gpu: that has failed.
             known: its failures when the worker began: one event ends all workers of a GPU, and counts once.
+            why: what it has reported.
         """
+        self.reasons[gpu] = why
         if known == self.failures[gpu]:
             self.failures[gpu] += 1
             self.in_a_row[gpu] += 1
 
     def device_works(self, gpu: str) -> None:
-        """Note that a GPU has done a shard: a failure before that was no lasting one."""
+        """Note that a GPU has done images of a shard that is done: a failure before that was no lasting one."""
         del self.in_a_row[gpu]
 
-    def is_broken(self, gpu: str) -> bool:
-        """Tell whether a GPU has failed too often in a row."""
-        return self.in_a_row[gpu] >= MOST_DEVICE_FAILURES
+    def broken(self, gpu: str) -> str:
+        """Tell what a GPU has reported last, if it has failed too often in a row."""
+        return self.reasons[gpu] if self.in_a_row[gpu] >= MOST_DEVICE_FAILURES else ""
 
     def gpu_opened(self) -> None:
         """Note that a worker has opened its GPU."""
@@ -139,8 +143,10 @@ class RayWorker(ShardWorker):
         self.gpu = " ".join([context.get_node_id(), *context.get_accelerator_ids()["GPU"]])
         given = context.get_assigned_resources()
         machine.share = machine.Share(given.get("CPU", 0), given.get("GPU", 0))
-        if run.device == "cuda" and ray.get(progress.is_broken.remote(self.gpu)):
+        if run.device == "cuda" and (why := ray.get(progress.broken.remote(self.gpu))):
             run = run.for_workers("cpu")
+            sentence = f"on {platform.node()} {why}, {MOST_DEVICE_FAILURES} times in a row"
+            ray.get(progress.gpu_not_opened.remote(sentence))
         self.known_failures = ray.get(progress.failures_of.remote(self.gpu))
         self.on_gpu = run.device == "cuda"
         super().__init__(run, progress.set.remote)
@@ -161,9 +167,9 @@ class RayWorker(ShardWorker):
         if not self.is_leaving and node_is_draining():
             self.leave()
 
-    def device_failed(self) -> None:
+    def device_failed(self, why: str) -> None:
         """Have it counted: this process ends, and the next one on this GPU must know."""
-        ray.get(self.progress.device_failed.remote(self.gpu, self.known_failures))
+        ray.get(self.progress.device_failed.remote(self.gpu, self.known_failures, why))
 
     def gpu_not_opened(self, why: str) -> None:
         """Have it told that the CPU takes over; or stop the job, where it demands a GPU and none is to be had."""
@@ -195,7 +201,7 @@ class RayWorker(ShardWorker):
                 break
             if totals is None:
                 ray.get(self.progress.leave.remote(shard))
-            elif self.on_gpu:
+            elif self.on_gpu and self.pipeline.used_gpu:
                 self.progress.device_works.remote(self.gpu)
             left = None if self.is_leaving else ray.get(self.progress.take.remote())
             if left is not None:

@@ -25,7 +25,13 @@ SettingsT = TypeVar("SettingsT", bound=JobSettings)
 
 
 class Pipeline(Protocol):
-    """Brings one shard after another to its commit."""
+    """Brings one shard after another to its commit.
+
+    Attributes:
+        used_gpu: whether a GPU has done any item of the last shard.
+    """
+
+    used_gpu: bool = False
 
     def run(self, shard: int) -> Totals:
         """Do all of a shard, and return what its rows come to; errors as of `ShardRunner.run`."""

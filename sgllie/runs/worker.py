@@ -72,8 +72,8 @@ class ShardWorker:
             return {}, str(error)
         except StuckError:
             os._exit(1)  # nothing else stops its thread; the shard is begun again, and knows what was done
-        except DeviceError:
-            self.device_failed()
+        except DeviceError as error:
+            self.device_failed(str(error))
             os._exit(1)  # no call to the GPU works any more in this process
         except Exception as error:  # this machine can begin no more threads, say; a death would blame the images
             return {}, f"{type(error).__name__}: {error}"
@@ -97,7 +97,7 @@ class ShardWorker:
             self.check_replaced()
             self.checked = time.monotonic()
 
-    def device_failed(self) -> None:
+    def device_failed(self, why: str) -> None:
         """Note that the GPU does not work, before this process ends."""
 
     def gpu_not_opened(self, why: str) -> None:

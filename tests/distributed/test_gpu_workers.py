@@ -16,6 +16,7 @@ from sgllie.errors import DeviceError, DeviceMemoryError, UsageError
 from sgllie.runs import machine
 
 GPU = "node 0"
+WHY = "the GPU does not work: CUDA error"
 
 
 @pytest.fixture
@@ -27,21 +28,21 @@ def progress():
 def test_one_event_that_ends_all_workers_of_a_gpu_counts_once(progress):
     known = progress.failures_of(GPU)
     for _ in range(4):
-        progress.device_failed(GPU, known)
-    assert not progress.is_broken(GPU)
-    progress.device_failed(GPU, progress.failures_of(GPU))
-    assert progress.is_broken(GPU)
-    assert not progress.is_broken("node 1")
+        progress.device_failed(GPU, known, WHY)
+    assert not progress.broken(GPU)
+    progress.device_failed(GPU, progress.failures_of(GPU), WHY)
+    assert progress.broken(GPU)
+    assert not progress.broken("node 1")
 
 
 def test_a_shard_that_is_done_between_two_failures_clears_a_gpu(progress):
     for _ in range(2 * MOST_DEVICE_FAILURES):
-        progress.device_failed(GPU, progress.failures_of(GPU))
+        progress.device_failed(GPU, progress.failures_of(GPU), WHY)
         progress.device_works(GPU)
-    assert not progress.is_broken(GPU)
+    assert not progress.broken(GPU)
     for _ in range(MOST_DEVICE_FAILURES):
-        progress.device_failed(GPU, progress.failures_of(GPU))
-    assert progress.is_broken(GPU)
+        progress.device_failed(GPU, progress.failures_of(GPU), WHY)
+    assert progress.broken(GPU)
 
 
 class Remote:
@@ -97,6 +98,26 @@ def test_a_gpu_that_cannot_be_opened_leaves_its_worker_the_cpu_which_is_told(beg
     has_gpu, told = progress.gpus()
     assert not has_gpu
     assert told.startswith(f"the GPU of {platform.node()} cannot be opened ({error}); there `python -c ")
+
+
+def test_only_what_the_gpu_has_done_itself_clears_it(begin, progress, monkeypatch):
+    """A shard that is retried on the CPU, one that was done before, and other files were taken for its work."""
+    worker = begin(None)
+    monkeypatch.setattr(worker, "run", lambda shard: ({"ok": 1}, ""))
+    for used_gpu in (True, False):
+        progress.device_failed(GPU, progress.failures_of(GPU), WHY)
+        worker.pipeline = SimpleNamespace(used_gpu=used_gpu)
+        worker({"shards": np.array([np.array([1, 2])])})
+    assert not progress.broken(GPU)
+    progress.device_failed(GPU, progress.failures_of(GPU), WHY)
+    assert progress.broken(GPU) == WHY
+
+
+def test_a_gpu_that_gets_no_more_work_is_told(begin, progress):
+    for _ in range(MOST_DEVICE_FAILURES):
+        progress.device_failed(GPU, progress.failures_of(GPU), WHY)
+    assert not begin(None).on_gpu
+    assert progress.gpus() == (False, f"on {platform.node()} {WHY}, 2 times in a row")
 
 
 @pytest.mark.parametrize("others_have_one", [False, True])
