@@ -35,7 +35,8 @@ class ComparePipeline(ShardRunner[Trial]):
         self.settings = settings
         self.sources = {side: packed(open_source(root, settings.s3)) for side, root in roots.items()}
         self.trial_runner = TrialRunner(settings)
-        self.memory = PictureMemory(settings.worker_memory, self.trial_runner.pixel_bytes)
+        with_torch = any(method.loads_torch for method in settings.method_settings.values())
+        self.memory = PictureMemory(settings.worker_memory, self.trial_runner.pixel_bytes, with_torch)
         values = [(name, pa.float64()) for name in (*(one.name for one in self.trial_runner.metrics), "milliseconds")]
         texts = [(name, pa.string()) for name in ("device", UNDEFINED, "thumbnail")]
         super().__init__(

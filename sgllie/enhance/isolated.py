@@ -13,7 +13,7 @@ from sgllie.images import open_image
 from sgllie.network.factor import Level
 from sgllie.runs.gpu import on_device
 from sgllie.runs.isolation import Isolated
-from sgllie.runs.memory import MemoryBudget
+from sgllie.runs.memory import TORCH_BYTES, MemoryBudget
 
 
 @contextmanager
@@ -30,10 +30,12 @@ def isolated_processor(settings: EnhanceSettings, pixels: int) -> Iterator[Proce
         settings: of the job.
         pixels: bytes that the worker has for pixels, beside one such process.
     """
-    processes = min(settings.at_once, 1 + pixels // 2 // PROCESS_BYTES)
-    budget = MemoryBudget(pixels - (processes - 1) * PROCESS_BYTES)
+    settings = on_device(settings, "cpu")
+    each = PROCESS_BYTES + (TORCH_BYTES if settings.loads_torch else 0)
+    processes = min(settings.at_once, 1 + pixels // 2 // each)
+    budget = MemoryBudget(pixels - (processes - 1) * each)
     make = partial(ProcessorInSteps, pixels)
-    with Isolated(processes, settings.deadline, make, on_device(settings, "cpu")) as isolated:
+    with Isolated(processes, settings.deadline, make, settings) as isolated:
         yield IsolatedProcessor(isolated, budget, pixels)
 
 

@@ -71,7 +71,7 @@ class VideoPipeline(ShardRunner[Segment]):
         self.target = (open_storage(target[0], settings.s3), target[1]) if target else None
         self.segments = segments
         self.method = make_method(settings)
-        self.memory = lenient(budgets(settings.worker_memory)[1], settings.worker_memory)
+        self.memory = lenient(budgets(settings.worker_memory, settings.loads_torch)[1], settings.worker_memory)
         super().__init__(output, [self.source], SEGMENTS_SCHEMA, report, threads=1, retry_failed=False)
 
     def run(self, shard: int) -> Totals:
