@@ -15,7 +15,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from sgllie.distributed.cluster import beside_driver, get, gpus_now, last_line
-from sgllie.distributed.placement import Placement, in_words, nodes_now, on_cpus, on_gpus
+from sgllie.distributed.placement import Placement, in_words, nodes_now, on_cpus, on_gpus, wait_for_gpu
 from sgllie.distributed.ray_internals import node_is_draining
 from sgllie.errors import StorageError
 from sgllie.methods.settings import Device
@@ -228,7 +228,7 @@ def placement_of(run: Run[Any], device: Device) -> Placement:
     if device == "cpu":
         return on_cpus(nodes_now())
     # A comparison measures times, which workers that share a GPU would spoil.
-    return on_gpus(nodes_now(), getattr(run.settings, "workers_per_gpu", 1), run.settings.threads)
+    return on_gpus(nodes_now(), getattr(run.settings, "workers_per_gpu", 1), run.threads)
 
 
 def shard_dataset(run: Run[Any], shards: list[int], device: Device, progress: Any) -> "Dataset":
@@ -319,11 +319,18 @@ class Shards(threading.Thread):
                 elsewhere = tuple(self.elsewhere)
                 free = [shard for shard in missing if shard not in elsewhere]
                 if free:
+                    self._await_gpu()
                     self._consume(shard_dataset(self.whole, free, self.device, self.progress))
                 else:
                     time.sleep(POLL_SECONDS)
         except Exception as error:
             self.error = f"the cluster gave up: {last_line(error)}"
+
+    def _await_gpu(self) -> None:
+        """Wait for a node with a GPU, if that is needed: what such a node has decides what all workers ask for."""
+        if self.device == "cuda" and not gpus_now():
+            wait_for_gpu()
+            say(in_words(placement_of(self.whole, self.device), nodes_now()))
 
     def missing(self) -> list[int]:
         """Return the shards that are not done, in their order."""

@@ -110,6 +110,11 @@ class Run(ABC, Generic[SettingsT]):
         return getattr(self.settings, "device", "cpu")
 
     @property
+    def threads(self) -> int | None:
+        """Items that each worker has in hand, where the settings say; None for as many as it gets processors."""
+        return getattr(self.settings, "threads", None)
+
+    @property
     def commit_sizes(self) -> Mapping[int, int]:
         """How many rows each commit has, by its number."""
         return self.plan.commit_sizes
