@@ -2,6 +2,7 @@
 
     SgllieError
      ├─ UsageError             a mistake of the caller's: the command ends with exit code 2
+     │   └─ NoDeviceError      there is no GPU, or no CUDA: a worker takes the CPU, unless no other has a GPU either
      ├─ StorageError           a storage did not do what was asked, after all retries: the job stops
      │   ├─ UnreachableError   it is not there, or refuses the credentials: every object would fail
      │   ├─ ReplacedError      another command has begun a run in the output: it is no longer this one's
@@ -68,6 +69,10 @@ class SgllieError(Exception):
 
 class UsageError(SgllieError):
     """A mistake of the caller's that one sentence explains."""
+
+
+class NoDeviceError(UsageError):
+    """A GPU is wanted where none can be used; one that has fallen off its bus is no longer found, either."""
 
 
 class StorageError(SgllieError):

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sgllie.errors import UsageError, first_line, raise_device_fault
+from sgllie.errors import NoDeviceError, first_line, raise_device_fault
 from sgllie.network import torch_curve
 from sgllie.network.architecture import ARCHITECTURES
 from sgllie.network.factor import Factor, FactorStatistics, Level
@@ -41,13 +41,16 @@ class TorchEngine:
         half: run the network in half precision.
 
     Raises:
-        UsageError: there is no such device.
+        NoDeviceError: there is no such device.
         DeviceError, DeviceMemoryError: it does not work, or is full.
     """
 
     def __init__(self, weights: Weights, device: str, *, half: bool = False) -> None:
         if device == "cuda" and not torch.cuda.is_available():
-            raise UsageError("--device cuda: this machine has no CUDA device that torch can use; take --device cpu")
+            why = "" if torch.backends.cuda.is_built() else ", since it was built without CUDA"
+            raise NoDeviceError(
+                f"--device cuda: this machine has no CUDA device that torch can use{why}; take --device cpu"
+            )
         self.device = torch.device(device)
         self.dtype = torch.float16 if half else torch.float32
         self.maps = ARCHITECTURES[weights.architecture].maps

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from sgllie.errors import DeviceError, DeviceMemoryError, SgllieError, UsageError
+from sgllie.errors import DeviceError, DeviceMemoryError, NoDeviceError
 from sgllie.methods import METHODS, MethodSettings
 from sgllie.methods.settings import Device
 
@@ -28,19 +28,6 @@ def unused(settings: Any) -> str:
     )
     why = "Computing on the CPUs: the network is light, or --device says so; --device cuda takes the GPU."
     return why if is_choice else ""
-
-
-def cannot_be_opened(error: SgllieError) -> bool:
-    """Tell whether what was raised while something was made means no more than that the GPU cannot be opened.
-
-    One that has fallen off its bus is no longer found, as if there had never been one. A torch without CUDA is another
-    matter: with it no GPU of the cluster would ever be used.
-    """
-    if isinstance(error, UsageError):
-        import torch
-
-        return torch.backends.cuda.is_built() and not torch.cuda.is_available()
-    return isinstance(error, DeviceError | DeviceMemoryError)
 
 
 def not_opened(why: str) -> str:
@@ -67,8 +54,8 @@ def opened(make: Callable[[Any], Made], settings: Any, tell: Callable[[str], obj
     """
     try:
         return make(settings)
-    except SgllieError as error:
-        if getattr(settings, "device", "cpu") == "cpu" or not cannot_be_opened(error):
+    except (NoDeviceError, DeviceError, DeviceMemoryError) as error:
+        if getattr(settings, "device", "cpu") == "cpu":
             raise
         why = str(error)
     tell(why)

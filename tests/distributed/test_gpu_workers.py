@@ -12,7 +12,9 @@ from sgllie.distributed import pool
 from sgllie.distributed.pool import MOST_DEVICE_FAILURES, Progress, RayWorker, Shards, device_of_workers
 from sgllie.enhance.run import EnhanceRun
 from sgllie.enhance.settings import EnhanceSettings
-from sgllie.errors import DeviceError, DeviceMemoryError, UsageError
+from sgllie.errors import DeviceError, DeviceMemoryError, NoDeviceError, UsageError
+from sgllie.network import weights
+from sgllie.network.torch_engine import TorchEngine
 from sgllie.runs import machine
 
 GPU = "node 0"
@@ -88,12 +90,10 @@ def begin(monkeypatch, progress):
 
 @pytest.mark.parametrize(
     "error",
-    [DeviceError("an illegal access"), DeviceMemoryError("full"), UsageError("this machine has no CUDA device")],
+    [DeviceError("an illegal access"), DeviceMemoryError("full"), NoDeviceError("this machine has no CUDA device")],
     ids=repr,
 )
-def test_a_gpu_that_cannot_be_opened_leaves_its_worker_the_cpu_which_is_told(begin, progress, error, monkeypatch):
-    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+def test_a_gpu_that_cannot_be_opened_leaves_its_worker_the_cpu_which_is_told(begin, progress, error):
     assert not begin(error).on_gpu
     has_gpu, told = progress.gpus()
     assert not has_gpu
@@ -154,14 +154,26 @@ def test_that_the_cpu_takes_over_is_told_once(progress, monkeypatch, capsys):
     assert capsys.readouterr().out == "Computing on the CPU instead: the GPU of a cannot be opened.\n"
 
 
-@pytest.mark.parametrize(
-    ("is_built", "is_there"), [(False, False), (True, True)], ids=["torch without CUDA", "a package is missing"]
-)
-def test_a_mistake_of_the_user_ends_the_job(begin, monkeypatch, is_built, is_there):
-    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: is_built)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: is_there)
+def test_a_mistake_of_the_user_ends_the_job(begin):
     with pytest.raises(UsageError, match="not installed"):
         begin(UsageError("a package is not installed"))
+
+
+@pytest.mark.parametrize("demands_gpu", [False, True])
+def test_a_torch_without_cuda_leaves_its_worker_the_cpu_unless_a_gpu_is_demanded(
+    begin, progress, monkeypatch, demands_gpu
+):
+    """With `--device auto` it ended the job on any machine with a GPU."""
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(pool, "OPENING_SECONDS", 0)
+    with pytest.raises(UsageError) as found:
+        TorchEngine(weights.load(weights.DEFAULT), "cuda")
+    worker = begin(found.value, demands_gpu)
+    told = f"the GPU of {platform.node()} cannot be opened ({found.value}); "
+    assert "that torch can use, since it was built without CUDA; take --device cpu" in told
+    assert worker.refusal.startswith(told) if demands_gpu else not worker.refusal
+    assert bool(progress.gpus()[1]) != demands_gpu
 
 
 @pytest.mark.parametrize(
