@@ -149,6 +149,10 @@ class CollapseError(SgllieError):
     """A training has failed for good; the text says how."""
 
 
+class SlowCurveWarning(UserWarning):
+    """A GPU works, but not with the fused curve; the text says why."""
+
+
 class Failure(NamedTuple):
     """What a row says of an item that failed: a key of ERROR_TYPES, and a sentence."""
 

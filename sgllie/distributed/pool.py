@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import signal
 import threading
 import time
@@ -52,7 +53,7 @@ class Progress(Reports):
 
     Attributes:
         has_gpu: whether any worker has opened a GPU.
-        no_gpu: what the first worker has said that could not, and computes on the CPU.
+        notes: what is to be told of the GPUs, the first sentence of each kind that a worker has said.
     """
 
     def __init__(self) -> None:
@@ -61,7 +62,7 @@ class Progress(Reports):
         self.failures: Counter[str] = Counter()
         self.in_a_row: Counter[str] = Counter()
         self.has_gpu = False
-        self.no_gpu = ""
+        self.notes: dict[str, str] = {}
 
     def leave(self, shard: int) -> None:
         """Note a shard that its worker has left to others."""
@@ -108,13 +109,13 @@ class Progress(Reports):
         """Note that a worker has opened its GPU."""
         self.has_gpu = True
 
-    def gpu_not_opened(self, sentence: str) -> None:
-        """Note that a worker could not, and computes on the CPU."""
-        self.no_gpu = self.no_gpu or sentence
+    def note(self, kind: str, sentence: str) -> None:
+        """Note what is to be told of the GPU of a worker, unless another has said the like."""
+        self.notes.setdefault(kind, sentence)
 
-    def gpus(self) -> tuple[bool, str]:
-        """Tell whether any worker has opened a GPU, and what the first has said that could not, if any."""
-        return self.has_gpu, self.no_gpu
+    def gpus(self) -> tuple[bool, list[str]]:
+        """Tell whether any worker has opened a GPU, and what is to be told of them, in the order in which it came."""
+        return self.has_gpu, list(self.notes.values())
 
 
 class RayWorker(ShardWorker):
@@ -172,7 +173,11 @@ class RayWorker(ShardWorker):
         if self.demands_gpu and not self.others_have_gpu():
             self.refusal = sentence
         else:
-            ray.get(self.progress.gpu_not_opened.remote(sentence))
+            ray.get(self.progress.note.remote("not opened", f"Computing on the CPU instead: {sentence}."))
+
+    def curve_is_slow(self, why: str) -> None:
+        """Have it told."""
+        ray.get(self.progress.note.remote("slow", f"On {platform.node()} {why}."))
 
     def others_have_gpu(self) -> bool:
         """Tell whether any worker has opened a GPU, once those that begin beside this one have had their time."""
@@ -303,7 +308,7 @@ class Shards(threading.Thread):
         self.whole = run
         self.device = device_of_workers(run, is_told=bool(elsewhere))
         self.error: str | None = None
-        self.has_told = False
+        self.told = 0
 
     def run(self) -> None:
         """Consume the results until all are there, or the first error."""
@@ -342,10 +347,10 @@ class Shards(threading.Thread):
 
     def look(self, others: Mapping[int, State]) -> tuple[Counts, list[str]]:
         """Ask how far the workers are, and what is stuck; `others` are the states of shards elsewhere."""
-        found, (_, no_gpu) = ray.get([self.progress.read.remote(others), self.progress.gpus.remote()])
-        if no_gpu and not self.has_told:
-            self.has_told = True
-            say(f"Computing on the CPU instead: {no_gpu}.")
+        found, (_, notes) = ray.get([self.progress.read.remote(others), self.progress.gpus.remote()])
+        for note in notes[self.told :]:
+            say(note)
+        self.told = len(notes)
         return found
 
     def is_running(self) -> bool:

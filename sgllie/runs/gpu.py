@@ -3,10 +3,12 @@
 import dataclasses
 import os
 import platform
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sgllie.errors import DeviceError, DeviceMemoryError, SgllieError, UsageError
+from sgllie.errors import DeviceError, DeviceMemoryError, SgllieError, SlowCurveWarning, UsageError
 from sgllie.methods import METHODS, MethodSettings
 from sgllie.methods.settings import Device
 
@@ -73,3 +75,15 @@ def opened(make: Callable[[Any], Made], settings: Any, tell: Callable[[str], obj
         why = str(error)
     tell(why)
     return make(on_device(settings, "cpu"))
+
+
+@contextmanager
+def slow_curve_told(tell: Callable[[str], object]) -> Iterator[None]:
+    """Have it told, and not warned of, that a GPU opened within the block takes the slow curve."""
+    with warnings.catch_warnings(record=True) as found:
+        yield
+    for one in found:
+        if issubclass(one.category, SlowCurveWarning):
+            tell(str(one.message))
+        else:
+            warnings.showwarning(one.message, one.category, one.filename, one.lineno)

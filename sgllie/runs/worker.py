@@ -11,7 +11,7 @@ from typing import Any
 
 from sgllie.errors import DeviceError, LeavingError, StorageError, StuckError
 from sgllie.runs.allocator import keep_freed_memory
-from sgllie.runs.gpu import opened
+from sgllie.runs.gpu import opened, slow_curve_told
 from sgllie.runs.run import Pipeline, Run
 from sgllie.runs.totals import Totals
 from sgllie.storage import hurry, slow_downs
@@ -50,7 +50,8 @@ class ShardWorker:
         def make_pipeline(settings: Any) -> Pipeline:
             return dataclasses.replace(run, settings=settings).make_pipeline(self.report)
 
-        self.pipeline = opened(make_pipeline, run.settings, self.gpu_not_opened)
+        with slow_curve_told(self.curve_is_slow):
+            self.pipeline = opened(make_pipeline, run.settings, self.gpu_not_opened)
         threading.Thread(target=self.live, daemon=True).start()
 
     def leave(self, *_: object) -> None:
@@ -102,6 +103,9 @@ class ShardWorker:
 
     def gpu_not_opened(self, why: str) -> None:
         """Note that the GPU cannot be opened, before the CPU takes over."""
+
+    def curve_is_slow(self, why: str) -> None:
+        """Note that the GPU takes the slow curve."""
 
     def report(self, shard: int, done: int, failed: int, group: str = "") -> None:
         """Take down the state of a shard, and send it on now and then."""

@@ -2,6 +2,7 @@
 
 import platform
 import signal
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,7 @@ from sgllie.distributed import pool
 from sgllie.distributed.pool import MOST_DEVICE_FAILURES, Progress, RayWorker, Shards, device_of_workers
 from sgllie.enhance.run import EnhanceRun
 from sgllie.enhance.settings import EnhanceSettings
-from sgllie.errors import DeviceError, DeviceMemoryError, UsageError
+from sgllie.errors import DeviceError, DeviceMemoryError, SlowCurveWarning, UsageError
 from sgllie.runs import machine
 
 GPU = "node 0"
@@ -55,12 +56,14 @@ class Remote:
 
 
 class Opening(EnhanceRun):
-    """Whose workers cannot open the GPU."""
+    """Whose workers cannot open the GPU, or are warned as they do."""
 
     error: Exception | None
 
     def make_pipeline(self, report):
-        if self.device == "cuda" and self.error:
+        if self.device == "cuda" and isinstance(self.error, Warning):
+            warnings.warn(self.error, stacklevel=2)
+        elif self.device == "cuda" and self.error:
             raise self.error
 
 
@@ -94,9 +97,21 @@ def test_a_gpu_that_cannot_be_opened_leaves_its_worker_the_cpu_which_is_told(beg
     monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert not begin(error).on_gpu
-    has_gpu, told = progress.gpus()
+    has_gpu, (told,) = progress.gpus()
     assert not has_gpu
-    assert told.startswith(f"the GPU of {platform.node()} cannot be opened ({error}); there `python -c ")
+    beginning = f"Computing on the CPU instead: the GPU of {platform.node()} cannot be opened ({error}); there `python "
+    assert told.startswith(beginning)
+
+
+def test_that_a_worker_takes_the_slow_curve_is_told_and_any_other_warning_stays_one(begin, progress):
+    with warnings.catch_warnings(record=True) as shown:
+        assert begin(SlowCurveWarning("the curve runs in plain torch, for Triton does not work")).on_gpu
+    assert not shown
+    told = f"On {platform.node()} the curve runs in plain torch, for Triton does not work."
+    assert progress.gpus() == (True, [told])
+    with pytest.warns(UserWarning, match="another"):
+        begin(UserWarning("another"))
+    assert progress.gpus() == (True, [told])
 
 
 @pytest.mark.parametrize("others_have_one", [False, True])
@@ -115,22 +130,24 @@ def test_a_job_that_demands_a_gpu_stops_where_no_worker_can_open_one(begin, prog
     told = f"the GPU of {platform.node()} cannot be opened (full); "
     if others_have_one:
         assert (found["shard"], found["error"]) == ([1, 2], ["", ""])
-        assert progress.gpus()[1].startswith(told)
+        assert told in progress.gpus()[1][0]
     else:
         assert found["shard"] == [1], "no image was looked at"
         assert found["error"][0].startswith(told)
-        assert progress.gpus() == (False, "")
+        assert progress.gpus() == (False, [])
 
 
-def test_that_the_cpu_takes_over_is_told_once(progress, monkeypatch, capsys):
+def test_what_workers_say_of_their_gpus_is_told_once(progress, monkeypatch, capsys):
     shards = object.__new__(Shards)
-    shards.progress, shards.has_told = Remote(progress), False
+    shards.progress, shards.told = Remote(progress), 0
     monkeypatch.setattr(pool, "ray", SimpleNamespace(get=lambda values: values))
     assert shards.look({}) == ({}, [])
     for node in ("a", "b"):
-        progress.gpu_not_opened(f"the GPU of {node} cannot be opened")
+        progress.note("not opened", f"The GPU of {node} cannot be opened.")
         shards.look({})
-    assert capsys.readouterr().out == "Computing on the CPU instead: the GPU of a cannot be opened.\n"
+        progress.note("slow", f"On {node} the curve is slow.")
+    shards.look({})
+    assert capsys.readouterr().out == "The GPU of a cannot be opened.\nOn a the curve is slow.\n"
 
 
 @pytest.mark.parametrize(
