@@ -12,15 +12,15 @@ from sgllie.errors import DeviceError, DeviceMemoryError, SgllieError, SlowCurve
 from sgllie.methods import METHODS, MethodSettings
 from sgllie.methods.settings import Device
 
-DRIVER = "/dev/nvidiactl"
-"""Is there where NVIDIA's driver is."""
+DRIVERS = ("/dev/nvidiactl", "/usr/lib/wsl/lib/libcuda.so.1")
+"""One of these is there where NVIDIA's driver is: the second in WSL 2, where that of Windows does the work."""
 
 Made = TypeVar("Made")
 
 
 def is_in_reach() -> bool:
     """Tell whether this machine has a GPU."""
-    return os.path.exists(DRIVER)
+    return any(map(os.path.exists, DRIVERS))
 
 
 def unused(settings: Any) -> str:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from test_enhancer import SGZ, TOLERANCE, difference, random_image, random_weights
 
 from commands import make_corpus
+from devices import CUDA, on_each_device
 from sgllie import Enhancer, network
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
@@ -29,11 +30,6 @@ from sgllie.methods import MethodSettings
 from sgllie.network import torch_curve, torch_engine
 from sgllie.network.architecture import ARCHITECTURES
 from sgllie.network.torch_engine import TorchEngine
-
-CUDA = pytest.param(
-    "cuda", marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")]
-)
-on_each_device = pytest.mark.parametrize("device", ["cpu", CUDA])
 
 
 @pytest.fixture(scope="module", autouse=True)
