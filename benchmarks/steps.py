@@ -1,4 +1,4 @@
-"""Measure a training step of each preset, without the guide, on random images.
+"""Measure a training step of each preset, on random images, its guide with random weights.
 
     python benchmarks/steps.py [--seconds 5]
 
@@ -8,10 +8,12 @@ step. Where that is far below 1 a step waits for its launches. `benchmarks/gpu.p
 
 import argparse
 import time
+from tempfile import NamedTemporaryFile
 
 import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
+from torchvision.models import get_model
 
 from sgllie.train.settings import PRESETS, PresetName, parse
 from sgllie.train.train_step import Batch, TrainStep, set_up_torch
@@ -31,11 +33,13 @@ def print_steps(seconds: float) -> None:
 
 def measured(preset: PresetName, device: str, seconds: float) -> str:
     """Say how long a step takes, and how much of that it keeps the GPU busy."""
-    settings = parse(["data", "run", "--preset", preset, "--guide.name", "none", "--loss.semantic", "0"])
+    with NamedTemporaryFile(suffix=".pth") as guide:
+        torch.save(get_model("resnet50").state_dict(), guide.name)
+        settings = parse(["data", "run", "--preset", preset, "--guide.weights", guide.name])
+        train_step = TrainStep(settings, 1_000_000, device)
     side = settings.images.crop or settings.images.size
     images, targets = torch.rand((2, settings.batch_size, side, side, 3), device=device).permute(0, 1, 4, 2, 3)
     batch = Batch(images, targets if settings.darkening.stops else None)
-    train_step = TrainStep(settings, 1_000_000, device)
     for _ in range(3 if device == "cuda" else 1):
         train_step.step(batch)
     count, started = 0, time.perf_counter()

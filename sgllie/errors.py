@@ -2,6 +2,7 @@
 
     SgllieError
      ├─ UsageError             a mistake of the caller's: the command ends with exit code 2
+     │   └─ NoDeviceError      there is no GPU, or no CUDA: a worker takes the CPU, unless no other has a GPU either
      ├─ StorageError           a storage did not do what was asked, after all retries: the job stops
      │   ├─ UnreachableError   it is not there, or refuses the credentials: every object would fail
      │   ├─ ReplacedError      another command has begun a run in the output: it is no longer this one's
@@ -13,7 +14,7 @@
      │   ├─ VideoError
      │   └─ CrashError         it killed the process that worked on it
      ├─ StuckError             an item takes too long: the worker ends, and the next attempt isolates the item
-     ├─ DeviceError            a GPU does not work: the worker ends, and the next attempt goes on
+     ├─ DeviceError            a GPU does not work: the worker ends, and the next attempt takes the CPU
      ├─ DeviceMemoryError      the memory of a GPU is full: the CPU takes over for the image
      ├─ LeavingError           a worker was asked to end: others do the rest of its shard
      ├─ UndefinedError         a metric has no value for an image: its column is null
@@ -68,6 +69,10 @@ class SgllieError(Exception):
 
 class UsageError(SgllieError):
     """A mistake of the caller's that one sentence explains."""
+
+
+class NoDeviceError(UsageError):
+    """A GPU is wanted where none can be used; one that has fallen off its bus is no longer found, either."""
 
 
 class StorageError(SgllieError):
@@ -147,6 +152,10 @@ class UndefinedError(SgllieError, ValueError):
 
 class CollapseError(SgllieError):
     """A training has failed for good; the text says how."""
+
+
+class SlowCurveWarning(UserWarning):
+    """A GPU works, but not with the fused curve; the text says why."""
 
 
 class Failure(NamedTuple):

@@ -12,7 +12,7 @@ from sgllie.corpus.packed import packed
 from sgllie.errors import Failure
 from sgllie.evaluate.memory import PictureMemory
 from sgllie.evaluate.problems import UNDEFINED, read_sides
-from sgllie.runs.gpu import opened
+from sgllie.runs.gpu import on_device
 from sgllie.runs.isolation import Isolated
 from sgllie.runs.schemas import Row, row_schema
 from sgllie.runs.shard_runner import Report, ShardRunner
@@ -35,7 +35,8 @@ class ComparePipeline(ShardRunner[Trial]):
         self.settings = settings
         self.sources = {side: packed(open_source(root, settings.s3)) for side, root in roots.items()}
         self.trial_runner = TrialRunner(settings)
-        self.memory = PictureMemory(settings.worker_memory, self.trial_runner.pixel_bytes)
+        with_torch = any(method.loads_torch for method in settings.method_settings.values())
+        self.memory = PictureMemory(settings.worker_memory, self.trial_runner.pixel_bytes, with_torch)
         values = [(name, pa.float64()) for name in (*(one.name for one in self.trial_runner.metrics), "milliseconds")]
         texts = [(name, pa.string()) for name in ("device", UNDEFINED, "thumbnail")]
         super().__init__(
@@ -53,9 +54,9 @@ class ComparePipeline(ShardRunner[Trial]):
         return read_manifest(self.output, shard, Trial)
 
     def processor(self, isolated: bool) -> AbstractContextManager[Callable[..., Row]]:
-        """Return the trial runner of this process, or of processes of their own."""
+        """Return the trial runner of this process, or of processes of their own, which compute on the CPU."""
         if isolated:
-            return Isolated(self.settings.threads, self.deadline, opened, TrialRunner, self.settings)
+            return Isolated(self.settings.threads, self.deadline, TrialRunner, on_device(self.settings, "cpu"))
         return nullcontext(self.trial_runner)
 
     def process(self, item: Trial, processor: Callable[..., Row]) -> Row:

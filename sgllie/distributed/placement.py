@@ -54,6 +54,16 @@ def on_cpus(nodes: Sequence[Resources]) -> Placement:
     return Placement(1, 0, None, int(sum(node.get("CPU", 0) for node in nodes)))
 
 
+def wait_for_gpu() -> None:
+    """Wait until a node with a GPU is there; a cluster that grows on demand brings one."""
+
+    @ray.remote(num_cpus=0, num_gpus=1 / GRAIN, max_retries=-1)
+    def find() -> None:
+        """Need the smallest part of a GPU."""
+
+    ray.get(find.remote())
+
+
 def on_gpus(nodes: Sequence[Resources], per_gpu: int, threads: int | None) -> Placement:
     """Place workers where the GPUs are.
 
@@ -65,7 +75,7 @@ def on_gpus(nodes: Sequence[Resources], per_gpu: int, threads: int | None) -> Pl
         threads: that each is to have; None for as many as it gets CPUs.
     """
     having = [node for node in nodes if node.get("GPU", 0)]
-    # No GPU has joined yet: what one worker on any node can have.
+    # Without one nothing is decided yet, see `wait_for_gpu`.
     of_gpu = min((node.get("CPU", 0) / node["GPU"] for node in having), default=1)
     cpus = max(of_gpu / per_gpu, min(1, of_gpu)) if threads is None else min(threads, of_gpu)
     cpus, gpus = (math.floor(share * GRAIN) / GRAIN for share in (cpus, 1 / per_gpu))
@@ -78,7 +88,7 @@ def in_words(placement: Placement, nodes: Sequence[Resources]) -> str:
     if not placement.workers:
         return "Computing on the GPUs that join."
     idle = sum(node.get("CPU", 0) for node in nodes if not node.get("GPU", 0))
-    said = f"Computing on the GPUs, with up to {placement.workers} workers of {placement.threads} threads."
+    said = f"Computing on the GPUs, with up to {placement.workers} workers of {placement.cpus:.3g} CPUs."
     if not idle:
         return said
     return (

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import signal
 import threading
 import time
@@ -14,7 +15,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from sgllie.distributed.cluster import beside_driver, get, gpus_now, last_line
-from sgllie.distributed.placement import Placement, in_words, nodes_now, on_cpus, on_gpus
+from sgllie.distributed.placement import Placement, in_words, nodes_now, on_cpus, on_gpus, wait_for_gpu
 from sgllie.distributed.ray_internals import node_is_draining
 from sgllie.errors import StorageError
 from sgllie.methods.settings import Device
@@ -52,7 +53,7 @@ class Progress(Reports):
 
     Attributes:
         has_gpu: whether any worker has opened a GPU.
-        no_gpu: what the first worker has said that could not, and computes on the CPU.
+        notes: what is to be told of the GPUs, the first sentence of each kind that a worker has said.
     """
 
     def __init__(self) -> None:
@@ -60,8 +61,9 @@ class Progress(Reports):
         self.left: list[int] = []
         self.failures: Counter[str] = Counter()
         self.in_a_row: Counter[str] = Counter()
+        self.reasons: dict[str, str] = {}
         self.has_gpu = False
-        self.no_gpu = ""
+        self.notes: dict[str, str] = {}
 
     def leave(self, shard: int) -> None:
         """Note a shard that its worker has left to others."""
@@ -85,36 +87,38 @@ class Progress(Reports):
         """Count the failures of a GPU until now, for a worker that begins."""
         return self.failures[gpu]
 
-    def device_failed(self, gpu: str, known: int) -> None:
+    def device_failed(self, gpu: str, known: int, why: str) -> None:
         """Note that a GPU has failed, unless it is what has ended another worker, too.
 
         Args:
             gpu: that has failed.
             known: its failures when the worker began: one event ends all workers of a GPU, and counts once.
+            why: what it has reported.
         """
+        self.reasons[gpu] = why
         if known == self.failures[gpu]:
             self.failures[gpu] += 1
             self.in_a_row[gpu] += 1
 
     def device_works(self, gpu: str) -> None:
-        """Note that a GPU has done a shard: a failure before that was no lasting one."""
+        """Note that a GPU has done images of a shard that is done: a failure before that was no lasting one."""
         del self.in_a_row[gpu]
 
-    def is_broken(self, gpu: str) -> bool:
-        """Tell whether a GPU has failed too often in a row."""
-        return self.in_a_row[gpu] >= MOST_DEVICE_FAILURES
+    def broken(self, gpu: str) -> str:
+        """Tell what a GPU has reported last, if it has failed too often in a row."""
+        return self.reasons[gpu] if self.in_a_row[gpu] >= MOST_DEVICE_FAILURES else ""
 
     def gpu_opened(self) -> None:
         """Note that a worker has opened its GPU."""
         self.has_gpu = True
 
-    def gpu_not_opened(self, sentence: str) -> None:
-        """Note that a worker could not, and computes on the CPU."""
-        self.no_gpu = self.no_gpu or sentence
+    def note(self, kind: str, sentence: str) -> None:
+        """Note what is to be told of the GPU of a worker, unless another has said the like."""
+        self.notes.setdefault(kind, sentence)
 
-    def gpus(self) -> tuple[bool, str]:
-        """Tell whether any worker has opened a GPU, and what the first has said that could not, if any."""
-        return self.has_gpu, self.no_gpu
+    def gpus(self) -> tuple[bool, list[str]]:
+        """Tell whether any worker has opened a GPU, and what is to be told of them, in the order in which it came."""
+        return self.has_gpu, list(self.notes.values())
 
 
 class RayWorker(ShardWorker):
@@ -139,8 +143,10 @@ class RayWorker(ShardWorker):
         self.gpu = " ".join([context.get_node_id(), *context.get_accelerator_ids()["GPU"]])
         given = context.get_assigned_resources()
         machine.share = machine.Share(given.get("CPU", 0), given.get("GPU", 0))
-        if run.device == "cuda" and ray.get(progress.is_broken.remote(self.gpu)):
+        if run.device == "cuda" and (why := ray.get(progress.broken.remote(self.gpu))):
             run = run.for_workers("cpu")
+            sentence = f"on {platform.node()} {why}, {MOST_DEVICE_FAILURES} times in a row"
+            ray.get(progress.note.remote("broken", f"Computing on the CPU instead: {sentence}."))
         self.known_failures = ray.get(progress.failures_of.remote(self.gpu))
         self.on_gpu = run.device == "cuda"
         super().__init__(run, progress.set.remote)
@@ -161,9 +167,9 @@ class RayWorker(ShardWorker):
         if not self.is_leaving and node_is_draining():
             self.leave()
 
-    def device_failed(self) -> None:
+    def device_failed(self, why: str) -> None:
         """Have it counted: this process ends, and the next one on this GPU must know."""
-        ray.get(self.progress.device_failed.remote(self.gpu, self.known_failures))
+        ray.get(self.progress.device_failed.remote(self.gpu, self.known_failures, why))
 
     def gpu_not_opened(self, why: str) -> None:
         """Have it told that the CPU takes over; or stop the job, where it demands a GPU and none is to be had."""
@@ -172,7 +178,11 @@ class RayWorker(ShardWorker):
         if self.demands_gpu and not self.others_have_gpu():
             self.refusal = sentence
         else:
-            ray.get(self.progress.gpu_not_opened.remote(sentence))
+            ray.get(self.progress.note.remote("not opened", f"Computing on the CPU instead: {sentence}."))
+
+    def curve_is_slow(self, why: str) -> None:
+        """Have it told."""
+        ray.get(self.progress.note.remote("slow", f"On {platform.node()} {why}."))
 
     def others_have_gpu(self) -> bool:
         """Tell whether any worker has opened a GPU, once those that begin beside this one have had their time."""
@@ -195,7 +205,7 @@ class RayWorker(ShardWorker):
                 break
             if totals is None:
                 ray.get(self.progress.leave.remote(shard))
-            elif self.on_gpu:
+            elif self.on_gpu and self.pipeline.used_gpu:
                 self.progress.device_works.remote(self.gpu)
             left = None if self.is_leaving else ray.get(self.progress.take.remote())
             if left is not None:
@@ -222,7 +232,7 @@ def placement_of(run: Run[Any], device: Device) -> Placement:
     if device == "cpu":
         return on_cpus(nodes_now())
     # A comparison measures times, which workers that share a GPU would spoil.
-    return on_gpus(nodes_now(), getattr(run.settings, "workers_per_gpu", 1), run.settings.threads)
+    return on_gpus(nodes_now(), getattr(run.settings, "workers_per_gpu", 1), run.threads)
 
 
 def shard_dataset(run: Run[Any], shards: list[int], device: Device, progress: Any) -> "Dataset":
@@ -303,7 +313,7 @@ class Shards(threading.Thread):
         self.whole = run
         self.device = device_of_workers(run, is_told=bool(elsewhere))
         self.error: str | None = None
-        self.has_told = False
+        self.told = 0
 
     def run(self) -> None:
         """Consume the results until all are there, or the first error."""
@@ -313,11 +323,18 @@ class Shards(threading.Thread):
                 elsewhere = tuple(self.elsewhere)
                 free = [shard for shard in missing if shard not in elsewhere]
                 if free:
+                    self._await_gpu()
                     self._consume(shard_dataset(self.whole, free, self.device, self.progress))
                 else:
                     time.sleep(POLL_SECONDS)
         except Exception as error:
             self.error = f"the cluster gave up: {last_line(error)}"
+
+    def _await_gpu(self) -> None:
+        """Wait for a node with a GPU, if that is needed: what such a node has decides what all workers ask for."""
+        if self.device == "cuda" and not gpus_now():
+            wait_for_gpu()
+            say(in_words(placement_of(self.whole, self.device), nodes_now()))
 
     def missing(self) -> list[int]:
         """Return the shards that are not done, in their order."""
@@ -342,10 +359,10 @@ class Shards(threading.Thread):
 
     def look(self, others: Mapping[int, State]) -> tuple[Counts, list[str]]:
         """Ask how far the workers are, and what is stuck; `others` are the states of shards elsewhere."""
-        found, (_, no_gpu) = ray.get([self.progress.read.remote(others), self.progress.gpus.remote()])
-        if no_gpu and not self.has_told:
-            self.has_told = True
-            say(f"Computing on the CPU instead: {no_gpu}.")
+        found, (_, notes) = ray.get([self.progress.read.remote(others), self.progress.gpus.remote()])
+        for note in notes[self.told :]:
+            say(note)
+        self.told = len(notes)
         return found
 
     def is_running(self) -> bool:

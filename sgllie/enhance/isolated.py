@@ -11,9 +11,9 @@ from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import ItemError
 from sgllie.images import open_image
 from sgllie.network.factor import Level
-from sgllie.runs.gpu import opened
+from sgllie.runs.gpu import on_device
 from sgllie.runs.isolation import Isolated
-from sgllie.runs.memory import MemoryBudget
+from sgllie.runs.memory import TORCH_BYTES, MemoryBudget
 
 
 @contextmanager
@@ -23,14 +23,19 @@ def isolated_processor(settings: EnhanceSettings, pixels: int) -> Iterator[Proce
     There are as many processes as threads, if they leave half of the memory to pixels. An image that needs more than is
     left beside all of them is worked on when the others have ended.
 
+    All of it is computed on the CPU: what killed a worker may be what a GPU makes of an image, and the next process
+    would only fail in the same way.
+
     Args:
         settings: of the job.
         pixels: bytes that the worker has for pixels, beside one such process.
     """
-    processes = min(settings.at_once, 1 + pixels // 2 // PROCESS_BYTES)
-    budget = MemoryBudget(pixels - (processes - 1) * PROCESS_BYTES)
+    settings = on_device(settings, "cpu")
+    each = PROCESS_BYTES + (TORCH_BYTES if settings.loads_torch else 0)
+    processes = min(settings.at_once, 1 + pixels // 2 // each)
+    budget = MemoryBudget(pixels - (processes - 1) * each)
     make = partial(ProcessorInSteps, pixels)
-    with Isolated(processes, settings.deadline, opened, make, settings) as isolated:
+    with Isolated(processes, settings.deadline, make, settings) as isolated:
         yield IsolatedProcessor(isolated, budget, pixels)
 
 

@@ -29,7 +29,8 @@ DENOISE_BYTES = 4
 """Bytes for each sample that `--denoise` needs beside: the image without its noise, and what the curve makes of it."""
 
 PROCESS_BYTES = 280_000_000
-"""A process in which a later attempt isolates images, without their pixels."""
+"""A process in which a later attempt isolates images, without their pixels. It computes on the CPU, so without torch,
+unless that has to read the weights (`TORCH_BYTES`)."""
 
 
 def bytes_needed(image: OpenedImage, settings: EnhanceSettings) -> int:

@@ -56,8 +56,8 @@ class ImagePipeline(ShardRunner[Entry]):
         self.rig = Rig(settings.rig) if settings.rig else None
         self.listed: list[Entry] = []
         self.moments = Moments(self.rig)
-        self.most_bytes = worker_bytes(settings.worker_memory)
-        self.files, self.pixels = budgets(settings.worker_memory)
+        self.most_bytes = worker_bytes(settings.worker_memory, settings.loads_torch)
+        self.files, self.pixels = budgets(settings.worker_memory, settings.loads_torch)
         super().__init__(
             open_storage(settings.output, settings.s3),
             [self.source],

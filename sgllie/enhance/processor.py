@@ -65,7 +65,7 @@ class ImageProcessor:
     def __init__(self, settings: EnhanceSettings, admitted: Admission | None = None) -> None:
         self.settings = settings
         self.method = make_method(settings)
-        self.admitted = admitted or budgets(settings.worker_memory)[1].held
+        self.admitted = admitted or budgets(settings.worker_memory, settings.loads_torch)[1].held
         self.jpeg_encoder: JpegEncoder = libjpeg
         if settings.gpu_jpeg:
             from sgllie.images.nvimage import NvImageEncoder

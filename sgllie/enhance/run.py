@@ -117,7 +117,10 @@ class ByKind(Pipeline):
 
     def run(self, shard: int) -> Totals:
         """Do all of a shard, and return what its rows come to; errors as of `ShardRunner.run`."""
-        return (self.others if shard in self.plan.others else self.images).run(shard)
+        pipeline = self.others if shard in self.plan.others else self.images
+        totals = pipeline.run(shard)
+        self.used_gpu = pipeline.used_gpu
+        return totals
 
     def slow(self) -> str:
         """Name the items that take long."""

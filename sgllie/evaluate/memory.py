@@ -25,12 +25,13 @@ class PictureMemory:
     Args:
         worker_memory: of the settings.
         pixel_bytes: what is done with decoded files needs at its peak, for each pixel of the largest.
+        with_torch: whether the worker imports torch.
     """
 
-    def __init__(self, worker_memory: float | None, pixel_bytes: float) -> None:
-        self.files, self.pixels = (lenient(budget, worker_memory) for budget in budgets(worker_memory))
+    def __init__(self, worker_memory: float | None, pixel_bytes: float, with_torch: bool = False) -> None:
+        self.files, self.pixels = (lenient(budget, worker_memory) for budget in budgets(worker_memory, with_torch))
         self.pixel_bytes = pixel_bytes
-        self.most_bytes = worker_bytes(worker_memory)
+        self.most_bytes = worker_bytes(worker_memory, with_torch)
 
     @contextmanager
     def reading(self, size: int | None) -> Iterator[None]:

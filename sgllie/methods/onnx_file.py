@@ -195,10 +195,12 @@ def open_network(data: bytes, source: str, device: str = "cpu") -> Network:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what goes wrong is told in one sentence
+    providers = [CUDA, "CPUExecutionProvider"] if device == "cuda" and has_cuda() else ["CPUExecutionProvider"]
     try:
-        providers = [CUDA, "CPUExecutionProvider"] if device == "cuda" and has_cuda() else ["CPUExecutionProvider"]
         session = onnxruntime.InferenceSession(data, options, providers=providers)
     except Exception as error:
+        if CUDA in providers:
+            raise_device_fault(error)
         raise UsageError(f"{source} is no ONNX file that onnxruntime can open: {first_line(error)}") from error
     port = port_of(session, source)
     smallest = 1 if ANY_SIZE in session.get_modelmeta().custom_metadata_map else SMALLEST

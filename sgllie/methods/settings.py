@@ -48,3 +48,8 @@ class MethodSettings(EffectSettings):
             object.__setattr__(self, "device", "cuda")
         if self.device == "auto" and not pays_on_gpu(method.parameters, self.scale_factor):
             object.__setattr__(self, "device", "cpu")  # no GPU is to be asked of the cluster
+
+    @property
+    def loads_torch(self) -> bool:
+        """Whether a process that enhances imports torch: on a GPU, and to read published weights."""
+        return self.device == "cuda" or (self.weights or "").endswith(".pth")

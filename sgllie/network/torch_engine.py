@@ -6,7 +6,7 @@ beside the computing of another. Images are cut into tiles of rows, so that the 
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import prod
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sgllie.errors import UsageError, first_line, raise_device_fault
+from sgllie.errors import DeviceError, NoDeviceError, SlowCurveWarning, first_line, raise_device_fault
 from sgllie.network import torch_curve
 from sgllie.network.architecture import ARCHITECTURES
 from sgllie.network.factor import Factor, FactorStatistics, Level
@@ -41,13 +41,16 @@ class TorchEngine:
         half: run the network in half precision.
 
     Raises:
-        UsageError: there is no such device.
+        NoDeviceError: there is no such device.
         DeviceError, DeviceMemoryError: it does not work, or is full.
     """
 
     def __init__(self, weights: Weights, device: str, *, half: bool = False) -> None:
         if device == "cuda" and not torch.cuda.is_available():
-            raise UsageError("--device cuda: this machine has no CUDA device that torch can use; take --device cpu")
+            why = "" if torch.backends.cuda.is_built() else ", since it was built without CUDA"
+            raise NoDeviceError(
+                f"--device cuda: this machine has no CUDA device that torch can use{why}; take --device cpu"
+            )
         self.device = torch.device(device)
         self.dtype = torch.float16 if half else torch.float32
         self.maps = ARCHITECTURES[weights.architecture].maps
@@ -210,16 +213,24 @@ def sampled(length: int, scale: int, first: int, last: int) -> NDArray[np.int64]
 
 
 def curve_for(device: torch.device) -> CurveRows:
-    """Return the fused curve where it runs, else the plain one."""
+    """Return the fused curve where it runs, else the plain one.
+
+    Raises:
+        DeviceMemoryError, RuntimeError: Triton is not to blame, but the GPU, which is full or does not work.
+    """
     if device.type == "cuda":
         try:
             from sgllie.network import triton_curve
 
             pixels = torch.zeros((1, 1, 1, 3), dtype=torch.uint8, device=device)
             triton_curve.curve_rows(pixels, torch.zeros((1, 1, 1, 3), device=device), 0, 1, 1.0)
-        except Exception as error:  # no Triton, no C compiler that it needs, or a GPU that it does not know
-            reason = f"{type(error).__name__}: {first_line(error)}"
-            warnings.warn(f"the curve runs in plain torch, for Triton does not work here ({reason})", stacklevel=2)
+        except Exception as error:  # no Triton, nothing that it compiles with, or a GPU that it does not know
+            with suppress(DeviceError):  # Triton says CUDA, too, where a GPU that works cannot load the kernel
+                raise_device_fault(error)
+            torch.cuda.synchronize()  # one that does not work says so in every call
+            triton = "Triton, which needs a C compiler and Python's headers"
+            reason = f"{triton}, does not work ({type(error).__name__}: {first_line(error)})"
+            warnings.warn(f"the curve runs in plain torch, for {reason}", SlowCurveWarning, stacklevel=2)
         else:
             return triton_curve.curve_rows
     return torch_curve.curve_rows

@@ -3,22 +3,24 @@
 import dataclasses
 import os
 import platform
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sgllie.errors import DeviceError, DeviceMemoryError, SgllieError, UsageError
+from sgllie.errors import DeviceError, DeviceMemoryError, NoDeviceError, SlowCurveWarning
 from sgllie.methods import METHODS, MethodSettings
 from sgllie.methods.settings import Device
 
-DRIVER = "/dev/nvidiactl"
-"""Is there where NVIDIA's driver is."""
+DRIVERS = ("/dev/nvidiactl", "/usr/lib/wsl/lib/libcuda.so.1")
+"""One of these is there where NVIDIA's driver is: the second in WSL 2, where that of Windows does the work."""
 
 Made = TypeVar("Made")
 
 
 def is_in_reach() -> bool:
     """Tell whether this machine has a GPU."""
-    return os.path.exists(DRIVER)
+    return any(map(os.path.exists, DRIVERS))
 
 
 def unused(settings: Any) -> str:
@@ -28,19 +30,6 @@ def unused(settings: Any) -> str:
     )
     why = "Computing on the CPUs: the network is light, or --device says so; --device cuda takes the GPU."
     return why if is_choice else ""
-
-
-def cannot_be_opened(error: SgllieError) -> bool:
-    """Tell whether what was raised while something was made means no more than that the GPU cannot be opened.
-
-    One that has fallen off its bus is no longer found, as if there had never been one. A torch without CUDA is another
-    matter: with it no GPU of the cluster would ever be used.
-    """
-    if isinstance(error, UsageError):
-        import torch
-
-        return torch.backends.cuda.is_built() and not torch.cuda.is_available()
-    return isinstance(error, DeviceError | DeviceMemoryError)
 
 
 def not_opened(why: str) -> str:
@@ -67,9 +56,21 @@ def opened(make: Callable[[Any], Made], settings: Any, tell: Callable[[str], obj
     """
     try:
         return make(settings)
-    except SgllieError as error:
-        if getattr(settings, "device", "cpu") == "cpu" or not cannot_be_opened(error):
+    except (NoDeviceError, DeviceError, DeviceMemoryError) as error:
+        if getattr(settings, "device", "cpu") == "cpu":
             raise
         why = str(error)
     tell(why)
     return make(on_device(settings, "cpu"))
+
+
+@contextmanager
+def slow_curve_told(tell: Callable[[str], object]) -> Iterator[None]:
+    """Have it told, and not warned of, that a GPU opened within the block takes the slow curve."""
+    with warnings.catch_warnings(record=True) as found:
+        yield
+    for one in found:
+        if issubclass(one.category, SlowCurveWarning):
+            tell(str(one.message))
+        else:
+            warnings.showwarning(one.message, one.category, one.filename, one.lineno)

@@ -14,6 +14,10 @@ SHARE = 0.85
 """Of a machine's memory that its workers may use."""
 WORKER_BYTES = 650_000_000
 """A worker with its libraries (350 to 450 MB), and a process of its own for what may crash."""
+TORCH_BYTES = 520_000_000
+"""What a process with torch holds beside: 515 MB were measured on the CPU, with a network opened in the build for CUDA
+(2.14). 240 of them are pages of its libraries, which are in memory once for all processes of a machine. What a context
+of CUDA needs of the machine's memory was not measured, nor onnxruntime's CUDA, which counts as torch."""
 LEAST_BYTES = 250_000_000
 """For what a worker has in hand, however small the machine is."""
 FILES_SHARE = 8
@@ -86,24 +90,30 @@ class MemoryBudget:
                 turn.set()
 
 
-def worker_bytes(given: float | None) -> int:
+def own_bytes(with_torch: bool = False) -> int:
+    """Return how many bytes a worker holds by itself; one that was given a GPU has torch, even if it takes the CPU."""
+    return WORKER_BYTES + (TORCH_BYTES if with_torch or machine.share.gpus else 0)
+
+
+def worker_bytes(given: float | None, with_torch: bool = False) -> int:
     """Return how many bytes one worker may use.
 
     Args:
         given: gigabytes, as `--worker-memory` says; without it the memory of the machine, or of the container, is
             shared out among the processors, one or several of which a worker has.
+        with_torch: whether it imports torch.
     """
     if given is None:
         processors = machine.share.processors
         worker = machine.memory_bytes() * SHARE * processors / max(machine.processors(), processors, 1)
     else:
         worker = given * 1e9
-    return max(int(worker), WORKER_BYTES + LEAST_BYTES)
+    return max(int(worker), own_bytes(with_torch) + LEAST_BYTES)
 
 
-def budgets(given: float | None) -> tuple[MemoryBudget, MemoryBudget]:
+def budgets(given: float | None, with_torch: bool = False) -> tuple[MemoryBudget, MemoryBudget]:
     """Return what the files, and what the pixels that one worker has in hand may need together; see `worker_bytes`."""
-    available = worker_bytes(given) - WORKER_BYTES
+    available = worker_bytes(given, with_torch) - own_bytes(with_torch)
     files = available // FILES_SHARE
     return MemoryBudget(files), MemoryBudget(available - files)
 
@@ -114,7 +124,7 @@ def lenient(budget: MemoryBudget, given: float | None, advice: str = ADVICE) -> 
     For jobs that need many times the bytes of an enhancement for each pixel: a picture of a telephone can take more
     than an equal share, and the other workers seldom have such a one at the same moment. `--worker-memory` is strict.
     """
-    return MemoryBudget(budget.total, 0 if given else int(machine.memory_bytes() * SHARE) - WORKER_BYTES, advice)
+    return MemoryBudget(budget.total, 0 if given else int(machine.memory_bytes() * SHARE) - own_bytes(), advice)
 
 
 def gigabytes(size: int) -> str:

@@ -25,7 +25,13 @@ SettingsT = TypeVar("SettingsT", bound=JobSettings)
 
 
 class Pipeline(Protocol):
-    """Brings one shard after another to its commit."""
+    """Brings one shard after another to its commit.
+
+    Attributes:
+        used_gpu: whether a GPU has done any item of the last shard.
+    """
+
+    used_gpu: bool = False
 
     def run(self, shard: int) -> Totals:
         """Do all of a shard, and return what its rows come to; errors as of `ShardRunner.run`."""
@@ -102,6 +108,11 @@ class Run(ABC, Generic[SettingsT]):
     def device(self) -> Device:
         """Where the workers compute; the CPU, where the settings leave no choice."""
         return getattr(self.settings, "device", "cpu")
+
+    @property
+    def threads(self) -> int | None:
+        """Items that each worker has in hand, where the settings say; None for as many as it gets processors."""
+        return getattr(self.settings, "threads", None)
 
     @property
     def commit_sizes(self) -> Mapping[int, int]:

@@ -121,6 +121,7 @@ class ShardRunner(ABC, Generic[Item]):
         self.computing = ComputingSlots(threads)
         self.deadline = deadline
         self.meter = Meter()
+        self.used_gpu = False
         self.in_hand: dict[int, Item] = {}
         self.told = 0, 0
         self.leaves_at = math.inf
@@ -152,6 +153,7 @@ class ShardRunner(ABC, Generic[Item]):
                 threads may go on with what they have in hand.
         """
         self.meter.begin()
+        self.used_gpu = False
         done = read_totals(self.output, shard, self.folder, self.identity.id)
         if done is not None:  # by a worker that died later on, or by another command
             if not (self.retry_failed and done.get("failed")):
@@ -180,6 +182,7 @@ class ShardRunner(ABC, Generic[Item]):
         with journal.attempted():
             for row in self.rows(self._without(journal.rows, items), journal):
                 journal.add({"shard": shard, "attempt": journal.attempt} | row)
+                self.used_gpu |= row.get("device") == "cuda"
                 if self._of_row(row) not in kept:
                     self.told = self.told[0] + 1, self.told[1] + (row["status"] == "failed")
                     self.tell(shard, *self.told)

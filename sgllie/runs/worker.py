@@ -11,7 +11,7 @@ from typing import Any
 
 from sgllie.errors import DeviceError, LeavingError, StorageError, StuckError
 from sgllie.runs.allocator import keep_freed_memory
-from sgllie.runs.gpu import opened
+from sgllie.runs.gpu import opened, slow_curve_told
 from sgllie.runs.run import Pipeline, Run
 from sgllie.runs.totals import Totals
 from sgllie.storage import hurry, slow_downs
@@ -50,7 +50,8 @@ class ShardWorker:
         def make_pipeline(settings: Any) -> Pipeline:
             return dataclasses.replace(run, settings=settings).make_pipeline(self.report)
 
-        self.pipeline = opened(make_pipeline, run.settings, self.gpu_not_opened)
+        with slow_curve_told(self.curve_is_slow):
+            self.pipeline = opened(make_pipeline, run.settings, self.gpu_not_opened)
         threading.Thread(target=self.live, daemon=True).start()
 
     def leave(self, *_: object) -> None:
@@ -72,8 +73,8 @@ class ShardWorker:
             return {}, str(error)
         except StuckError:
             os._exit(1)  # nothing else stops its thread; the shard is begun again, and knows what was done
-        except DeviceError:
-            self.device_failed()
+        except DeviceError as error:
+            self.device_failed(str(error))
             os._exit(1)  # no call to the GPU works any more in this process
         except Exception as error:  # this machine can begin no more threads, say; a death would blame the images
             return {}, f"{type(error).__name__}: {error}"
@@ -97,11 +98,14 @@ class ShardWorker:
             self.check_replaced()
             self.checked = time.monotonic()
 
-    def device_failed(self) -> None:
+    def device_failed(self, why: str) -> None:
         """Note that the GPU does not work, before this process ends."""
 
     def gpu_not_opened(self, why: str) -> None:
         """Note that the GPU cannot be opened, before the CPU takes over."""
+
+    def curve_is_slow(self, why: str) -> None:
+        """Note that the GPU takes the slow curve."""
 
     def report(self, shard: int, done: int, failed: int, group: str = "") -> None:
         """Take down the state of a shard, and send it on now and then."""

@@ -176,7 +176,7 @@ class TrainSettings:
     batch_size: int = setting(6, least=1)
     """Images of one step, over all workers together."""
     seed: int = setting(0, least=0, most=2**32 - 1)
-    """Seed of all that is random; the same seed gives the same weights."""
+    """Seed of all that is random; on the CPUs of a machine the same seed gives the same weights (GPUs: not tried)."""
     dead_layers: Literal["stop", "warn"] = "stop"
     """What to do when a layer no longer answers to its input."""
 

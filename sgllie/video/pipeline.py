@@ -8,18 +8,20 @@ import hashlib
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 import pyarrow as pa
 
 from sgllie.errors import Failure, VideoError, failure_of
-from sgllie.methods import make_method
+from sgllie.methods import Method, make_method
 from sgllie.runs.commits import commit_table, read_totals, write_commit
 from sgllie.runs.cost import part_spent
+from sgllie.runs.gpu import on_device
 from sgllie.runs.memory import budgets, lenient
 from sgllie.runs.names import COMMITS, FRAMES, SEGMENTS, VIDEOS, part_name
 from sgllie.runs.schemas import FRAMES_SCHEMA, SEGMENTS_SCHEMA, VIDEOS_SCHEMA, Row
@@ -69,7 +71,7 @@ class VideoPipeline(ShardRunner[Segment]):
         self.target = (open_storage(target[0], settings.s3), target[1]) if target else None
         self.segments = segments
         self.method = make_method(settings)
-        self.memory = lenient(budgets(settings.worker_memory)[1], settings.worker_memory)
+        self.memory = lenient(budgets(settings.worker_memory, settings.loads_torch)[1], settings.worker_memory)
         super().__init__(output, [self.source], SEGMENTS_SCHEMA, report, threads=1, retry_failed=False)
 
     def run(self, shard: int) -> Totals:
@@ -90,9 +92,16 @@ class VideoPipeline(ShardRunner[Segment]):
         """Return the segment, which is all of a shard."""
         return [self.segments[shard]]
 
-    def processor(self, isolated: bool) -> AbstractContextManager[Callable[..., Any]]:
-        """Return what enhances a segment, always in this process: nothing but its frames would be lost with it."""
-        return nullcontext(self._enhance)
+    def processor(self, isolated: bool) -> AbstractContextManager[Method]:
+        """Return the method, always in this process: nothing but the frames of a segment would be lost with it.
+
+        After a death it is one on the CPU: the GPU, which may have failed at a frame, would fail again.
+        """
+        return nullcontext(self._cpu_method if isolated else self.method)
+
+    @cached_property
+    def _cpu_method(self) -> Method:
+        return make_method(on_device(self.settings, "cpu"))
 
     def tell(self, shard: int, done: int, failed: int) -> None:
         """Report nothing: frames are counted, not segments."""
@@ -101,15 +110,15 @@ class VideoPipeline(ShardRunner[Segment]):
         """Tell whether the pictures of a segment are there."""
         return row["status"] == "failed" or self.output.exists(encoded_name(row["shard"]))
 
-    def process(self, item: Segment, processor: Callable[..., Any]) -> Row:
+    def process(self, item: Segment, processor: Method) -> Row:
         """Enhance a segment, and keep its pictures until its video is joined."""
         started = time.monotonic()
         frames: list[FrameRow] = []
-        row: Row = {"status": "ok"}
+        row: Row = {"status": "ok", "device": self.settings.device if processor is self.method else "cpu"}
         with tempfile.TemporaryDirectory(prefix="sgllie-") as scratch:
             encoded = Path(scratch) / "segment.mp4"
             try:
-                side_data = processor(item, encoded, frames)
+                side_data = self._enhance(item, processor, encoded, frames)
                 row |= {"end": end_of(frames), "side_data": sorted(side_data)}
                 self.output.upload(encoded_name(item.shard), encoded)
                 self.output.write(f"{FRAMES}/{part_name(item.shard)}", frames_bytes(item.path, frames))
@@ -125,11 +134,12 @@ class VideoPipeline(ShardRunner[Segment]):
         """Return where the output of a video goes: the storage, and the path in it."""
         return self.target or (self.output, f"{VIDEOS}/{output_name(segment.path, self.settings.codec)}")
 
-    def _enhance(self, segment: Segment, encoded: Path, frames: list[FrameRow]) -> set[str]:
+    def _enhance(self, segment: Segment, method: Method, encoded: Path, frames: list[FrameRow]) -> set[str]:
         """Enhance a segment into a local file.
 
         Args:
             segment: what is enhanced.
+            method: what enhances it.
             encoded: the file.
             frames: gets the rows of its frames.
 
@@ -146,7 +156,7 @@ class VideoPipeline(ShardRunner[Segment]):
             plan_streams(reader, PurePosixPath(self._place(segment)[1]).suffix.lower())
             smoother = Smoother(self.settings.temporal_smoothing)
             span = Span(segment.begin, segment.end)
-            for frame in enhance_segment(reader, encoded, span, self.method, smoother, self.settings):
+            for frame in enhance_segment(reader, encoded, span, method, smoother, self.settings):
                 frames.append(frame)
                 self.report(segment.shard, len(frames), 0, segment.path)
             return reader.side_data

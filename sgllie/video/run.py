@@ -68,6 +68,11 @@ class VideoRun(Run[VideoSettings]):
         return display([self.segments[shard] for shard in self.shards])
 
     @property
+    def threads(self) -> None:
+        """None: those of the settings are threads of the codecs, and say nothing of the processors that a GPU needs."""
+        return
+
+    @property
     def commit_sizes(self) -> dict[int, int]:
         """One row for each video."""
         return commit_sizes(self.plan)

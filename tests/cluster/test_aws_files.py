@@ -57,6 +57,19 @@ def test_workers_are_spot_and_go():
     assert AWS["provider"]["cache_stopped_nodes"] is False
 
 
+@pytest.mark.parametrize("has_gpu", [False, True])
+def test_triton_finds_a_compiler_and_headers_where_there_is_a_gpu(has_gpu, tmp_path):
+    """The step runs in a shell, with programs that only say how they were called."""
+    (step,) = [command for command in AWS["setup_commands"] if "apt-get" in command]
+    for name, code in {"sudo": 0, "python3": 0, "nvidia-smi": not has_gpu}.items():
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "$@"\nexit {int(code)}\n')
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path)}
+    said = subprocess.run(["sh", "-c", step], env=environment, capture_output=True, text=True, check=True).stdout
+    packages = " python3-venv gcc python3-dev" if has_gpu else " python3-venv"
+    assert said.splitlines()[1].endswith(packages)
+
+
 @pytest.mark.parametrize(("image", "least"), [("ami-cpu", 4), ("ami-gpu", 2)])
 def test_there_are_several_types_of_spot(image, least):
     kinds = {

@@ -71,16 +71,37 @@ def test_workers_go_where_the_gpus_are(tmp_path, monkeypatch, options, workers, 
 
 
 @pytest.mark.slow
+def test_a_job_that_waits_for_a_gpu_is_cut_to_the_node_that_has_it(tmp_path, monkeypatch):
+    """The GPU is pretended."""
+    source, output = slowed(make_corpus(tmp_path / "in", 100)), tmp_path / "out"
+    monkeypatch.setenv("PYTHONPATH", HOOKS)
+    monkeypatch.setenv("PRETEND_CUDA", "yes")
+    with faults.closing(faults.Nodes()) as nodes:
+        job = faults.Job(source, output, "--address", nodes.address, "--device", "cuda", "--workers-per-gpu", 1)
+        job.wait_for(lambda: list(output.glob("manifest/*")))
+        nodes.add(4, num_gpus=1)
+        said = job.end()
+    assert "Computing on the GPUs, with up to 1 workers of 4 CPUs." in said
+    assert {row["device"] for row in assert_complete(source, output)} == {"cuda"}
+    spent = json.loads((output / "_SUCCESS").read_text())
+    assert spent["core_seconds"] / spent["gpu_seconds"] == pytest.approx(4, rel=1e-3)
+
+
+@pytest.mark.slow
 def test_a_gpu_that_does_not_work_gets_no_more_work_and_no_image_is_blamed(tmp_path, monkeypatch):
-    """It is pretended, and fails at every image as torch says that a GPU has failed."""
+    """It is pretended, and fails at every image as torch says that a GPU has failed; retries are done on the CPU."""
     source, output = make_corpus(tmp_path / "in", 30), tmp_path / "out"
     for name, value in {"PYTHONPATH": HOOKS, "PRETEND_CUDA": "yes", "BROKEN_GPU": "at every image"}.items():
         monkeypatch.setenv(name, value)
     with faults.closing(faults.Nodes()) as nodes:
         nodes.add(num_gpus=1)
-        faults.Job(source, output, "--address", nodes.address, "--device", "cuda").end()
+        options = ("--device", "cuda", "--shard-images", 10)
+        said = faults.Job(source, output, "--address", nodes.address, *options).end()
     rows = assert_complete(source, output)
-    assert {(row["device"], row["attempt"]) for row in rows} == {("cpu", 3)}
+    assert {row["device"] for row in rows} == {"cpu"}
+    assert sorted(row["attempt"] for row in rows) == [1] * 10 + [2] * 20
+    told = f"Computing on the CPU instead: on {platform.node()} the GPU does not work: CUDA error: an illegal memory"
+    assert said.count(told) == 1
 
 
 @pytest.mark.slow

@@ -4,14 +4,19 @@ import dataclasses
 
 import pytest
 
+from sgllie.distributed import pool
 from sgllie.distributed.placement import Placement, in_words, on_cpus, on_gpus, room_for
+from sgllie.distributed.pool import Shards, placement_of
 from sgllie.distributed.training_workers import shared_among
 from sgllie.enhance.run import EnhanceRun
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.runs import cost, machine
 from sgllie.runs.memory import worker_bytes
 from sgllie.train.settings import TrainSettings
+from sgllie.video.run import VideoRun
+from sgllie.video.settings import VideoSettings
 
+NO_RUN = (None, None, False, {}, [], None, {})
 PLAIN = {"CPU": 8, "memory": 1e9}
 
 
@@ -59,6 +64,40 @@ def test_training_processes_are_as_many_as_fit_and_share_the_batch(most, least, 
     assert shared_among(settings, most) == workers
 
 
+@pytest.mark.parametrize(
+    ("make", "cpus"),
+    [
+        (lambda: EnhanceRun(EnhanceSettings("in", "out"), *NO_RUN), 4),
+        (lambda: EnhanceRun(EnhanceSettings("in", "out", threads=3), *NO_RUN), 3),
+        (lambda: VideoRun(VideoSettings("in", "out"), *NO_RUN, target=None, segments=[]), 4),
+        (lambda: VideoRun(VideoSettings("in", "out", threads=8), *NO_RUN, target=None, segments=[]), 4),
+    ],
+    ids=["enhance", "enhance --threads 3", "video", "video --threads 8"],
+)
+def test_threads_of_codecs_are_no_measure_of_the_cpus_that_a_gpu_needs(monkeypatch, make, cpus):
+    monkeypatch.setattr(pool, "nodes_now", lambda: [node(16, 1)])
+    assert placement_of(make(), "cuda").cpus == cpus
+
+
+@pytest.mark.parametrize("joins", [True, False])
+def test_workers_are_cut_to_the_first_node_with_a_gpu(monkeypatch, capsys, joins):
+    """A job that began before it had joined kept workers of one CPU for good."""
+    nodes = [PLAIN] if joins else [PLAIN, node(16, 1)]
+    monkeypatch.setattr(pool, "gpus_now", lambda: sum(one.get("GPU", 0) for one in nodes))
+    monkeypatch.setattr(pool, "nodes_now", lambda: nodes)
+    monkeypatch.setattr(pool, "wait_for_gpu", lambda: nodes.append(node(16, 1)))
+    monkeypatch.setattr(pool, "beside_driver", lambda _: None)
+    found = []
+    monkeypatch.setattr(pool, "shard_dataset", lambda run, *_: found.append(placement_of(run, "cuda")))
+    monkeypatch.setattr(Shards, "_consume", lambda shards, _: shards.results.update({0: {}}))
+    run = EnhanceRun(EnhanceSettings("in", "out", device="cuda"), None, None, False, {}, [], None, {0: 9})
+    Shards(run, {}).run()
+    assert found == [Placement(4, 0.25, 4, 4)]
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1].startswith("Computing on the GPUs, with up to 4 workers of 4 CPUs.")
+    assert said[:-1] == ["Computing on the GPUs that join."] * joins
+
+
 def test_without_gpus_each_cpu_has_a_worker():
     assert on_cpus([node(64, 8), PLAIN]) == Placement(1, 0, None, 72)
 
@@ -67,10 +106,10 @@ def test_cpus_that_are_not_used_are_told_with_the_reason():
     placement = on_gpus([node(16, 1), PLAIN], 4, None)
     said = in_words(placement, [node(16, 1), PLAIN])
     assert said.startswith(
-        "Computing on the GPUs, with up to 4 workers of 4 threads. 8 CPUs of nodes without a GPU are not used"
+        "Computing on the GPUs, with up to 4 workers of 4 CPUs. 8 CPUs of nodes without a GPU are not used"
     )
     assert in_words(on_gpus([PLAIN], 4, None), [PLAIN]) == "Computing on the GPUs that join."
-    assert in_words(placement, [node(16, 1)]) == "Computing on the GPUs, with up to 4 workers of 4 threads."
+    assert in_words(placement, [node(16, 1)]) == "Computing on the GPUs, with up to 4 workers of 4 CPUs."
 
 
 def test_a_worker_with_several_processors_has_their_memory_and_threads(monkeypatch):

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from commands import make_corpus
+from devices import on_each_device
 from sgllie.corpus.rig import Rig, moment_of
 from sgllie.enhance.moments import Moment, Moments
 from sgllie.enhance.processor import ImageProcessor
@@ -216,13 +217,14 @@ def test_a_camera_alone_is_enhanced_as_ever(seed, height, width):
 METHODS_MADE = {name: make_method(MethodSettings(method=name, device="cpu")) for name in ("sgz", "gamma")}
 
 
-def test_the_engine_of_the_gpu_finds_and_takes_the_same_level(enhancer):
-    engine, image = TorchEngine(enhancer.weights, "cpu"), photograph()
+@on_each_device
+def test_the_engine_of_the_gpu_finds_and_takes_the_same_level(enhancer, device):
+    engine, image = TorchEngine(enhancer.weights, device), photograph()
     level = enhancer.level(image)
     np.testing.assert_allclose(engine.level(image, 12), level, rtol=1e-4)
     level = [10 * value for value in level]
     other, same = (one.factors([image], 12, level) for one in (engine, enhancer.engine))
-    np.testing.assert_allclose(other.numpy(), same, atol=1e-4)
+    np.testing.assert_allclose(other.cpu().numpy(), same, atol=1e-4)
     assert not np.allclose(same, enhancer.engine.factors([image], 12), atol=1e-3)
 
 

@@ -12,6 +12,7 @@ import pytest
 from test_rig import photograph
 
 from commands import assert_complete, rows_of, sgllie
+from devices import on_each_device, taken_for_gpu
 from disturbances import MARKER, wait_for
 from packs import make_tar, members_of
 from places import HOOKS
@@ -183,6 +184,22 @@ def test_what_comes_late_to_a_moment_is_told(tmp_path, capsys):
     assert run_job(prepare, dataclasses.replace(settings), InProcess()) == 0
     assert "1 of the new ones show a moment that was listed before" in capsys.readouterr().out
     assert len(levels_of(output)["001"]) == 2
+
+
+@pytest.mark.jobs
+@on_each_device
+def test_a_job_on_a_gpu_gives_what_one_on_the_cpu_gives(source, tmp_path, device):
+    on_gpu, on_cpu = tmp_path / "gpu", tmp_path / "cpu"
+    options = ("--device", "cuda", "--rig", PATTERN, "--denoise")
+    result = sgllie("enhance", source, on_gpu, *options, **taken_for_gpu(device))
+    assert result.returncode == 0, result.stderr
+    assert "Enhanced on GPUs: 15; on CPUs: 0." in result.stdout
+    assert run(source, on_cpu, denoise=True) == 0
+    levels = {row["path"]: row["level"] for row in rows_of(on_cpu)}
+    for row in assert_complete(source, on_gpu):
+        np.testing.assert_allclose(row["level"], levels[row["path"]], rtol=1e-3)
+        found, expected = (cv2.imread(str(output / row["output"])).astype(int) for output in (on_gpu, on_cpu))
+        assert abs(found - expected).max() <= 1
 
 
 @pytest.mark.slow

@@ -4,14 +4,16 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 
 from commands import make_corpus
 from networks import FOURS, IDENTITY, QUARTERS, dark_image, onnx_model
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
-from sgllie.errors import DeviceError, ImageError, UsageError, failure_of
+from sgllie.errors import DeviceError, DeviceMemoryError, ImageError, UsageError, failure_of
 from sgllie.methods import MethodSettings, cpu_instead, make_method, onnx_file
 from sgllie.methods.onnx_file import CUDA, OnnxFile, open_network
+from sgllie.runs.gpu import opened
 
 
 def onnx_method(data, **options):
@@ -117,9 +119,12 @@ class CudaSession(onnx_file.onnxruntime.InferenceSession):
     """Looks like onnxruntime on CUDA, and runs on the CPU; fails with `fault` for images of more than 100 rows."""
 
     fault = None
+    fault_at_start = None
     works = True
 
     def __init__(self, data, options, providers):
+        if self.fault_at_start and CUDA in providers:
+            raise self.fault_at_start
         self.pretended = providers if self.works else ["CPUExecutionProvider"]
         super().__init__(data, options, providers=["CPUExecutionProvider"])
 
@@ -187,3 +192,22 @@ def test_onnx_blames_no_image_for_a_gpu_that_does_not_work(on_cuda, monkeypatch,
     monkeypatch.setattr(CudaSession, "fault", said)
     with pytest.raises(error):
         make_method(on_cuda).enhance(dark_image(120, 53))
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ("Failed to allocate memory for requested buffer of size 1073741824", DeviceMemoryError),
+        ("CUDA failure 2: out of memory ; GPU=0 ; expr=cudaMalloc((void**)&p, size);", DeviceMemoryError),
+        ("CUDNN failure 4000: CUDNN_STATUS_INTERNAL_ERROR", DeviceError),
+    ],
+)
+def test_the_file_is_not_to_blame_where_the_gpu_cannot_open_it(on_cuda, monkeypatch, said, error):
+    fault = RuntimeException(f"[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : {said}")
+    monkeypatch.setattr(CudaSession, "fault_at_start", fault)
+    with pytest.raises(error):
+        make_method(on_cuda)
+    assert opened(make_method, on_cuda).network.device == "cpu"
+    monkeypatch.setattr(CudaSession, "fault_at_start", RuntimeException("This is an invalid model."))
+    with pytest.raises(UsageError, match=r"network\.onnx is no ONNX file"):
+        make_method(on_cuda)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_enhancer import constant_factor, random_image, random_weights
 
+from devices import on_each_device
 from sgllie import Enhancer, MethodSettings, make_method
 from sgllie.enhance.memory import MARGIN, bytes_needed
 from sgllie.enhance.settings import EnhanceSettings
@@ -297,10 +298,11 @@ def test_batches_and_threads_give_what_single_images_give():
         assert np.array_equal(list(pool.map(enhancer, images * 8)), expected * 8)
 
 
-def test_the_torch_engine_does_the_same():
+@on_each_device
+def test_the_torch_engine_does_the_same(device):
     image = noisy(flat(20), 3.0)
     enhancer, on_cpu = Enhancer(BRIGHTENS, denoise=True), Enhancer(BRIGHTENS, denoise=True)(image)
-    enhancer.engine = TorchEngine(BRIGHTENS, "cpu")
+    enhancer.engine = TorchEngine(BRIGHTENS, device)
     assert np.abs(enhancer(image).astype(int) - on_cpu).max() <= 1
 
 

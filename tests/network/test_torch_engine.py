@@ -9,6 +9,7 @@ import threading
 import weakref
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,20 +20,16 @@ from hypothesis import strategies as st
 from test_enhancer import SGZ, TOLERANCE, difference, random_image, random_weights
 
 from commands import make_corpus
-from sgllie import Enhancer
+from devices import CUDA, on_each_device
+from sgllie import Enhancer, network
 from sgllie.enhance.run import prepare
 from sgllie.enhance.settings import EnhanceSettings
 from sgllie.enhancer import Enhanced
-from sgllie.errors import DeviceError
+from sgllie.errors import DeviceError, DeviceMemoryError, SlowCurveWarning
 from sgllie.methods import MethodSettings
 from sgllie.network import torch_curve, torch_engine
 from sgllie.network.architecture import ARCHITECTURES
 from sgllie.network.torch_engine import TorchEngine
-
-CUDA = pytest.param(
-    "cuda", marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")]
-)
-on_each_device = pytest.mark.parametrize("device", ["cpu", CUDA])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -182,10 +179,47 @@ def test_the_fused_curve(fused, maps, channels, dtype, scale, strength, first):
     assert difference(found.numpy(), expected.numpy()) <= limit
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_without_triton_the_curve_is_plain_and_says_so():
-    with pytest.warns(UserWarning, match=r"^the curve runs in plain torch, for Triton does not work here \(.+\)$"):
-        assert torch_engine.curve_for(torch.device("cuda")) is torch_curve.curve_rows
+@pytest.fixture
+def failing_curve(monkeypatch):
+    """Have the fused curve fail on what is taken for a GPU, and then what waits for that, if it does."""
+    zeros = torch.zeros
+    monkeypatch.setattr(torch, "zeros", lambda *size, device, **options: zeros(*size, **options))
+
+    def make(error, broken=None):
+        def fail(error):
+            if error:
+                raise error
+
+        triton_curve = SimpleNamespace(curve_rows=lambda *_: fail(error))
+        monkeypatch.setattr(network, "triton_curve", triton_curve, raising=False)
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda: fail(broken))
+        with torch_engine.device_faults():
+            return torch_engine.curve_for(torch.device("cuda"))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("Failed to find C compiler. Please specify via CC environment variable"),
+        RuntimeError("Triton Error [CUDA]: device kernel image is invalid"),
+    ],
+    ids=str,
+)
+def test_without_triton_the_curve_is_plain_and_says_so(failing_curve, error):
+    said = r"^the curve runs in plain torch, for Triton, which needs .+ headers, does not work \(RuntimeError: .+\)$"
+    with pytest.warns(SlowCurveWarning, match=said):
+        assert failing_curve(error) is torch_curve.curve_rows
+
+
+def test_triton_is_not_blamed_for_a_gpu_that_is_full_or_broken(failing_curve):
+    for error in (RuntimeError("Triton Error [CUDA]: out of memory"), FULL[0]):
+        with pytest.raises(DeviceMemoryError):
+            failing_curve(error)
+    said = "CUDA error: an illegal memory access was encountered"
+    with pytest.raises(DeviceError, match=said):
+        failing_curve(RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered"), ACCELERATOR(said))
 
 
 COMPILE = """
@@ -367,7 +401,7 @@ def test_a_shard_whose_gpu_fails_is_finished_by_the_next_attempt(tmp_path, monke
 
 GROWTH = """
 import re, numpy, torch
-from sgllie import Enhancer
+from sgllie import Enhancer, network
 from sgllie.network.torch_engine import TorchEngine
 
 def peak():

@@ -126,7 +126,7 @@ def test_children_beside_a_gpu_say_that_it_is_not_used(run, monkeypatch, capsys,
     )
     LocalPool(run, {}).begin()
     assert capsys.readouterr().out == ""
-    monkeypatch.setattr(gpu, "DRIVER", str(tmp_path))
+    monkeypatch.setattr(gpu, "DRIVERS", (str(tmp_path / "absent"), str(tmp_path)))
     LocalPool(run, {}).begin()
     assert capsys.readouterr().out.startswith("Computing on the CPUs: the network is light")
 

@@ -30,7 +30,7 @@ from sgllie.enhance.settings import EnhanceSettings
 from sgllie.errors import ItemError
 from sgllie.runs import allocator, machine
 from sgllie.runs.job import InProcess, run_job
-from sgllie.runs.memory import LEAST_BYTES, MARGIN, WORKER_BYTES, MemoryBudget, budgets, worker_bytes
+from sgllie.runs.memory import LEAST_BYTES, MARGIN, TORCH_BYTES, WORKER_BYTES, MemoryBudget, budgets, worker_bytes
 from sgllie.runs.shard_runner import WAITING_THREADS
 
 pytestmark = pytest.mark.jobs
@@ -163,6 +163,43 @@ def test_a_worker_has_its_share_of_the_machine(monkeypatch):
     monkeypatch.setattr(machine, "processors", lambda: 128.0)
     assert worker_bytes(None) == WORKER_BYTES + LEAST_BYTES
     assert sum(budget.total for budget in budgets(5)) == 5_000_000_000 - WORKER_BYTES
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_torch_has_its_share_of_a_worker(monkeypatch, device):
+    """With a GPU, even where that cannot be opened; and where it reads the weights."""
+    bare = sum(budget.total for budget in budgets(5))
+    pth = EnhanceSettings("in", "out", method="zero-dce", weights="s3://bucket/zero_dce.pth", device="cpu")
+    assert [pth.loads_torch, EnhanceSettings("in", "out", device=device).loads_torch] == [True, device == "cuda"]
+    assert sum(budget.total for budget in budgets(5, True)) == bare - TORCH_BYTES
+    monkeypatch.setattr(machine, "share", machine.Share(4, 0.25))
+    assert sum(budget.total for budget in budgets(5)) == bare - TORCH_BYTES
+    assert sum(budget.total for budget in budgets(0.1)) == LEAST_BYTES
+
+
+TORCH = """
+import re, sys
+from pathlib import Path
+from sgllie.enhance.processor import ImageProcessor
+from sgllie.enhance.settings import EnhanceSettings
+
+processor = ImageProcessor(EnhanceSettings("in", "out", device="cpu"))
+if sys.argv[2] == "torch":
+    from sgllie.network.torch_engine import TorchEngine
+
+    processor.method.engine = TorchEngine(processor.method.weights, "cpu")
+assert processor("a.jpg", Path(sys.argv[1]).read_bytes()).row["status"] == "ok"
+print(int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024)
+"""
+
+
+def test_torch_takes_no_more_than_is_thought(tmp_path):
+    image = make_corpus(tmp_path, 1) / "000/00000.jpg"
+    without, with_torch = (
+        int(subprocess.check_output([sys.executable, "-c", TORCH, image, engine])) for engine in ("onnx", "torch")
+    )
+    assert with_torch - without < TORCH_BYTES
+    assert without < WORKER_BYTES - PROCESS_BYTES
 
 
 MEASURE = """

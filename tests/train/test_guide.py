@@ -1,5 +1,6 @@
 """Semantic guides: frozen, reproducible, and with a gradient for the image."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import cv2
@@ -8,11 +9,13 @@ import pytest
 import torch
 from torchvision.models import get_model
 
+from devices import on_each_device
 from sgllie.errors import UsageError
 from sgllie.train import train_step
 from sgllie.train.guide import build_guide
 from sgllie.train.losses import FocalLoss
-from sgllie.train.settings import LossSettings
+from sgllie.train.settings import GuideSettings, LossSettings
+from trainings import batches, settings
 
 pytestmark = pytest.mark.jobs
 
@@ -47,16 +50,17 @@ def test_no_guide():
     assert build_guide("none") is None
 
 
+@on_each_device
 @pytest.mark.parametrize("name", ["fpn-resnet50", "lraspp-mobilenet-v3"])
-def test_a_guide_that_looks_in_bfloat16_says_nearly_the_same(guides, name, monkeypatch):
-    """As it does where a GPU is fast in it; pretended here, since a CPU can do it too."""
-    objective = train_step.Objective(LossSettings(semantic=1), guides[name].eval())
-    image = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+def test_a_guide_that_looks_in_bfloat16_says_nearly_the_same(guides, name, device, monkeypatch):
+    """As it does where a GPU is fast in it; on a CPU, which can do it too, that is pretended."""
+    objective = train_step.Objective(LossSettings(semantic=1), deepcopy(guides[name]).eval()).to(device)
+    image = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(1)).to(device)
     found = {}
     for is_fast in (False, True):
         monkeypatch.setattr(train_step, "is_fast_in_bfloat16", lambda _, is_fast=is_fast: is_fast)
         seen = image.clone().requires_grad_()
-        loss = objective(train_step.Batch(image), seen, torch.zeros(2, 3, 64, 96))["semantic"]
+        loss = objective(train_step.Batch(image), seen, torch.zeros_like(image))["semantic"]
         loss.backward()
         found[is_fast] = (loss.detach(), seen.grad)
         assert loss.dtype == seen.grad.dtype == torch.float32
@@ -64,6 +68,20 @@ def test_a_guide_that_looks_in_bfloat16_says_nearly_the_same(guides, name, monke
     torch.testing.assert_close(found[True][0], found[False][0], rtol=0.05, atol=1e-3)
     alike = torch.nn.functional.cosine_similarity(found[True][1].flatten(), found[False][1].flatten(), dim=0)
     assert alike > 0.9
+
+
+@on_each_device
+def test_a_step_with_a_guide(tmp_path, device):
+    """In bfloat16, where the device is fast in it."""
+    guide = GuideSettings("fpn-resnet50", file_of(tmp_path, "resnet50"))
+    training = train_step.TrainStep(settings(loss=LossSettings(), guide=guide), 1, device)
+    frozen, trained = (
+        deepcopy(part.state_dict()) for part in (training.objective.guide.backbone.conv1, training.network)
+    )
+    terms = training.step(train_step.Batch(batches(1)[0].images.to(device)))
+    assert terms["semantic"] > 0
+    assert torch.equal(frozen["weight"], training.objective.guide.backbone.conv1.weight)
+    assert not torch.equal(trained["e_conv1.point_conv.weight"], training.network.e_conv1.point_conv.weight)
 
 
 def test_a_cpu_trains_in_single_precision():

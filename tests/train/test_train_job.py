@@ -13,6 +13,7 @@ import pytest
 
 from breaking_proxy import ON_GET, ON_PUT, BreakingProxy
 from commands import kill_all, sgllie, start
+from devices import CUDA
 from disturbances import wait_for
 from places import HOOKS
 from sgllie.network import weights
@@ -54,15 +55,18 @@ def test_what_a_run_leaves_behind(undisturbed, data):
     assert weights.load(str(undisturbed)).fingerprint == fingerprint(undisturbed, "best")
 
 
-def test_two_workers_train_as_one_does(here, undisturbed, data, tmp_path):
+@pytest.mark.parametrize(
+    ("options", "away"), [(["--num-workers", "2"], 1e-4), pytest.param(["--use-gpu"], 0.1, marks=CUDA.marks)]
+)
+def test_two_workers_and_one_on_a_gpu_train_as_one_does(here, undisturbed, data, tmp_path, options, away):
     """With photographs decoded anew in each epoch, which must make no difference either."""
-    result = here("train", data, tmp_path, *OPTIONS, "--cache", "none", "--num-workers", "2")
+    result = here("train", data, tmp_path, *OPTIONS, "--cache", "none", *options)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "decoded again in each epoch" in result.stdout
     for one, two in zip(history(undisturbed), history(tmp_path), strict=True):
         for name in one:
             if re.fullmatch(r"(training|validation)_(loss|total_variation|spatial|colour|exposure)", name):
-                assert float(two[name]) == pytest.approx(float(one[name]), rel=1e-4), name
+                assert float(two[name]) == pytest.approx(float(one[name]), rel=away), name
 
 
 @pytest.mark.slow

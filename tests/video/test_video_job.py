@@ -12,6 +12,7 @@ import pytest
 
 from clips import noisy, packets, pan, pictures, static, timestamps, varying, write_clip
 from commands import kill_all, sgllie, start
+from devices import on_each_device, taken_for_gpu
 from disturbances import wait_for
 from places import HOOKS
 from sgllie import Enhancer
@@ -108,6 +109,19 @@ def test_segments_and_a_single_pass_give_the_same_pixels(tmp_path):
     for one, other in zip(pictures(tmp_path / "out.mp4"), pictures(tmp_path / "whole.mp4"), strict=True):
         assert np.array_equal(one, other)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".out.mp4.run", "in.mp4", "out.mp4", "whole.mp4"]
+
+
+@on_each_device
+def test_a_gpu_gives_the_frames_that_the_cpu_gives(tmp_path, device):
+    source = write_clip(tmp_path / "in.mp4", pan(10), sound=False)
+    options = ("--device", "cuda", "--codec", "ffv1")
+    result = sgllie("video", source, tmp_path / "gpu.mp4", *options, **taken_for_gpu(device))
+    assert result.returncode == 0, result.stderr
+    assert "Computing on the GPUs, with up to" in result.stdout
+    work(settings_for(source, tmp_path / "cpu.mp4", codec="ffv1"))
+    found, expected = (np.array(pictures(tmp_path / name), int) for name in ("gpu.mp4", "cpu.mp4"))
+    assert found.shape == expected.shape
+    assert abs(found - expected).max() <= 2  # a level of the enhanced frame, and what YUV makes of it
 
 
 def test_the_noise_of_a_still_scene_moves_less_and_its_brightness_no_more(tmp_path):
