@@ -32,12 +32,18 @@ class Moments:
 
     def __init__(self, rig: Rig | None, items: Iterable[Entry] = (), rows: Iterable[Row] = ()) -> None:
         self.rig = rig
-        known = {row["moment"]: row["level"] for row in rows if row.get("level")}
         images: dict[str, list[Entry]] = defaultdict(list)
         for item in items if rig else ():
             if moment := self.name(item):
                 images[moment].append(item)
-        self._moments = {name: Moment(found, known.get(name)) for name, found in images.items()}
+        self._moments = {name: Moment(found) for name, found in images.items()}
+        self.learn(rows)
+
+    def learn(self, rows: Iterable[Row]) -> None:
+        """Take the levels of moments from the rows of further images that are done."""
+        for row in rows:
+            if row.get("level") and row["moment"] in self._moments:
+                self._moments[row["moment"]].know(row["level"])
 
     def name(self, item: Entry) -> str | None:
         """Return the moment of an image, if it has one."""
@@ -57,16 +63,19 @@ class Moments:
 class Moment:
     """One of them."""
 
-    def __init__(self, items: list[Entry], level: Level | None) -> None:
+    def __init__(self, items: list[Entry]) -> None:
         self._waiting = deque(enumerate(items))
         self._found: list[Level | None] = [None] * len(items)
         self._missing = len(items)
         self._lock = threading.Lock()
         self._is_known = threading.Event()
         self._error: Exception | None = None
+        self._level: Level | None = None
+
+    def know(self, level: Level) -> None:
+        """Note the level that images of the moment have been given."""
         self._level = level
-        if level:
-            self._is_known.set()
+        self._is_known.set()
 
     def level(self, measure: Measure) -> Level | None:
         """Measure what no other thread has begun to, wait for the rest, and return the mean."""

@@ -13,7 +13,7 @@ from concurrent.futures import Future, wait
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from sgllie.corpus.pack import Block, Content, Pack, Replacement, pack_of
+from sgllie.corpus.pack import Block, Content, Pack, Replacement
 from sgllie.corpus.packed import column_of, open_pack
 from sgllie.enhance.processor import ImageResult, completed, failed_result, written_columns
 from sgllie.errors import Failure, ItemError, LeavingError, NameRefusedError, ReadError, failure_of
@@ -59,31 +59,36 @@ class PackAttempt:
     Args:
         pipeline: whose shard it is part of.
         shard: the journal of the shard.
+        part: what the journal of the pack is called in it.
         path: of the pack, below the input and below images/ alike.
-
-    Attributes:
         listed: its images; the pack itself is among them where its listing did not reach its end.
+        kept: rows of those that an earlier run has written, by their path.
     """
 
-    def __init__(self, pipeline: "ImagePipeline", shard: Journal, path: str) -> None:
-        self.pipeline, self.shard, self.path = pipeline, shard, path
-        self.listed = [item for item in pipeline.listed if pack_of(item.path) == path]
-        self.column = column_of(self.listed[0].path)
+    def __init__(
+        self,
+        pipeline: "ImagePipeline",
+        shard: Journal,
+        part: str,
+        path: str,
+        listed: list[Entry],
+        kept: dict[str, Row],
+    ) -> None:
+        self.pipeline, self.shard, self.path, self.listed, self.kept = pipeline, shard, path, listed, kept
+        self.column = column_of(listed[0].path)
         self.pack: Pack | None = None
         self.failure: Failure | None = None
         """Why the pack cannot be read to its end."""
-        part = f"pack-{pipeline.listed.index(self.listed[0])}"
         self.journal = Segments(pipeline.output, shard.shard, pipeline.schema, pipeline.identity, pipeline.meter, part)
-        self.kept = {row["path"]: row for row in shard.kept if row["status"] != "failed"}
-        self.items = {item.path: item for item in self.listed}
+        self.items = {item.path: item for item in listed}
         """Those of which there is no row yet."""
         self.done, self.failed = pipeline.told
         done = self.journal.all_rows()
-        pipeline.remember(pipeline.listed, [*shard.rows, *done])
+        pipeline.moments.learn(done)
         self._count(done)
-        self.holds_images = any(item.path != path for item in self.listed)
+        self.holds_images = any(item.path != path for item in listed)
         # The first images of a listing end in the midst of a pack, and so does the new pack.
-        self.last = self.listed[-1].path if pipeline.settings.limit is not None else None
+        self.last = listed[-1].path if pipeline.settings.limit is not None else None
         self.is_over = self.last is not None and self.last not in self.items
 
     def rows(self) -> Iterator[Row]:
@@ -99,7 +104,6 @@ class PackAttempt:
                     self.journal.flush()
         rows = self._written(self.journal.all_rows() + self._rows_left())
         self.shard.charge(add_up([self.journal.spent, self.journal.lap()]))
-        self.shard.rows = [row for row in self.shard.rows if pack_of(row["path"]) != self.path]
         yield from rows
         self.shard.flush()
         self.journal.remove()

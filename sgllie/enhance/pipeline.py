@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
@@ -101,11 +102,20 @@ class ImagePipeline(ShardRunner[Entry]):
 
     def rows(self, items: list[Entry], journal: Journal) -> Iterator[Row]:
         """Yield the rows of images as these are finished, and those of a tar or Parquet file when that is written."""
-        for pack, left in itertools.groupby(items, lambda item: self.pack_of(item.path)):
+        packs = {self.pack_of(item.path) for item in items} - {None}
+        kept: dict[str | None, dict[str, Row]] = defaultdict(dict)
+        for row in journal.kept:
+            if row["status"] != "failed":
+                kept[self.pack_of(row["path"])][row["path"]] = row
+        # A pack is written as a whole, and all of its rows come again.
+        journal.rows = [row for row in journal.rows if self.pack_of(row["path"]) not in packs]
+        left = {item.path for item in items}
+        listed = itertools.groupby(self.listed, lambda item: self.pack_of(item.path))
+        for number, (pack, found) in enumerate((pack, list(group)) for pack, group in listed):
             if pack is None:
-                yield from super().rows(list(left), journal)
-            else:
-                yield from PackAttempt(self, journal, pack).rows()
+                yield from super().rows([item for item in found if item.path in left], journal)
+            elif pack in packs:
+                yield from PackAttempt(self, journal, f"pack-{number}", pack, found, kept[pack]).rows()
 
     def remember(self, items: list[Entry], rows: list[Row]) -> None:
         """Note the images of the shard, and what is known of their moments."""

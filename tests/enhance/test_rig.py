@@ -137,7 +137,7 @@ def test_a_tar_keeps_its_order():
 def test_threads_share_the_work_and_wait_for_each_other():
     items = [Entry(f"{number}.jpg", 1, None) for number in range(6)]
     moments, measured = Moments(Rig("(.*)"), []), []
-    moment, barrier = Moment(items, None), threading.Barrier(3)
+    moment, barrier = Moment(items), threading.Barrier(3)
 
     def measure(item):
         if item in items[:3]:
@@ -160,7 +160,7 @@ def test_what_ends_the_job_ends_it_for_all_who_wait():
     def measure(item):
         raise StorageError("gone")
 
-    moment = Moment([Entry("a.jpg", 1, None), Entry("b.jpg", 1, None)], None)
+    moment = Moment([Entry("a.jpg", 1, None), Entry("b.jpg", 1, None)])
     for _ in range(2):
         with pytest.raises(StorageError, match="gone"):
             moment.level(measure)
