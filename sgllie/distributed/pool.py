@@ -196,6 +196,8 @@ class RayWorker(ShardWorker):
 
         Why the job must stop is returned, since Ray would repeat what raises; null are the totals of what was left.
         """
+        if self.is_leaving:  # for others; Ray gives it to them once this process has ended
+            time.sleep(LEAVE_SECONDS)
         results: dict[int, Result] = {}
         bunch = deque(batch["shards"][0])
         while bunch:

@@ -102,7 +102,8 @@ class PackAttempt:
                 self._count(rows)
                 if self.journal.unsaved_bytes >= SEGMENT_BYTES or self.journal.is_awaited:
                     self.journal.flush()
-        rows = self._written(self.journal.all_rows() + self._rows_left())
+            rows = self._written(self.journal.all_rows() + self._rows_left())
+        self.journal.complete()
         self.shard.charge(add_up([self.journal.spent, self.journal.lap()]))
         yield from rows
         self.shard.flush()

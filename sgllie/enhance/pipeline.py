@@ -111,11 +111,13 @@ class ImagePipeline(ShardRunner[Entry]):
         journal.rows = [row for row in journal.rows if self.pack_of(row["path"]) not in packs]
         left = {item.path for item in items}
         listed = itertools.groupby(self.listed, lambda item: self.pack_of(item.path))
-        for number, (pack, found) in enumerate((pack, list(group)) for pack, group in listed):
+        first = 0
+        for pack, found in ((pack, list(group)) for pack, group in listed):
             if pack is None:
                 yield from super().rows([item for item in found if item.path in left], journal)
             elif pack in packs:
-                yield from PackAttempt(self, journal, f"pack-{number}", pack, found, kept[pack]).rows()
+                yield from PackAttempt(self, journal, f"pack-{first}", pack, found, kept[pack]).rows()
+            first += len(found)
 
     def remember(self, items: list[Entry], rows: list[Row]) -> None:
         """Note the images of the shard, and what is known of their moments."""

@@ -9,7 +9,8 @@ remaining items may have killed the process. All of it is removed when the shard
 ends with the id of the run: what late workers of an earlier run write there, the next one never takes for its own.
 
 A shard that is done can be taken back: its rows become those of attempt 0 (`rows-0-0.parquet`), without those of items
-that are to be done again. So whatever command comes next, it finds a shard that is not done.
+that are to be done again (`going.parquet`, until their outputs are removed). So whatever command comes next, it finds a
+shard that is not done.
 """
 
 import contextlib
@@ -19,10 +20,10 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 
-from sgllie.corpus.pack import pack_of
 from sgllie.errors import DamagedError, DeviceError, LeavingError, ReplacedError, StorageError, UnreachableError
 from sgllie.runs.commits import commit_table, holding, read_totals, totals_in
 from sgllie.runs.cost import Meter, part_spent
@@ -35,8 +36,11 @@ from sgllie.storage import SCRATCH, Storage
 from sgllie.storage.parquet import to_parquet
 
 KEPT = "rows-0-0.parquet"
-GOING = "rows-0-1.parquet"
-"""Of rows that are about to be forgotten."""
+"""The rows of a commit that was taken back, without those of items that are to be done again."""
+GOING = "going.parquet"
+"""The rows of these."""
+REMOVALS = 16
+"""Outputs that are removed at the same time."""
 FLUSH_SECONDS = 2.0
 LEAVE_SECONDS = 20.0
 """For the last words to a storage that may be the one that is gone: its patience has been waited for already."""
@@ -99,7 +103,10 @@ class Journal:
         """Read the rows of earlier attempts; return the number of this one, of deaths, and of those after the rows."""
         begun, left = set[int](), set[int]()
         last_with_rows = 0
-        for entry in sorted(self._output.list(self._folder), key=lambda entry: entry.path):  # KEPT first
+        entries = sorted(self._output.list(self._folder), key=lambda entry: entry.path)  # KEPT before other rows
+        if GOING in [entry.path for entry in entries]:
+            finish_taking_back(self._output, self._folder, self._schema)
+        for entry in entries:
             name = re.fullmatch(r"(attempt|left|rows)-(\d{1,4})(-\d+\.parquet)?", entry.path)
             if not name:
                 continue
@@ -208,8 +215,12 @@ def saved_rows(output: Storage, name: str, schema: pa.Schema) -> tuple[list[Row]
     return table.to_pylist(), part_spent(totals_in(table.schema.metadata or {}))
 
 
-def uncommit(output: Storage, shard: int, schema: pa.Schema, folder: str, identity: Identity) -> None:
-    """Make the rows of a commit, if there is one, those of attempt 0; then the shard is not done.
+def take_back(
+    output: Storage, shard: int, schema: pa.Schema, folder: str, identity: Identity, is_wrong: Callable[[Row], bool]
+) -> None:
+    """Let some items of a shard be done again, and no others; if it is done, it no longer is.
+
+    Wherever this is killed, the shard is as it was, or whoever begins it next brings this to its end.
 
     Args:
         output: of the run.
@@ -217,41 +228,49 @@ def uncommit(output: Storage, shard: int, schema: pa.Schema, folder: str, identi
         schema: of the rows.
         folder: where they are committed.
         identity: of the run.
+        is_wrong: tells whether the item of a row is to be done again.
     """
-    commit = f"{folder}/{part_name(shard)}"
-    if not output.exists(commit):
-        return
+    journal, commit = folder_of(shard, identity), f"{folder}/{part_name(shard)}"
     rows: list[Row] = []
-    with contextlib.suppress(DamagedError):  # all of it is done again
-        rows = commit_table(output, shard, folder=folder, run=identity.id).to_pylist()
-    spent = part_spent(read_totals(output, shard, folder, identity.id))
-    output.remove(folder_of(shard, identity))  # what was saved before the commit
-    output.write(f"{folder_of(shard, identity)}/{KEPT}", saved_bytes(rows, schema, spent))
-    output.remove(commit)
+    is_done = output.exists(commit)
+    if is_done:
+        with contextlib.suppress(DamagedError):  # all of it is done again
+            rows = commit_table(output, shard, folder=folder, run=identity.id).to_pylist()
+        spent = part_spent(read_totals(output, shard, folder, identity.id))
+        output.remove(journal)  # what was saved before the commit
+    else:
+        rows = [row for name in saved_names(output, journal) for row in saved_rows(output, name, schema)[0]]
+    output.write(f"{journal}/{GOING}", saved_bytes(filter(is_wrong, rows), schema, {}))
+    if is_done:
+        output.commit(f"{journal}/{KEPT}", saved_bytes(rows, schema, spent))
+        output.remove(commit)
+    finish_taking_back(output, journal, schema)
 
 
-def forget(output: Storage, shard: int, schema: pa.Schema, identity: Identity, is_wrong: Callable[[Row], bool]) -> None:
-    """Take rows out of a journal, and remove their outputs, which would stay where an item now fails.
+def finish_taking_back(output: Storage, journal: str, schema: pa.Schema) -> None:
+    """Take the rows of items that are to be done again out of a journal, and remove their outputs.
 
-    Wherever this is killed, no row counts whose output is gone: they lie apart meanwhile, where each is looked for.
-
-    Args:
-        output: of the run.
-        shard: which is not at work.
-        schema: of the rows.
-        identity: of the run.
-        is_wrong: tells whether a row goes. A pack is written anew as a whole, and so are the outputs in it.
+    These would stay where an item now fails. What lies in a pack is no object of the output: a pack is written anew as
+    a whole.
     """
-    journal = folder_of(shard, identity)
-    names = [entry.path for entry in output.list(journal) if entry.path.startswith("rows-")]
-    saved = {name: saved_rows(output, f"{journal}/{name}", schema) for name in names}
-    wrong = [row for rows, _ in saved.values() for row in rows if is_wrong(row)]
-    output.write(f"{journal}/{GOING}", saved_bytes(wrong, schema, {}))
-    for name, (rows, spent) in saved.items():
-        if name != GOING and any(map(is_wrong, rows)):
-            right = [row for row in rows if not is_wrong(row)]
-            output.write(f"{journal}/{name}", saved_bytes(right, schema, spent))
-    for row in wrong:
-        if row.get("output") and not pack_of(row["path"]):
+    going = saved_rows(output, f"{journal}/{GOING}", schema)[0]
+    gone = set(map(repr, going))
+    for name in saved_names(output, journal):
+        rows, spent = saved_rows(output, name, schema)
+        right = [row for row in rows if repr(row) not in gone]
+        if len(right) < len(rows):
+            output.commit(name, saved_bytes(right, schema, spent))
+
+    def remove(row: Row) -> None:
+        if row.get("output") and output.exists(row["output"]):
             output.remove(row["output"])
+
+    with ThreadPoolExecutor(REMOVALS) as pool:
+        list(pool.map(remove, going))
     output.remove(f"{journal}/{GOING}")
+
+
+def saved_names(output: Storage, journal: str) -> list[str]:
+    """Return the names of all files of rows in a journal."""
+    names = [entry.path for entry in output.list(journal)]
+    return [f"{journal}/{name}" for name in names if re.fullmatch(r"rows-\d{1,4}-\d+\.parquet", name)]

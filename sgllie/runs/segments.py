@@ -116,6 +116,10 @@ class Segments(Journal):
         self._saved_parts += 1
         self._append(segment)
 
+    def complete(self) -> None:
+        """Have the whole file, which is written, reach its disk before its rows count."""
+        self._output.commit(f"{self._folder}/complete", b"")
+
     def all_rows(self) -> list[Row]:
         """Return the rows of the images in all blocks, saved or not."""
         return [row for segment in self._segments for row in self._rows_of(segment)] + self._unsaved

@@ -19,7 +19,7 @@ import pyarrow as pa
 from sgllie.errors import DamagedError, Failure, LeavingError, StuckError, failure_of
 from sgllie.runs.commits import read_totals, write_commit
 from sgllie.runs.cost import Meter
-from sgllie.runs.journal import Journal, forget, uncommit
+from sgllie.runs.journal import Journal, take_back
 from sgllie.runs.names import COMMITS
 from sgllie.runs.run_file import identity_of, replaced
 from sgllie.runs.schemas import Row
@@ -44,6 +44,11 @@ LEAVE_SECONDS = 0.4
 """For what is in hand when a worker is asked to end: within a second its shard is to be free for others."""
 
 Item = TypeVar("Item")
+
+
+def has_failed(row: Row) -> bool:
+    """Tell whether the item of a row failed."""
+    return bool(row["status"] == "failed")
 
 
 class Report(Protocol):
@@ -158,15 +163,12 @@ class ShardRunner(ABC, Generic[Item]):
         if done is not None:  # by a worker that died later on, or by another command
             if not (self.retry_failed and done.get("failed")):
                 return done
-            uncommit(self.output, shard, self.schema, self.folder, self.identity)
-            forget(self.output, shard, self.schema, self.identity, lambda row: row["status"] == "failed")
+            take_back(self.output, shard, self.schema, self.folder, self.identity, has_failed)
         try:
             return self.attempt(shard)
-        except DamagedError:
+        except DamagedError:  # another worker has done the shard, or a pack in it, and removed what both had saved
             done = read_totals(self.output, shard, self.folder, self.identity.id)
-            if done is None:
-                raise
-            return done  # by another worker meanwhile, which removed what both had saved
+            return self.attempt(shard) if done is None else done
 
     def attempt(self, shard: int) -> Totals:
         """Do what is left of a shard, and commit it; errors as of `run`."""
@@ -177,14 +179,14 @@ class ShardRunner(ABC, Generic[Item]):
         self.remember(items, journal.rows)
         # With --retry-failed only what had failed is to be done, and counts.
         counted = [row for row in journal.rows if not (self.retry_failed and self._of_row(row) in kept)]
-        self.told = len(counted), sum(row["status"] == "failed" for row in counted)
+        self.told = len(counted), sum(map(has_failed, counted))
         self.tell(shard, *self.told)
         with journal.attempted():
             for row in self.rows(self._without(journal.rows, items), journal):
                 journal.add({"shard": shard, "attempt": journal.attempt} | row)
                 self.used_gpu |= row.get("device") == "cuda"
                 if self._of_row(row) not in kept:
-                    self.told = self.told[0] + 1, self.told[1] + (row["status"] == "failed")
+                    self.told = self.told[0] + 1, self.told[1] + has_failed(row)
                     self.tell(shard, *self.told)
         return self.commit(journal, shard)
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from sgllie.corpus.pack import pack_of
 from sgllie.errors import StorageError, UsageError
-from sgllie.runs.journal import forget, uncommit
+from sgllie.runs.journal import take_back
 from sgllie.runs.lock import alone
 from sgllie.runs.names import MANIFEST, RUN, SUCCESS, part_name
 from sgllie.runs.plan import Bond, OutputName, Plan, kind_of, name_hash, pack_or, write_manifest
@@ -210,10 +210,12 @@ def take_back_all(run: Opened, changed: Mapping[int, Mapping[str, Entry]], schem
     folders = [run.plan.folder(shard) for shard in changed]
     rows = [schemas[folder] for folder in folders]
     with ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
-        list(pool.map(partial(take_back, run.output), changed, changed.values(), folders, rows))
+        list(pool.map(partial(take_back_changed, run.output), changed, changed.values(), folders, rows))
 
 
-def take_back(output: Storage, shard: int, changed: Mapping[str, Entry], folder: str, schema: pa.Schema) -> None:
+def take_back_changed(
+    output: Storage, shard: int, changed: Mapping[str, Entry], folder: str, schema: pa.Schema
+) -> None:
     """Let a shard be done again for the files that have changed, and for no others.
 
     Its rows become those of an attempt that was stopped, without the files that have changed.
@@ -221,11 +223,10 @@ def take_back(output: Storage, shard: int, changed: Mapping[str, Entry], folder:
     Raises:
         UsageError: one of them is none of the shard's: its path has the hash of another.
     """
-    entries, identity = read_manifest(output, shard, Entry), identity_of(output)
+    entries = read_manifest(output, shard, Entry)
     for path in changed.keys() - {entry.path for entry in entries}:
         raise UsageError(f"{path!r} cannot be told from another file by the hash of its path; rename it")
-    uncommit(output, shard, schema, folder, identity)
-    forget(output, shard, schema, identity, lambda row: row["path"] in changed)
+    take_back(output, shard, schema, folder, identity_of(output), lambda row: row["path"] in changed)
     current = [changed.get(entry.path, entry) for entry in entries]
     output.write(f"{MANIFEST}/{part_name(shard)}", manifest_bytes(current, Entry))
 

@@ -119,7 +119,9 @@ class Findings:
         if name not in self.packs:
             self.unknown.append(name)
         elif isinstance(entry, Member):
-            self.wrong.setdefault(self.packs[name], {entry.path: "damaged"})
+            found = self.wrong.setdefault(self.packs[name], {})
+            if not any(pack_of(path) == entry.path for path in found):
+                found[entry.path] = "damaged"
 
     @property
     def kinds(self) -> Counter[str]:

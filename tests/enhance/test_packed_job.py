@@ -264,7 +264,9 @@ def test_verify_of_images_that_are_large(source, tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.jobs
-def test_verify_finds_a_tar_that_is_cut_off_behind_its_images(source, tmp_path, capsys):
+@pytest.mark.parametrize("lost", [0, COUNT], ids=["alone", "beside another pack of its shard"])
+def test_verify_finds_a_tar_that_is_cut_off_behind_its_images(source, tmp_path, capsys, lost):
+    (source / "c.jpg").unlink()  # which would lie between the two packs
     with tarfile.open(source / "train/a.tar", "a") as tar:
         tar.addfile(member("lidar.bin", 3000), io.BytesIO(bytes(range(250)) * 12))
     output = tmp_path / "out"
@@ -272,10 +274,14 @@ def test_verify_finds_a_tar_that_is_cut_off_behind_its_images(source, tmp_path, 
     tar = output / "images/train/a.tar"
     good = tar.read_bytes()
     tar.write_bytes(good[: good.index(b"lidar.bin") + 1000])
+    if lost:
+        (output / "images/b.parquet").unlink()
+    assert json.loads((output / "run.json").read_text())["shards"][0] == 2 * COUNT
     capsys.readouterr()
     assert main(["verify", str(output)]) == 3
     said = capsys.readouterr().out
-    assert f"{2 * COUNT + 2} files checked, 1 is not what its row says.\n1 damaged: train/a.tar\n" in said
+    assert f"{2 * COUNT + 1} files checked, {lost + 1} " in said
+    assert "\n1 damaged: train/a.tar\n" in said
     assert "that no row knows" not in said
     assert main(["verify", str(output), "--repair"]) == 0
     assert tar.read_bytes() == good

@@ -76,8 +76,10 @@ def test_a_retry_is_killed_and_the_command_given_without_it(settings, tmp_path, 
                 break
             except KeyboardInterrupt:
                 pass
-        run_job(prepare, settings, InProcess())
+        again = steps % 3 == 0
+        run_job(prepare, EnhanceSettings(**vars(settings) | {"retry_failed": again}), InProcess())
         ends.add(failed_in(output))
+        assert not again or failed_in(output) == 0
         assert json.loads((output / "_SUCCESS").read_text())["core_seconds"] >= spent
     assert (steps > 10, ends) == (True, {0, 1, 2})
     assert failed_in(output) == 0
