@@ -25,7 +25,7 @@ test-slow: .venv/tests
 	$(BIN)/pytest $(PARALLEL) -m "(slow or fuzz) and not alone and not long"
 	$(BIN)/pytest -m alone
 
-# A few machines by the page, nodes that are lost, networks that break while a training runs: twenty minutes.
+# A few machines by the page, nodes that are lost, further kinds of jobs and storages that are killed: half an hour.
 test-long: .venv/tests
 	$(BIN)/pytest -m long
 

@@ -176,6 +176,7 @@ def test_training_stopped_and_submitted_again(head, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_videos_stopped_and_submitted_again(head, tmp_path):
     source, output = tmp_path / "in", tmp_path / "out"
     source.mkdir()
@@ -190,7 +191,8 @@ def test_videos_stopped_and_submitted_again(head, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", ["evaluate", pytest.param("compare", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("script", ["evaluate", "compare"])
 def test_measurements_stopped_and_submitted_again(head, tmp_path, script):
     source, output = make_corpus(tmp_path / "in", 600, size=(200, 250)), tmp_path / "out"
     options = {"evaluate": ("--metrics", "niqe"), "compare": ("--metrics", "brisque", "--methods", "gamma,lime")}[

@@ -17,6 +17,7 @@ FIRST, MORE = 120, 80
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("s3", ["ceph"], indirect=True)
 def test_a_bucket_grows_three_times_with_kills(s3, tmp_path):
     corpus = sorted(make_corpus(tmp_path / "all", FIRST + 3 * MORE).rglob("*.jpg"))

@@ -184,6 +184,7 @@ def test_an_output_that_cannot_be_written_any_more(name, error, tmp_path, monkey
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_training_whose_photographs_are_gone(ceph, empty_bucket, tmp_path):
     """In its first inspection of them, and on the way."""
     options = empty_bucket(ceph.endpoint)
