@@ -22,7 +22,6 @@ from sgllie.runs.names import IMAGES
 from sgllie.runs.schemas import NO_OUTPUT, Row
 from sgllie.runs.segments import Segments
 from sgllie.runs.shard_runner import LOOK_SECONDS
-from sgllie.runs.totals import add_up
 from sgllie.storage import Entry
 from sgllie.storage.base import LARGEST_READ
 
@@ -104,7 +103,7 @@ class PackAttempt:
                     self.journal.flush()
             rows = self._written(self.journal.all_rows() + self._rows_left())
         self.journal.complete()
-        self.shard.charge(add_up([self.journal.spent, self.journal.lap()]))
+        self.shard.charge(self.journal.all_spent())
         yield from rows
         self.shard.flush()
         self.journal.remove()

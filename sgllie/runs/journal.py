@@ -151,6 +151,10 @@ class Journal:
         spent, self._charged = add_up([self._charged, self._meter.lap()]), {}
         return spent
 
+    def all_spent(self) -> Totals:
+        """Return what earlier attempts and this one have spent until now; what is not saved is not told again."""
+        return add_up([self.spent, self.lap()])
+
     @contextlib.contextmanager
     def attempted(self) -> Iterator[None]:
         """Save the rows where the block ends early, and that no item is to blame for it, unless one may be.

@@ -15,15 +15,10 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import pyarrow as pa
-
 from sgllie.errors import DamagedError
-from sgllie.runs.cost import Meter
 from sgllie.runs.journal import Journal
-from sgllie.runs.run_file import Identity
 from sgllie.runs.schemas import Row
 from sgllie.runs.tables import read_rows
-from sgllie.storage import Storage
 
 
 class Segment(NamedTuple):
@@ -53,21 +48,14 @@ class Segments(Journal):
         end: the number of the block behind the last one that is saved.
     """
 
-    def __init__(
-        self,
-        output: Storage,
-        shard: int,
-        schema: pa.Schema,
-        identity: Identity,
-        meter: Meter | None = None,
-        part: str = "",
-    ) -> None:
-        super().__init__(output, shard, schema, identity, meter, part)
+    def _begin(self) -> None:
+        """Take a number, and over what earlier attempts have saved of the file."""
         self.rows.clear()
         self.end = 0
         self._data = bytearray()
         self._blocks = 0
         self._segments: list[Segment] = []
+        super()._begin()
         found = self._found()
         while following := [segment for segment in found if segment.first == self.end]:
             segment = max(following)

@@ -23,7 +23,7 @@ from sgllie.runs.journal import Journal, take_back
 from sgllie.runs.names import COMMITS
 from sgllie.runs.run_file import identity_of, replaced
 from sgllie.runs.schemas import Row
-from sgllie.runs.totals import Tally, Totals, add_up
+from sgllie.runs.totals import Tally, Totals
 from sgllie.runs.words import examples
 from sgllie.storage import Storage
 
@@ -228,7 +228,7 @@ class ShardRunner(ABC, Generic[Item]):
         """Write all rows of a shard in one step, after which it is done; return their totals."""
         columns = self.columns(shard)
         self.refuse_replaced()
-        spent = add_up([journal.spent, journal.lap()])
+        spent = journal.all_spent()
         totals = write_commit(
             self.output,
             shard,
